@@ -10,3 +10,4 @@
 //! Scenarios, verdicts, the harness. What it does not model it refuses with a clear error; it never pretends.
 
 pub mod defect;
+pub mod model;
