@@ -1,1 +1,15 @@
-//! Placeholder.
+//! The language of meshproof: scenario, topology and catalogue files.
+//!
+//! # What it is responsible for
+//! Reading those files into typed values, with a source span for every value; telling *all* that is wrong with a file at
+//! once, with place, what was found, what was expected and what to do; expanding fragments, variables and matrix rows
+//! purely; and the JSON Schemas that editors use. The rules of the language are enforced here and nowhere else.
+//!
+//! # What it must not know
+//! Clusters, meshes, time, the network. No async. A file that passed `lint` may still be refused by a plan, because only
+//! the plan knows which environment and mesh it meets.
+
+pub mod catalogue;
+pub mod scalar;
+pub mod scenario;
+pub mod topology;
