@@ -1,0 +1,385 @@
+//! The journal: an append-only, hash-chained sequence of records, one JSON object a line.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::question::{Observation, Question};
+
+/// Version of the journal's format, raised when a reader of the previous one would misread it.
+pub const FORMAT: u32 = 1;
+
+/// One line of a journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Position, from 0.
+    pub seq: u64,
+    /// Scenario time since the start of the run, µs.
+    pub at_us: u64,
+    /// SHA-256 (hex) of the previous line's bytes without the newline; 64 zeros in the first line.
+    pub prev: String,
+    /// What happened.
+    pub event: Event,
+}
+
+/// One of five, never merged up to green.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The promise was kept.
+    Pass,
+    /// Not asked, for a coded reason.
+    Skip,
+    /// The evidence is too thin, or a control is missing.
+    Inconclusive,
+    /// The environment or the harness failed.
+    Error,
+    /// The promise was broken.
+    Fail,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// First record.
+    RunStarted(Box<RunStarted>),
+    /// Clusters are up, the mesh is installed and linked.
+    EnvironmentReady {
+        /// Key of the environment: scenarios with the same key share its clusters.
+        environment: String,
+        /// Facts collected from the clusters.
+        clusters: Vec<ClusterFacts>,
+        /// Directed links, `west → east`.
+        links: Vec<String>,
+        /// Wall time that it took, µs.
+        took_wall_us: u64,
+    },
+    /// Clusters could not be brought up; all scenarios on them are errors.
+    EnvironmentFailed {
+        /// Key of the environment.
+        environment: String,
+        /// What went wrong.
+        problem: Problem,
+    },
+    /// A scenario begins.
+    ScenarioStarted {
+        /// Run-unique key: `<id>` or `<id>#<repetition>`.
+        scenario: String,
+        /// Its namespace in the clusters.
+        namespace: String,
+        /// Key of the environment.
+        environment: String,
+    },
+    /// A scenario is not run.
+    ScenarioSkipped {
+        /// Key.
+        scenario: String,
+        /// Stable code, e.g. `capability-missing`.
+        code: String,
+        /// For people.
+        reason: String,
+    },
+    /// A step begins.
+    StepStarted {
+        /// Key of the scenario.
+        scenario: String,
+        /// Position in the scenario, from 0.
+        step: u32,
+        /// Line of the file.
+        line: u32,
+        /// Verb, e.g. `scale`.
+        verb: String,
+        /// The step on one line, for people.
+        text: String,
+        /// Whether it changes something that running traffic may feel.
+        disturbs: bool,
+    },
+    /// A step ended.
+    StepEnded {
+        /// Key of the scenario.
+        scenario: String,
+        /// Position.
+        step: u32,
+        /// What went wrong, if anything did.
+        problem: Option<Problem>,
+    },
+    /// A new configuration was seen to be live by a client.
+    MarkerSeen {
+        /// Key of the scenario.
+        scenario: String,
+        /// Position of the step.
+        step: u32,
+        /// `cluster/namespace/pod` of the client.
+        client: String,
+        /// The marker.
+        marker: String,
+        /// Requests that it took.
+        requests: u64,
+    },
+    /// A ledger is opened.
+    LedgerOpened {
+        /// Key of the scenario.
+        scenario: String,
+        /// Name, unique in the scenario.
+        ledger: String,
+        /// File, relative to the run's folder.
+        file: String,
+        /// What is sent, for people: `shopper (west) → store@east, 100/s`.
+        text: String,
+    },
+    /// A ledger is complete.
+    LedgerClosed {
+        /// Key of the scenario.
+        scenario: String,
+        /// Name.
+        ledger: String,
+        /// Rows.
+        rows: u64,
+        /// SHA-256 (hex) of the file.
+        sha256: String,
+        /// Requests that servers of the run saw, and that no client row accounts for (misrouted or duplicated), by id.
+        unaccounted: Vec<String>,
+        /// Largest lateness of a start against its intended time, µs.
+        max_late_us: u64,
+    },
+    /// A check begins to look.
+    CheckOpened {
+        /// Key of the scenario.
+        scenario: String,
+        /// Position of its step; the check's key.
+        check: u32,
+        /// Line of the file.
+        line: u32,
+        /// Requirement that it decides.
+        requirement: String,
+        /// Its name, if it has one.
+        name: Option<String>,
+        /// Link or cluster that it is about, for people: `west → east`, `west`.
+        place: String,
+        /// Names of checks or ledgers that prove the way.
+        control: Vec<String>,
+        /// What it wants to know.
+        question: Box<Question>,
+    },
+    /// A check saw something.
+    Observed {
+        /// Key of the scenario.
+        scenario: String,
+        /// Key of the check.
+        check: u32,
+        /// What it saw.
+        observation: Observation,
+    },
+    /// A check stops looking.
+    CheckClosed {
+        /// Key of the scenario.
+        scenario: String,
+        /// Key of the check.
+        check: u32,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// The judgement of a check.
+    Judged {
+        /// Key of the scenario.
+        scenario: String,
+        /// Key of the check.
+        check: u32,
+        /// The judgement.
+        judgement: Box<Judgement>,
+    },
+    /// Evidence was collected for a check that did not pass.
+    EvidenceFrozen {
+        /// Key of the scenario.
+        scenario: String,
+        /// Key of the check, or of the step that failed.
+        check: u32,
+        /// Folder, relative to the run's folder.
+        folder: String,
+        /// First broken rung: `dns`, `mirror`, `endpoints`, `gateway`, `identity`, `policy`, `application`.
+        rung: Option<String>,
+        /// One line about it.
+        note: String,
+    },
+    /// Everything that the scenario made was removed, or not.
+    CleanedUp {
+        /// Key of the scenario.
+        scenario: String,
+        /// Objects that are still there.
+        left: Vec<String>,
+        /// What went wrong, if anything did.
+        problem: Option<Problem>,
+        /// Kept on purpose (`--keep`).
+        kept: bool,
+    },
+    /// A scenario is over.
+    ScenarioEnded {
+        /// Key of the scenario.
+        scenario: String,
+        /// Worst outcome of its checks, steps and cleanup.
+        outcome: Outcome,
+    },
+    /// The user interrupted.
+    Interrupted {
+        /// First or second time.
+        count: u32,
+    },
+    /// Last record of a complete run.
+    RunEnded {
+        /// Worst outcome.
+        outcome: Outcome,
+    },
+}
+
+/// The plan of a run and everything that a report has to say about where it came from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunStarted {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// Run id; also the name of its folder.
+    pub run: String,
+    /// Wall clock, RFC 3339.
+    pub started: String,
+    /// Version of the harness.
+    pub version: String,
+    /// Command line.
+    pub command: Vec<String>,
+    /// Nonce that every pod of the run repeats.
+    pub nonce: String,
+    /// Seed of everything drawn at random.
+    pub seed: u64,
+    /// Scenario seconds per wall second.
+    pub pace: f64,
+    /// Kind of environment, e.g. `embedded`.
+    pub environment: String,
+    /// Whether the run can certify anything (an embedded one can't).
+    pub certifies: bool,
+    /// Defects that are switched on.
+    pub defects: Vec<String>,
+    /// SHA-256 (hex) over all scenario, topology and catalogue files.
+    pub suite_digest: String,
+    /// Requirements of the catalogue.
+    pub requirements: Vec<RequirementRow>,
+    /// Scenarios of the plan, in order, also those that will be skipped.
+    pub scenarios: Vec<PlannedScenario>,
+    /// Deviations that are known: requirement → what upstream does.
+    pub deviations: BTreeMap<String, String>,
+    /// `1/3` when only a part of the suite was selected.
+    pub partition: Option<String>,
+}
+
+/// A requirement as the catalogue has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RequirementRow {
+    /// Id.
+    pub id: String,
+    /// `MUST` or `SHOULD`.
+    pub level: String,
+    /// The sentence.
+    pub text: String,
+}
+
+/// A scenario of the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedScenario {
+    /// Key: `<id>` or `<id>#<repetition>`.
+    pub key: String,
+    /// Id.
+    pub id: String,
+    /// Area (folder).
+    pub area: String,
+    /// File, relative to the suite.
+    pub file: String,
+    /// One sentence.
+    pub summary: String,
+    /// Requirements that it decides.
+    pub checks: Vec<String>,
+    /// Topology.
+    pub topology: String,
+    /// SHA-256 (hex) of the file.
+    pub digest: String,
+}
+
+/// What was found out about a cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClusterFacts {
+    /// Name in the topology.
+    pub name: String,
+    /// UID of the kube-system namespace: the cluster's identity.
+    pub uid: String,
+    /// Kubernetes version.
+    pub kubernetes: String,
+    /// Mesh and version.
+    pub mesh: String,
+    /// Fingerprint of the trust root (SHA-256 of its DER, hex).
+    pub trust_root: String,
+}
+
+/// Something that went wrong outside of a promise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Problem {
+    /// Whose fault.
+    pub class: ProblemClass,
+    /// Stable code, e.g. `step-deadline`, `api-unreachable`.
+    pub code: String,
+    /// What happened, with place, expected and found.
+    pub message: String,
+    /// What to do.
+    pub remedy: Option<String>,
+}
+
+/// Whose fault a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProblemClass {
+    /// The clusters, the network, a tool.
+    Environment,
+    /// The mesh did not do what a step needs (a route never went live, a link never got ready).
+    Mesh,
+    /// meshproof itself.
+    Harness,
+    /// The user stopped it.
+    Interrupted,
+}
+
+/// Why a check stopped looking.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CloseReason {
+    /// Nothing that may still come can change the answer.
+    Decided,
+    /// Its time is up.
+    Deadline,
+    /// The user stopped it.
+    Interrupted,
+    /// It could not look.
+    Problem(Problem),
+}
+
+/// What a judge says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Judgement {
+    /// One of five.
+    pub outcome: Outcome,
+    /// One line: what was promised and what happened.
+    pub summary: String,
+    /// What was expected.
+    pub expected: String,
+    /// What was observed.
+    pub observed: String,
+    /// Second at which it was decided (scenario µs since the start of the run): when it became true, or broke, or the
+    /// deadline.
+    pub at_us: u64,
+    /// Numbers for the report, e.g. `requests`, `p_value`, `lost`, `longest_gap_us`, `converged_after_us`.
+    pub measures: BTreeMap<String, f64>,
+    /// Ids of requests that prove it (bounded).
+    pub requests: Vec<String>,
+}
