@@ -12,4 +12,5 @@
 pub mod catalogue;
 pub mod scalar;
 pub mod scenario;
+pub mod source;
 pub mod topology;

@@ -1,7 +1,7 @@
 //! A scenario file: a situation that is set up, and the requirements that are checked in it.
 //!
 //! These types are the grammar. They are plain data; [`crate::lint`] holds the rules that types can't express.
-//! Strings may contain `${…}` references: `${namespace}`, `${vars.x}`, `${matrix.x}`, and facts that the mesh's driver
+//! Strings may contain `${…}` references: `${namespace}`, `${vars.x}`, `${matrix.x}` (in a fragment `${params.x}`), and facts that the mesh's driver
 //! supplies, e.g. `${mirror.store.east}` (the object name of east's `store` as mirrored), `${mesh.namespace}`,
 //! `${identity.gateway.east}`, `${identity.workload.shopper.west}`.
 
@@ -143,6 +143,8 @@ pub enum Step {
     Patch(Patch),
     /// Delete an object and wait until it is gone.
     Delete(Delete),
+    /// Insert the steps of a fragment here. Expansion replaces it: an expanded scenario holds none.
+    Use(Use),
 }
 
 /// `deploy`: exactly one of `service` and `client`.
@@ -870,4 +872,33 @@ pub struct Delete {
     pub r#in: Name,
     /// The object.
     pub object: ObjectRef,
+}
+
+/// `use`: the steps of `scenarios/fragments/<fragment>.yaml` with its parameters filled in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Use {
+    /// Name of the fragment.
+    pub fragment: Name,
+    /// A value for each parameter that the fragment declares.
+    #[serde(default)]
+    pub with: BTreeMap<Name, String>,
+}
+
+/// A fragment file, `scenarios/fragments/<name>.yaml`: steps that several scenarios share.
+///
+/// It sees its own parameters (`${params.x}`) and what the mesh's driver supplies, not the variables of the scenario
+/// that uses it. It uses no other fragment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fragment {
+    /// Name; equals the file's.
+    pub fragment: Name,
+    /// What the steps achieve, in one sentence.
+    pub summary: String,
+    /// Parameters, each with a sentence that says what it stands for. Whoever uses the fragment gives all of them.
+    #[serde(default)]
+    pub parameters: BTreeMap<Name, String>,
+    /// What is done, in order.
+    pub steps: Vec<Step>,
 }
