@@ -1,0 +1,228 @@
+//! How one mesh is installed, linked and spoken to. The engine knows a mesh only through this trait.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use kube::core::ApiResource;
+use meshproof_spec::scenario::{Component, ExportMode, Setup};
+use meshproof_spec::topology::Topology;
+use serde_json::Value;
+
+use crate::environment::Cluster;
+use crate::problem::Problem;
+
+/// A mesh. One value serves one environment (its clusters), so it may remember what it made for them.
+#[async_trait]
+pub trait MeshDriver: Send + Sync {
+    /// Name of the mesh, e.g. `linkerd`.
+    fn name(&self) -> &'static str;
+
+    /// What it can do: `export-gateway`, `export-flat`, `export-federated`, `route`, `mtls`, `rotate-credentials` …
+    fn capabilities(&self) -> BTreeSet<String>;
+
+    // --- life cycle ------------------------------------------------------------------------------------------------
+
+    /// Installs the mesh with everything that multi-cluster needs, and waits until it is ready.
+    ///
+    /// # Errors
+    /// A [`Problem`] of class mesh (it did not get ready) or environment (the API or a tool failed).
+    async fn install(
+        &self,
+        cluster: &Cluster,
+        topology: &Topology,
+        setup: &Setup,
+    ) -> Result<(), Problem>;
+
+    /// Removes the mesh by its documented procedure and waits until nothing of it is left.
+    ///
+    /// # Errors
+    /// As [`MeshDriver::install`]; a refusal of the mesh's own tool has code `uninstall-refused`.
+    async fn uninstall(&self, cluster: &Cluster) -> Result<(), Problem>;
+
+    /// Links `from` to `to` (`from` consumes what `to` exports) and waits until the link is ready.
+    ///
+    /// # Errors
+    /// As [`MeshDriver::install`].
+    async fn link(&self, from: &Cluster, to: &Cluster, setup: &Setup) -> Result<(), Problem>;
+
+    /// Removes a link by the documented procedure.
+    ///
+    /// # Errors
+    /// As [`MeshDriver::install`].
+    async fn unlink(&self, from: &Cluster, to: &Cluster) -> Result<(), Problem>;
+
+    /// Gives a link new credentials, then revokes the old ones in `to`.
+    ///
+    /// # Errors
+    /// As [`MeshDriver::install`].
+    async fn rotate_credentials(&self, from: &Cluster, to: &Cluster) -> Result<(), Problem>;
+
+    /// Version of the mesh as the cluster shows it.
+    ///
+    /// # Errors
+    /// When it can't be found out.
+    async fn version(&self, cluster: &Cluster) -> Result<String, Problem>;
+
+    /// SHA-256 (hex) of the DER of the trust root in force.
+    ///
+    /// # Errors
+    /// When it can't be found out.
+    async fn trust_root(&self, cluster: &Cluster) -> Result<String, Problem>;
+
+    // --- workloads -------------------------------------------------------------------------------------------------
+
+    /// Annotations of a scenario's namespace.
+    fn namespace_annotations(&self) -> BTreeMap<String, String>;
+
+    /// Annotations of a pod template that shall, or shall not, get a sidecar.
+    fn pod_annotations(&self, meshed: bool) -> BTreeMap<String, String>;
+
+    /// Annotations of a Service of which these ports carry opaque TCP.
+    fn service_annotations(&self, opaque_ports: &[u16]) -> BTreeMap<String, String>;
+
+    /// Merge patch that exports a Service, or takes the export back when `mode` is absent.
+    ///
+    /// # Errors
+    /// A message when the mesh does not know the mode.
+    fn export_patch(&self, mode: Option<ExportMode>) -> Result<Value, String>;
+
+    /// Name under which pods of another, linked cluster find `service` of `cluster` (in the same namespace).
+    fn mirror_name(&self, service: &str, cluster: &str) -> String;
+
+    /// Objects that split traffic to `route.service`.
+    ///
+    /// # Errors
+    /// A message when the mesh can't.
+    fn route(&self, route: &RouteRequest) -> Result<Vec<Value>, String>;
+
+    // --- knowledge -------------------------------------------------------------------------------------------------
+
+    /// Value of a `${…}` reference, e.g. `mesh.namespace`, `mesh.link.east`, `identity.gateway.east`,
+    /// `identity.workload.shopper.west`; `namespace` is the scenario's.
+    fn fact(&self, reference: &str, namespace: &str) -> Option<String>;
+
+    /// Resource of one of the mesh's own kinds, by kind and optional `group/version`.
+    fn resource(&self, kind: &str, api: Option<&str>) -> Option<ApiResource>;
+
+    /// Deployment behind a component.
+    fn component(&self, component: Component, of: Option<&str>) -> WorkloadRef;
+
+    /// Where to read whether the gateway of `to` counts as alive in `from`: 1, 0, or nothing published. The stream
+    /// yields the current value first and then every change; it samples no faster than every 50 ms of wall time over one
+    /// kept connection, and never asks the API server again.
+    ///
+    /// # Errors
+    /// When there is no such place.
+    async fn link_alive(
+        &self,
+        from: &Cluster,
+        to: &str,
+    ) -> Result<BoxStream<'static, Option<f64>>, Problem>;
+
+    /// Lease of the controller that serves the link to `to`.
+    fn lease(&self, to: &str) -> WorkloadRef;
+
+    /// Takes verbs on mirrors away from the controller of a link; returns what undoes it.
+    ///
+    /// # Errors
+    /// When the API refuses.
+    async fn deny_writes(
+        &self,
+        from: &Cluster,
+        to: &str,
+        verbs: &[String],
+    ) -> Result<Undo, Problem>;
+
+    /// Whose an object is. `cluster` is where it stands.
+    fn owner(&self, cluster: &str, object: &Value) -> Owner;
+
+    /// Kinds that the mesh makes objects of, for inventories.
+    fn kinds(&self) -> Vec<ApiResource>;
+
+    /// Request header in which a target names its peer, and the identity expected for this flow.
+    fn peer_identity(&self, flow: &Flow) -> Option<(String, String)>;
+
+    /// Counters that must move by exactly the number of requests of a flow.
+    fn counters(&self, flow: &Flow) -> Vec<Counter>;
+}
+
+/// A split.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteRequest {
+    /// Namespace.
+    pub namespace: String,
+    /// Service whose callers are routed.
+    pub service: String,
+    /// Its port.
+    pub port: u16,
+    /// Backends: Service name and weight.
+    pub backends: Vec<(String, u32)>,
+    /// Value that requests carry in the agent's marker header once this very route is live.
+    pub marker: String,
+}
+
+/// An object by namespace and name; its kind follows from the context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadRef {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// Merge patches that restore what was changed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Undo {
+    /// For people.
+    pub description: String,
+    /// Resource, namespace, name and merge patch, in order.
+    pub patches: Vec<(ApiResource, Option<String>, String, Value)>,
+}
+
+/// Whose an object is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// Not the mesh's.
+    Nobody,
+    /// The mesh's installation.
+    Mesh,
+    /// A link's: made in this cluster for the link to the named one.
+    Link(String),
+}
+
+/// A client calling a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Namespace.
+    pub namespace: String,
+    /// Cluster of the client.
+    pub client_cluster: String,
+    /// Workload of the client.
+    pub client: String,
+    /// Cluster of the server.
+    pub server_cluster: String,
+    /// Service (workload) of the server.
+    pub service: String,
+    /// Port of the Service.
+    pub port: u16,
+}
+
+/// A counter of a proxy or controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counter {
+    /// Name for reports, unique in the flow: `client outbound requests over TLS`.
+    pub name: String,
+    /// Cluster of the pods.
+    pub cluster: String,
+    /// Namespace of the pods.
+    pub namespace: String,
+    /// Label selector of the pods; their values are added up.
+    pub selector: String,
+    /// Port of the metrics endpoint.
+    pub port: u16,
+    /// Metric.
+    pub metric: String,
+    /// Labels that must match exactly.
+    pub labels: BTreeMap<String, String>,
+}

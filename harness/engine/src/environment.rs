@@ -1,0 +1,129 @@
+//! Where a topology exists.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use meshproof_spec::scenario::Setup;
+use meshproof_spec::topology::Topology;
+
+use crate::problem::Problem;
+
+/// A kind of environment: something that can bring a topology's clusters up.
+#[async_trait]
+pub trait Environment: Send + Sync {
+    /// Name on the command line and in reports, e.g. `kind`.
+    fn kind(&self) -> &'static str;
+
+    /// Whether a run on it can certify anything.
+    fn certifies(&self) -> bool;
+
+    /// Scenario seconds per wall second; 1 on real clusters.
+    fn pace(&self) -> f64;
+
+    /// What scenarios may ask for in `needs`, and what steps need: `relay`, `partition`, `delay`, `pause-api`,
+    /// `disposable`, `node-port`, `load-balancer`, `separate-trust` …
+    fn capabilities(&self) -> BTreeSet<String>;
+
+    /// Brings the clusters up, without any mesh, and waits until they serve.
+    ///
+    /// # Errors
+    /// A [`Problem`] of the environment; whatever was made until then has been removed again.
+    async fn up(
+        &self,
+        request: &EnvironmentRequest,
+    ) -> Result<Arc<dyn RunningEnvironment>, Problem>;
+}
+
+/// What clusters are wanted.
+#[derive(Clone, Debug)]
+pub struct EnvironmentRequest {
+    /// Key: scenarios with the same key share these clusters.
+    pub key: String,
+    /// Clusters and links.
+    pub topology: Topology,
+    /// How they differ from the usual.
+    pub setup: Setup,
+    /// Seed of everything drawn at random.
+    pub seed: u64,
+}
+
+/// A cluster as the engine and the driver see it.
+#[derive(Clone)]
+pub struct Cluster {
+    /// Name in the topology.
+    pub name: String,
+    /// Client with the harness' own credentials.
+    pub client: kube::Client,
+    /// The same credentials as a kubeconfig, for tools that take a file. A secret.
+    pub kubeconfig: String,
+    /// URL of the API server as pods of *other* clusters reach it.
+    pub api_from_peers: String,
+    /// Address of a node as pods of other clusters reach it.
+    pub node_address: String,
+    /// DNS domain, e.g. `cluster.local`.
+    pub domain: String,
+}
+
+/// Clusters that are up.
+#[async_trait]
+pub trait RunningEnvironment: Send + Sync {
+    /// The clusters, in the topology's order.
+    fn clusters(&self) -> &[Cluster];
+
+    /// Lets all packets between two clusters vanish, both ways, until the handle is healed or dropped.
+    ///
+    /// # Errors
+    /// When the environment can't (see [`Environment::capabilities`]).
+    async fn partition(&self, one: &str, other: &str) -> Result<Box<dyn NetworkFault>, Problem>;
+
+    /// Delays everything from one cluster to another by `by` (scenario time).
+    ///
+    /// # Errors
+    /// When the environment can't.
+    async fn delay(
+        &self,
+        from: &str,
+        to: &str,
+        by: Duration,
+    ) -> Result<Box<dyn NetworkFault>, Problem>;
+
+    /// Stops a cluster's API server from answering.
+    ///
+    /// # Errors
+    /// When the environment can't.
+    async fn pause_api(&self, cluster: &str) -> Result<Box<dyn NetworkFault>, Problem>;
+
+    /// Watches the bytes that go from one cluster to another.
+    ///
+    /// # Errors
+    /// When the environment can't.
+    async fn tap(&self, from: &str, to: &str) -> Result<Box<dyn Tap>, Problem>;
+
+    /// Removes the clusters and everything that belongs to them.
+    ///
+    /// # Errors
+    /// A [`Problem`] that names what is left.
+    async fn down(&self) -> Result<(), Problem>;
+}
+
+/// An active fault. Dropping it heals it too, but unverified.
+#[async_trait]
+pub trait NetworkFault: Send + Sync {
+    /// Ends the fault and verifies that it is over.
+    ///
+    /// # Errors
+    /// When it can't be verified.
+    async fn heal(&self) -> Result<(), Problem>;
+}
+
+/// A tap on a directed path between two clusters.
+#[async_trait]
+pub trait Tap: Send + Sync {
+    /// Bytes seen since the tap was made.
+    async fn bytes(&self) -> u64;
+
+    /// Whether this byte sequence has crossed, even split over packets.
+    async fn saw(&self, pattern: &[u8]) -> bool;
+}
