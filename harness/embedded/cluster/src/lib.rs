@@ -11,6 +11,7 @@
 //! # What it must not know
 //! Any mesh, any scenario. A mesh comes in as programs, interceptors and objects, as it does on a real cluster.
 
+pub mod fabric;
 pub mod intercept;
 pub mod pace;
 pub mod program;
