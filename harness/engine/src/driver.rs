@@ -12,6 +12,8 @@ use serde_json::Value;
 use crate::environment::Cluster;
 use crate::problem::Problem;
 
+pub use meshproof_agent::protocol::MARKER_HEADER;
+
 /// A mesh. One value serves one environment (its clusters), so it may remember what it made for them.
 #[async_trait]
 pub trait MeshDriver: Send + Sync {
@@ -27,12 +29,7 @@ pub trait MeshDriver: Send + Sync {
     ///
     /// # Errors
     /// A [`Problem`] of class mesh (it did not get ready) or environment (the API or a tool failed).
-    async fn install(
-        &self,
-        cluster: &Cluster,
-        topology: &Topology,
-        setup: &Setup,
-    ) -> Result<(), Problem>;
+    async fn install(&self, cluster: &Cluster, topology: &Topology, setup: &Setup) -> Result<(), Problem>;
 
     /// Removes the mesh by its documented procedure and waits until nothing of it is left.
     ///
@@ -40,11 +37,17 @@ pub trait MeshDriver: Send + Sync {
     /// As [`MeshDriver::install`]; a refusal of the mesh's own tool has code `uninstall-refused`.
     async fn uninstall(&self, cluster: &Cluster) -> Result<(), Problem>;
 
-    /// Links `from` to `to` (`from` consumes what `to` exports) and waits until the link is ready.
+    /// Links `from` to `to` (`from` consumes what `to` exports). Calls for one `from` must not overlap.
     ///
     /// # Errors
     /// As [`MeshDriver::install`].
     async fn link(&self, from: &Cluster, to: &Cluster, setup: &Setup) -> Result<(), Problem>;
+
+    /// Waits until a link is ready.
+    ///
+    /// # Errors
+    /// As [`MeshDriver::install`].
+    async fn await_link(&self, from: &Cluster, to: &Cluster, setup: &Setup) -> Result<(), Problem>;
 
     /// Removes a link by the documented procedure.
     ///
@@ -114,11 +117,7 @@ pub trait MeshDriver: Send + Sync {
     ///
     /// # Errors
     /// When there is no such place.
-    async fn link_alive(
-        &self,
-        from: &Cluster,
-        to: &str,
-    ) -> Result<BoxStream<'static, Option<f64>>, Problem>;
+    async fn link_alive(&self, from: &Cluster, to: &str) -> Result<BoxStream<'static, Option<f64>>, Problem>;
 
     /// Lease of the controller that serves the link to `to`.
     fn lease(&self, to: &str) -> WorkloadRef;
@@ -127,12 +126,7 @@ pub trait MeshDriver: Send + Sync {
     ///
     /// # Errors
     /// When the API refuses.
-    async fn deny_writes(
-        &self,
-        from: &Cluster,
-        to: &str,
-        verbs: &[String],
-    ) -> Result<Undo, Problem>;
+    async fn deny_writes(&self, from: &Cluster, to: &str, verbs: &[String]) -> Result<Undo, Problem>;
 
     /// Whose an object is. `cluster` is where it stands.
     fn owner(&self, cluster: &str, object: &Value) -> Owner;

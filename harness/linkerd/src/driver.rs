@@ -1,0 +1,434 @@
+//! The driver itself: the engine's interface, answered in Linkerd's words.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use kube::api::Api;
+use kube::core::ApiResource;
+use meshproof_engine::driver::{Counter, Flow, MeshDriver, Owner, RouteRequest, Undo, WorkloadRef};
+use meshproof_engine::environment::Cluster;
+use meshproof_engine::problem::{self, Problem};
+use meshproof_spec::scenario::{Component, ExportMode, GatewayExposure, Setup, TrustSetup};
+use meshproof_spec::topology::Topology;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::installer::{Installer, LinkValues, MulticlusterValues};
+use crate::names::{self, CONTROL_NAMESPACE, MULTICLUSTER_NAMESPACE};
+use crate::trust::{ClusterTrust, Root};
+use crate::{apply, counters, credentials, gateway_alive, ownership, resources, routes};
+
+/// Scenario time within which an installation, a link or a removal must be complete.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Linkerd in one environment.
+pub struct Linkerd {
+    installer: Arc<dyn Installer>,
+    pace: f64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    shared_root: Option<Arc<Root>>,
+    trust: BTreeMap<String, ClusterTrust>,
+    extensions: BTreeMap<String, MulticlusterValues>,
+}
+
+impl Linkerd {
+    /// A driver whose manifests come from `installer`, in an environment of this `pace` (scenario seconds per wall
+    /// second).
+    #[must_use]
+    pub fn new(installer: Arc<dyn Installer>, pace: f64) -> Self {
+        Self {
+            installer,
+            pace,
+            state: Mutex::default(),
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        PATIENCE.div_f64(self.pace)
+    }
+
+    fn state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The trust of a cluster: made once, under one root for all clusters or under one of its own.
+    fn trust(&self, cluster: &str, setup: &Setup) -> Result<ClusterTrust, Problem> {
+        let separate = setup.trust == Some(TrustSetup::Separate);
+        let failed =
+            |error: rcgen::Error| problem::harness("trust-not-made", format!("cluster {cluster}: {error}"), None);
+        self.state(|state| {
+            if let Some(trust) = state.trust.get(cluster) {
+                return Ok(trust.clone());
+            }
+            let root = match &state.shared_root {
+                Some(root) if !separate => Arc::clone(root),
+                _ => {
+                    let root = Arc::new(Root::generate().map_err(failed)?);
+                    if !separate {
+                        state.shared_root = Some(Arc::clone(&root));
+                    }
+                    root
+                }
+            };
+            let trust = root.issue().map_err(failed)?;
+            state.trust.insert(cluster.to_owned(), trust.clone());
+            Ok(trust)
+        })
+    }
+
+    /// Applies the extension with the values that the cluster has now, and waits for all of it.
+    async fn apply_extension(&self, cluster: &Cluster, values: &MulticlusterValues) -> Result<(), Problem> {
+        let manifests = self.installer.multicluster(cluster, values).await?;
+        apply::apply(cluster, &manifests, self.patience()).await?;
+        let deployments = apply::deployments(&manifests, MULTICLUSTER_NAMESPACE);
+        apply::rolled_out(cluster, MULTICLUSTER_NAMESPACE, &deployments, self.patience()).await?;
+        self.state(|state| state.extensions.insert(cluster.name.clone(), values.clone()));
+        Ok(())
+    }
+
+    async fn has_gateway(&self, cluster: &Cluster) -> Result<bool, Problem> {
+        let services: Api<Service> = Api::namespaced(cluster.client.clone(), MULTICLUSTER_NAMESPACE);
+        let found = services.get_opt("linkerd-gateway").await;
+        found.map(|service| service.is_some()).map_err(|error| {
+            problem::environment(
+                "api-unreachable",
+                format!("cluster {}: read the gateway: {error}", cluster.name),
+                None,
+            )
+        })
+    }
+}
+
+#[async_trait]
+impl MeshDriver for Linkerd {
+    fn name(&self) -> &'static str {
+        "linkerd"
+    }
+
+    fn capabilities(&self) -> BTreeSet<String> {
+        [
+            "export-gateway",
+            "route",
+            "mtls",
+            "rotate-credentials",
+            "deny-writes",
+            "steal-lease",
+            "separate-trust",
+        ]
+        .map(ToOwned::to_owned)
+        .into()
+    }
+
+    async fn install(&self, cluster: &Cluster, topology: &Topology, setup: &Setup) -> Result<(), Problem> {
+        let trust = self.trust(&cluster.name, setup)?;
+        let manifests = self.installer.control_plane(cluster, &trust).await?;
+        apply::apply(cluster, &manifests, self.patience()).await?;
+        let deployments = apply::deployments(&manifests, CONTROL_NAMESPACE);
+        apply::rolled_out(cluster, CONTROL_NAMESPACE, &deployments, self.patience()).await?;
+
+        let spec = topology.clusters.iter().find(|(name, _)| name.0 == cluster.name);
+        let values = MulticlusterValues {
+            gateway: spec.and_then(|(_, spec)| spec.gateway).unwrap_or(true),
+            exposure: setup.gateway.unwrap_or(GatewayExposure::Loadbalancer),
+            controllers: Vec::new(),
+        };
+        self.apply_extension(cluster, &values).await
+    }
+
+    async fn uninstall(&self, cluster: &Cluster) -> Result<(), Problem> {
+        let objects = self.installer.uninstall(cluster).await?;
+        apply::delete(cluster, &objects, self.patience()).await?;
+        self.state(|state| state.extensions.remove(&cluster.name));
+        Ok(())
+    }
+
+    async fn link(&self, from: &Cluster, to: &Cluster, _setup: &Setup) -> Result<(), Problem> {
+        let values = self.state(|state| state.extensions.get(&from.name).cloned());
+        let Some(mut values) = values else {
+            return Err(problem::harness(
+                "mesh-not-installed",
+                format!(
+                    "link {} → {}: the mesh is not installed in {}",
+                    from.name, to.name, from.name
+                ),
+                Some("put an `install` step first"),
+            ));
+        };
+        // The documented order: the controller's values first, then what link-gen prints.
+        if !values.controllers.contains(&to.name) {
+            values.controllers.push(to.name.clone());
+            self.apply_extension(from, &values).await?;
+        }
+        let link = LinkValues {
+            name: to.name.clone(),
+            api_server: to.api_from_peers.clone(),
+            service_account: names::REMOTE_ACCESS.to_owned(),
+        };
+        let manifests = self.installer.link(to, &link).await?;
+        apply::apply(from, &manifests, self.patience()).await?;
+        let side_effects = self.installer.link_side_effects(to, &from.name).await?;
+        apply::apply(to, &side_effects, self.patience()).await
+    }
+
+    async fn await_link(&self, from: &Cluster, to: &Cluster, setup: &Setup) -> Result<(), Problem> {
+        use futures::StreamExt;
+        // A gateway on node ports is reached on other ports than those that the default probe values say, and one under
+        // another root refuses the probe: there, that the link works is for the scenario to say.
+        let decidable = setup.gateway != Some(GatewayExposure::Nodeport) && setup.trust != Some(TrustSetup::Separate);
+        if !decidable || !self.has_gateway(to).await? {
+            return Ok(());
+        }
+        let mut alive = gateway_alive::watch(from, &to.name);
+        let wait = async {
+            while let Some(value) = alive.next().await {
+                if value == Some(1.0) {
+                    return Ok(());
+                }
+            }
+            Err("the metric's stream ended")
+        };
+        apply::within(
+            self.patience(),
+            from,
+            &format!("the gateway of {} to be seen alive", to.name),
+            wait,
+        )
+        .await
+    }
+
+    async fn unlink(&self, from: &Cluster, to: &Cluster) -> Result<(), Problem> {
+        let objects = self.installer.unlink(from, &to.name).await?;
+        apply::delete(from, &objects, self.patience()).await?;
+        self.state(|state| {
+            if let Some(values) = state.extensions.get_mut(&from.name) {
+                values.controllers.retain(|name| *name != to.name);
+            }
+        });
+        Ok(())
+    }
+
+    async fn rotate_credentials(&self, from: &Cluster, to: &Cluster) -> Result<(), Problem> {
+        credentials::rotate(from, to, self.patience()).await
+    }
+
+    async fn version(&self, cluster: &Cluster) -> Result<String, Problem> {
+        let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), CONTROL_NAMESPACE);
+        let found = deployments.get_opt("linkerd-destination").await.map_err(|error| {
+            problem::environment(
+                "api-unreachable",
+                format!("cluster {}: read the mesh's version: {error}", cluster.name),
+                None,
+            )
+        })?;
+        let labels = found
+            .and_then(|deployment| deployment.metadata.labels)
+            .unwrap_or_default();
+        Ok(labels
+            .get("app.kubernetes.io/version")
+            .cloned()
+            .unwrap_or_else(|| self.installer.version()))
+    }
+
+    async fn trust_root(&self, cluster: &Cluster) -> Result<String, Problem> {
+        let maps: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), CONTROL_NAMESPACE);
+        let found = maps.get_opt("linkerd-identity-trust-roots").await.map_err(|error| {
+            problem::environment(
+                "api-unreachable",
+                format!("cluster {}: read the trust roots: {error}", cluster.name),
+                None,
+            )
+        })?;
+        let bundle = found
+            .and_then(|map| map.data)
+            .and_then(|mut data| data.remove("ca-bundle.crt"))
+            .unwrap_or_default();
+        let fingerprints: Vec<String> = pem_blocks(&bundle)
+            .iter()
+            .map(|der| hex(&Sha256::digest(der)))
+            .collect();
+        if fingerprints.is_empty() {
+            return Err(problem::mesh(
+                "trust-roots-missing",
+                format!(
+                    "cluster {}: ConfigMap linkerd/linkerd-identity-trust-roots has no certificate",
+                    cluster.name
+                ),
+                Some("check the installation of the control plane"),
+            ));
+        }
+        Ok(fingerprints.join("+"))
+    }
+
+    fn namespace_annotations(&self) -> BTreeMap<String, String> {
+        [(names::INJECT.to_owned(), "enabled".to_owned())].into()
+    }
+
+    fn pod_annotations(&self, meshed: bool) -> BTreeMap<String, String> {
+        [(
+            names::INJECT.to_owned(),
+            if meshed { "enabled" } else { "disabled" }.to_owned(),
+        )]
+        .into()
+    }
+
+    fn service_annotations(&self, opaque_ports: &[u16]) -> BTreeMap<String, String> {
+        if opaque_ports.is_empty() {
+            return BTreeMap::new();
+        }
+        let ports: Vec<String> = opaque_ports.iter().map(ToString::to_string).collect();
+        [(names::OPAQUE_PORTS.to_owned(), ports.join(","))].into()
+    }
+
+    fn export_patch(&self, mode: Option<ExportMode>) -> Result<Value, String> {
+        let labels = match mode {
+            Some(ExportMode::Gateway) => json!({names::EXPORTED: "true"}),
+            Some(ExportMode::Flat) => json!({names::EXPORTED: "remote-discovery"}),
+            Some(ExportMode::Federated) => json!({names::FEDERATED: "member"}),
+            None => json!({names::EXPORTED: null, names::FEDERATED: null}),
+        };
+        Ok(json!({"metadata": {"labels": labels}}))
+    }
+
+    fn mirror_name(&self, service: &str, cluster: &str) -> String {
+        names::mirror(service, cluster)
+    }
+
+    fn route(&self, route: &RouteRequest) -> Result<Vec<Value>, String> {
+        Ok(vec![routes::http_route(route)])
+    }
+
+    fn fact(&self, reference: &str, namespace: &str) -> Option<String> {
+        let parts: Vec<&str> = reference.split('.').collect();
+        let fact = match parts.as_slice() {
+            ["mirror", service, cluster] => names::mirror(service, cluster),
+            ["mesh", "namespace"] => MULTICLUSTER_NAMESPACE.to_owned(),
+            ["mesh", "control-namespace"] => CONTROL_NAMESPACE.to_owned(),
+            ["mesh", "link", cluster] => (*cluster).to_owned(),
+            ["mesh", "controller", cluster] => names::controller(cluster),
+            ["mesh", "credentials", cluster] => names::credentials(cluster),
+            ["mesh", "remote-access", _] => format!(
+                "system:serviceaccount:{MULTICLUSTER_NAMESPACE}:{}",
+                names::REMOTE_ACCESS
+            ),
+            ["identity", "gateway", _] => names::gateway_identity(),
+            ["identity", "workload", workload, _] => names::identity(workload, namespace),
+            _ => return None,
+        };
+        Some(fact)
+    }
+
+    fn resource(&self, kind: &str, api: Option<&str>) -> Option<ApiResource> {
+        resources::of_mesh(kind, api)
+    }
+
+    fn component(&self, component: Component, of: Option<&str>) -> WorkloadRef {
+        let name = match component {
+            Component::Gateway => "linkerd-gateway".to_owned(),
+            Component::Controller => names::controller(of.unwrap_or_default()),
+        };
+        WorkloadRef {
+            namespace: MULTICLUSTER_NAMESPACE.to_owned(),
+            name,
+        }
+    }
+
+    async fn link_alive(&self, from: &Cluster, to: &str) -> Result<BoxStream<'static, Option<f64>>, Problem> {
+        Ok(gateway_alive::watch(from, to))
+    }
+
+    fn lease(&self, to: &str) -> WorkloadRef {
+        WorkloadRef {
+            namespace: MULTICLUSTER_NAMESPACE.to_owned(),
+            name: names::lease(to),
+        }
+    }
+
+    async fn deny_writes(&self, from: &Cluster, to: &str, verbs: &[String]) -> Result<Undo, Problem> {
+        let roles: Api<ClusterRole> = Api::all(from.client.clone());
+        let refused = |what: &str, error: kube::Error| {
+            problem::environment(
+                "api-refused",
+                format!("cluster {}: {what} {}: {error}", from.name, names::LOCAL_ACCESS_ROLE),
+                None,
+            )
+        };
+        let role = roles
+            .get(names::LOCAL_ACCESS_ROLE)
+            .await
+            .map_err(|error| refused("read ClusterRole", error))?;
+        let original = role.rules.unwrap_or_default();
+        let mut denied = original.clone();
+        for rule in &mut denied {
+            if rule.resources.iter().flatten().any(|resource| resource == "services") {
+                rule.verbs.retain(|verb| !verbs.contains(verb));
+            }
+        }
+        let patch = kube::api::Patch::Merge(json!({"rules": denied}));
+        roles
+            .patch(names::LOCAL_ACCESS_ROLE, &kube::api::PatchParams::default(), &patch)
+            .await
+            .map_err(|error| refused("change ClusterRole", error))?;
+        let resource = resources::of_any("ClusterRole").unwrap_or_else(|| ApiResource::erase::<ClusterRole>(&()));
+        Ok(Undo {
+            description: format!(
+                "let the controller of {} → {to} {} mirrors again",
+                from.name,
+                verbs.join(", ")
+            ),
+            patches: vec![(
+                resource,
+                None,
+                names::LOCAL_ACCESS_ROLE.to_owned(),
+                json!({"rules": original}),
+            )],
+        })
+    }
+
+    fn owner(&self, _cluster: &str, object: &Value) -> Owner {
+        ownership::owner(object)
+    }
+
+    fn kinds(&self) -> Vec<ApiResource> {
+        resources::all()
+    }
+
+    fn peer_identity(&self, flow: &Flow) -> Option<(String, String)> {
+        // Through a gateway a meshed target sees the gateway, not the client.
+        let peer = if flow.client_cluster == flow.server_cluster {
+            names::identity(&flow.client, &flow.namespace)
+        } else {
+            names::gateway_identity()
+        };
+        Some(("l5d-client-id".to_owned(), peer))
+    }
+
+    fn counters(&self, flow: &Flow) -> Vec<Counter> {
+        counters::of(flow)
+    }
+}
+
+/// DER of the certificates of a PEM bundle; what is no certificate is left out.
+fn pem_blocks(bundle: &str) -> Vec<Vec<u8>> {
+    use base64::Engine;
+    bundle
+        .split("-----BEGIN CERTIFICATE-----")
+        .skip(1)
+        .filter_map(|block| block.split("-----END CERTIFICATE-----").next())
+        .map(|body| body.split_whitespace().collect::<String>())
+        .filter_map(|body| base64::engine::general_purpose::STANDARD.decode(body).ok())
+        .collect()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
