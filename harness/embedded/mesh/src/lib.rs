@@ -10,4 +10,7 @@
 //! Scenarios, verdicts, the harness. What it does not model it refuses with a clear error; it never pretends.
 
 pub mod defect;
+mod duration;
+pub mod install;
 pub mod model;
+pub mod names;

@@ -105,11 +105,9 @@ impl Model {
     #[must_use]
     pub fn rng(&self, purpose: &str) -> StdRng {
         // FNV-1a: a stable hash, because the standard library's may change between releases.
-        let hash = purpose
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-            });
+        let hash = purpose.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
         StdRng::seed_from_u64(self.shared.seed ^ hash)
     }
 
