@@ -14,5 +14,21 @@
 //! Kubernetes, meshes, scenarios, verdicts, and where it runs: the [`network::Network`] trait is the only way it touches
 //! sockets, so that the same code runs in a container on the operating system's network and in process on a modelled one.
 
+//!
+//! # Limits, all of them documented where they are set
+//! * The server keeps the newest [`server::LEDGER_CAPACITY`] rows; a reader is told which older ones are gone.
+//! * A job has a bounded number of outstanding requests (`client::MAX_OUTSTANDING`, `client::MAX_CONNECTIONS`). Beyond it
+//!   no request is skipped or invented: it starts late, and its row says how late.
+//! * The client never repeats a request. Only one that could not be written because its kept connection turned out to be
+//!   closed is sent on a new connection, once.
+
+mod client;
+pub mod control;
+mod lines;
 pub mod network;
+pub mod os_network;
 pub mod protocol;
+pub mod server;
+
+pub use os_network::OsNetwork;
+pub use server::{LogSink, RunningAgent, Server, ServerConfig, StartError};

@@ -8,7 +8,7 @@
 //! | `PUT /behavior` with [`Behavior`] | 204; takes effect for the next request |
 //! | `POST /jobs` with [`Job`] | 201 with a stream of newline-delimited [`JobEvent`]s until the job ended |
 //! | `DELETE /jobs/<name>` | 204 once no further request of the job will be sent |
-//! | `GET /ledger?run=<nonce>&since=<index>&follow=<bool>` | newline-delimited [`ServerRow`]s |
+//! | `GET /ledger?run=<nonce>&since=<index>&follow=<bool>` | newline-delimited [`LedgerLine`]s: [`ServerRow`]s, all parameters optional |
 //!
 //! Errors are [`ProblemReport`] with a 4xx or 5xx status. Closing the stream of a job stops the job.
 //!
@@ -84,17 +84,30 @@ pub struct Answer {
     pub peer: String,
 }
 
+/// A request over opaque TCP: one line of JSON. The answer is an [`Answer`] on one line, or a [`ProblemReport`] on one
+/// line after which the server closes the connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TcpRequest {
+    /// Request id, as in [`REQUEST_ID_HEADER`].
+    pub id: Option<String>,
+    /// Nonce of the run, as in [`RUN_HEADER`].
+    pub run: Option<String>,
+    /// What an HTTP request would carry as headers.
+    pub headers: BTreeMap<String, String>,
+}
+
 /// How the server treats requests from now on.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Behavior {
     /// Wait before answering, milliseconds of the agent's clock.
     pub delay_ms: u64,
-    /// Answer with this status instead of 200.
+    /// Answer with this status (200..=599) instead of 200. HTTP only: an answer over opaque TCP has no status.
     pub status: Option<u16>,
     /// Share of requests (0..=1) that `status` applies to; all when absent. Every n-th, not drawn.
     pub status_share: Option<f64>,
-    /// Close the connection instead of answering.
+    /// Close the connection instead of answering (after `delay_ms`); over HTTP/2 this ends every request on it.
     pub close: bool,
     /// Answer `GET /ready` with 503.
     pub unready: bool,
@@ -170,6 +183,7 @@ pub struct UntilSeen {
 }
 
 /// One line of a job's stream.
+#[expect(clippy::large_enum_variant, reason = "nearly every event is a row")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JobEvent {
@@ -271,6 +285,29 @@ pub struct ServerRow {
     pub protocol: Protocol,
     /// Port on which it arrived.
     pub port: u16,
+}
+
+/// One line of the server's ledger as the control port streams it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum LedgerLine {
+    /// A request that the server received.
+    Row(ServerRow),
+    /// Rows that were asked for are no longer held.
+    Dropped {
+        /// Which rows.
+        dropped: DroppedRows,
+    },
+}
+
+/// A gap in the server's ledger: the server keeps a bounded number of rows and gives the oldest up first. A reader that
+/// follows the ledger has already received them and sees no gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedRows {
+    /// Index of the first row that is gone.
+    pub from: u64,
+    /// Index of the first row after the gap.
+    pub to: u64,
 }
 
 /// Body of an error answer of the control port.
