@@ -274,9 +274,7 @@ pub struct Unroute {
 }
 
 /// Part of a mesh that scenarios may scale, restart and observe without knowing its objects.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Component {
     /// The gateway through which other clusters call in.
@@ -450,7 +448,7 @@ pub struct Expect {
 
     /// For `object`: `present` (default) or `absent`.
     pub is: Option<Presence>,
-    /// For `object` and `objects`: what each must hold.
+    /// For `object`: what it must hold. For `objects`: what an object must hold to be counted.
     pub r#where: Vec<Matcher>,
     /// For `objects`: how many.
     pub count: Option<Count>,
@@ -549,7 +547,8 @@ pub enum Presence {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Matcher {
-    /// Place, e.g. `spec.ports[*].port` or `metadata.labels."mirror.linkerd.io/cluster-name"`.
+    /// Place, e.g. `spec.ports[*].port`, `metadata.labels."a.b/c"` or `status.conditions[type=Ready].status`: `[*]` and
+    /// `[path=value]` yield a list.
     pub path: String,
     /// Equal to this. A path with `[*]` yields a list.
     pub equals: Option<Value>,

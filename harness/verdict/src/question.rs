@@ -48,9 +48,9 @@ pub struct Timing {
 pub struct ObjectsQuestion {
     /// What is looked at, for people: `west Service shop/store-east`.
     pub subject: String,
-    /// Number of objects. One present object is `exactly: 1`, an absent one `exactly: 0`.
+    /// Number of objects that hold all of `each`. One present object is `exactly: 1`, an absent one `exactly: 0`.
     pub count: Count,
-    /// What each must hold.
+    /// What an object must hold to be counted (a filter: objects that don't hold it are no failure by themselves).
     pub each: Vec<Matcher>,
     /// When.
     pub timing: Timing,
@@ -72,7 +72,10 @@ pub struct Count {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Matcher {
-    /// Place, e.g. `spec.ports[*].port`, `metadata.labels."a.b/c"`.
+    /// Place, e.g. `spec.ports[*].port`, `spec.ports[0].name`, `metadata.labels."a.b/c"`, or
+    /// `status.mirrorServices[remoteRef.namespace=shop].conditions[*].reason`: `[path=value]` keeps the elements of a list
+    /// whose `path` has this text as its value. `[*]` and `[path=value]` yield a list, nested ones a flat list; without
+    /// matches an empty one.
     pub path: String,
     /// Comparison.
     pub holds: Comparison,
