@@ -10,7 +10,11 @@
 //! the plan knows which environment and mesh it meets.
 
 pub mod catalogue;
+pub mod code;
+pub mod diagnostic;
 pub mod scalar;
 pub mod scenario;
 pub mod source;
+pub mod structure;
 pub mod topology;
+pub mod yaml;

@@ -10,9 +10,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// A name: lower-case letters, digits and `-`, at most 40 characters, as Kubernetes accepts it in object names.
-#[derive(
-    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct Name(pub String);
 
@@ -22,10 +20,66 @@ impl fmt::Display for Name {
     }
 }
 
+impl Name {
+    /// Longest name: with the suffixes of generated objects it still fits into the 63 characters of a DNS label.
+    pub const MAX_LENGTH: usize = 40;
+
+    /// What is wrong with the name, if anything.
+    pub fn fault(&self) -> Option<String> {
+        let text = &self.0;
+        if text.is_empty() {
+            return Some("a name is not empty".to_owned());
+        }
+        if text.len() > Self::MAX_LENGTH {
+            return Some(format!(
+                "a name has at most {} characters, this one has {}",
+                Self::MAX_LENGTH,
+                text.chars().count()
+            ));
+        }
+        let wrong = text
+            .chars()
+            .find(|c| !(c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '-'));
+        if let Some(wrong) = wrong {
+            return Some(format!(
+                "a name consists of lower-case letters, digits and `-`, without `{wrong}`"
+            ));
+        }
+        if !text.starts_with(|c: char| c.is_ascii_lowercase()) {
+            return Some("a name begins with a letter".to_owned());
+        }
+        text.ends_with('-').then(|| "a name does not end with `-`".to_owned())
+    }
+
+    /// The name nearest to a wrong one that has the right form, if there is one.
+    pub fn mended(&self) -> Option<String> {
+        let mut text: String = self
+            .0
+            .to_lowercase()
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .collect();
+        text.truncate(Self::MAX_LENGTH);
+        let text = text.trim_matches('-').to_owned();
+        (Self(text.clone()).fault().is_none() && text != self.0).then_some(text)
+    }
+}
+
+impl RequirementId {
+    /// Whether it has the form `MC-FAIL-001`: words of capitals and digits, joined by `-`.
+    pub fn is_well_formed(&self) -> bool {
+        let text = &self.0;
+        text.len() <= 40
+            && text.contains('-')
+            && text.starts_with(|c: char| c.is_ascii_uppercase())
+            && text
+                .split('-')
+                .all(|word| !word.is_empty() && word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()))
+    }
+}
+
 /// Id of a requirement, e.g. `MC-FAIL-001`.
-#[derive(
-    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct RequirementId(pub String);
 
@@ -64,11 +118,8 @@ impl FromStr for TimeSpan {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || {
-            format!(
-                "`{text}` is not a length of time; write a number with its unit, e.g. `300ms`, `10s`, `1m30s`"
-            )
-        };
+        let wrong =
+            || format!("`{text}` is not a length of time; write a number with its unit, e.g. `300ms`, `10s`, `1m30s`");
         if text.contains([' ', '-', '+']) {
             return Err(wrong());
         }
@@ -110,9 +161,7 @@ impl FromStr for Rate {
             .and_then(|number| number.parse::<f64>().ok())
             .filter(|rate| rate.is_finite() && *rate > 0.0)
             .map(Self)
-            .ok_or_else(|| {
-                format!("`{text}` is not a rate; write requests per second, e.g. `100/s`")
-            })
+            .ok_or_else(|| format!("`{text}` is not a rate; write requests per second, e.g. `100/s`"))
     }
 }
 
@@ -138,9 +187,7 @@ impl FromStr for Target {
             None => (text, None),
             Some((service, cluster)) => (service, Some(cluster)),
         };
-        if service.is_empty()
-            || cluster.is_some_and(|cluster| cluster.is_empty() || cluster.contains('@'))
-        {
+        if service.is_empty() || cluster.is_some_and(|cluster| cluster.is_empty() || cluster.contains('@')) {
             return Err(format!(
                 "`{text}` is not a target; write `service` or `service@cluster`"
             ));

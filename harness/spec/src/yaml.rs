@@ -1,0 +1,777 @@
+//! YAML text becomes a tree in which every key and value knows its place. The only module that names a YAML reader.
+//!
+//! Two readers look at each file: `serde_yaml` decides what a value *is*, `granit-parser` *where* it stands. They must
+//! see the same tree; where they do not, the file is refused, so that a place never belongs to another value. What
+//! scenario files have no use for and what makes YAML dangerous is refused as well: anchors and aliases, merge keys,
+//! tags, tabs in the indentation, several documents, repeated keys.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use granit_parser::{Event, Parser, ScalarStyle, StructureStyle};
+use serde_json::{Map, Number, Value};
+
+use crate::code;
+use crate::diagnostic::Diagnostic;
+use crate::source::{Source, Span};
+
+/// Bounds of a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of text.
+    pub bytes: usize,
+    /// Levels of nested lists and mappings.
+    pub depth: usize,
+    /// Values and keys.
+    pub nodes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bytes: 512 * 1024,
+            depth: 32,
+            nodes: 20_000,
+        }
+    }
+}
+
+/// A value with its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// The value.
+    pub tree: Tree,
+    /// Where it stands. For a key without a value: the key.
+    pub span: Span,
+}
+
+/// What a value is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tree {
+    /// Nothing.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A finite number.
+    Number(Number),
+    /// Text.
+    Text {
+        /// The text.
+        text: String,
+        /// Whether it stands without quotes, so that a reference in it may become a number.
+        plain: bool,
+    },
+    /// A list.
+    List(Vec<Node>),
+    /// A mapping, in the order of the file.
+    Map(Vec<Entry>),
+}
+
+/// A key and its value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// The key.
+    pub key: String,
+    /// Where the key stands.
+    pub key_span: Span,
+    /// The value.
+    pub value: Node,
+}
+
+impl Node {
+    /// The value without places.
+    pub fn to_value(&self) -> Value {
+        match &self.tree {
+            Tree::Null => Value::Null,
+            Tree::Bool(value) => Value::Bool(*value),
+            Tree::Number(number) => Value::Number(number.clone()),
+            Tree::Text { text, .. } => Value::String(text.clone()),
+            Tree::List(items) => Value::Array(items.iter().map(Self::to_value).collect()),
+            Tree::Map(entries) => Value::Object(
+                entries
+                    .iter()
+                    .map(|entry| (entry.key.clone(), entry.value.to_value()))
+                    .collect::<Map<_, _>>(),
+            ),
+        }
+    }
+
+    /// The entry of a mapping.
+    pub fn entry(&self, key: &str) -> Option<&Entry> {
+        match &self.tree {
+            Tree::Map(entries) => entries.iter().find(|entry| entry.key == key),
+            _ => None,
+        }
+    }
+
+    /// The value under a key of a mapping.
+    pub fn get(&self, key: &str) -> Option<&Self> {
+        self.entry(key).map(|entry| &entry.value)
+    }
+
+    /// The text, if it is text.
+    pub fn text(&self) -> Option<&str> {
+        match &self.tree {
+            Tree::Text { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
+    /// What it is, in words: `a list`.
+    pub fn kind(&self) -> &'static str {
+        match &self.tree {
+            Tree::Null => "nothing",
+            Tree::Bool(_) => "true or false",
+            Tree::Number(_) => "a number",
+            Tree::Text { .. } => "text",
+            Tree::List(_) => "a list",
+            Tree::Map(_) => "a mapping",
+        }
+    }
+}
+
+/// What text would be if it stood in a file without quotes: a number, true or false, or else text.
+pub fn plain_scalar(text: &str) -> Tree {
+    match serde_yaml::from_str::<Value>(text) {
+        Ok(Value::Bool(value)) => Tree::Bool(value),
+        Ok(Value::Number(number)) => Tree::Number(number),
+        _ => Tree::Text {
+            text: text.to_owned(),
+            plain: true,
+        },
+    }
+}
+
+/// Places of a tree by JSON pointer (`/steps/3/expect/id`).
+#[derive(Clone, Debug, Default)]
+pub struct SourceMap {
+    places: HashMap<String, Place>,
+}
+
+#[derive(Clone, Debug)]
+struct Place {
+    key: Option<Span>,
+    value: Span,
+}
+
+impl SourceMap {
+    /// The places of all values below `node`.
+    pub fn of(node: &Node) -> Self {
+        let mut map = Self::default();
+        map.add(node, None, String::new());
+        map
+    }
+
+    fn add(&mut self, node: &Node, key: Option<&Span>, pointer: String) {
+        match &node.tree {
+            Tree::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.add(item, None, format!("{pointer}/{index}"));
+                }
+            }
+            Tree::Map(entries) => {
+                for entry in entries {
+                    self.add(
+                        &entry.value,
+                        Some(&entry.key_span),
+                        format!("{pointer}/{}", escape(&entry.key)),
+                    );
+                }
+            }
+            _ => {}
+        }
+        self.places.insert(
+            pointer,
+            Place {
+                key: key.cloned(),
+                value: node.span.clone(),
+            },
+        );
+    }
+
+    /// Place of a value; of the nearest thing around it when the file does not hold it.
+    pub fn value(&self, pointer: &str) -> Option<&Span> {
+        self.nearest(pointer).map(|place| &place.value)
+    }
+
+    /// Place of the key of a value, or of the value when it stands in a list; of the nearest thing around it when the
+    /// file does not hold it.
+    pub fn key(&self, pointer: &str) -> Option<&Span> {
+        self.nearest(pointer)
+            .map(|place| place.key.as_ref().unwrap_or(&place.value))
+    }
+
+    /// Whether the file itself holds a value there.
+    pub fn holds(&self, pointer: &str) -> bool {
+        self.places.contains_key(pointer)
+    }
+
+    fn nearest(&self, mut pointer: &str) -> Option<&Place> {
+        loop {
+            if let Some(place) = self.places.get(pointer) {
+                return Some(place);
+            }
+            pointer = pointer.rsplit_once('/')?.0;
+        }
+    }
+}
+
+/// A key as a part of a JSON pointer.
+pub fn escape(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+/// Reads one document.
+///
+/// # Errors
+/// Everything that prevents a tree, e.g. wrong syntax (the first mistake only) or a repeated key (all of them).
+pub fn read(source: &Arc<Source>, limits: Limits) -> Result<Node, Vec<Diagnostic>> {
+    let text = source.text();
+    if text.len() > limits.bytes {
+        let message = format!(
+            "the file has {} bytes, more than the {} that are read",
+            text.len(),
+            limits.bytes
+        );
+        return Err(vec![
+            Diagnostic::error(code::TOO_LARGE, message, Span::new(source, 0..1))
+                .help("split the file; large objects belong into files of their own, used by `apply: {file: ...}`"),
+        ]);
+    }
+    let tabs = tabs(source);
+    if !tabs.is_empty() {
+        return Err(tabs);
+    }
+    let places = TreeBuilder::new(source, limits).build()?;
+    let values: Value = serde_yaml::from_str(text).map_err(|error| {
+        let at = error.location().map_or(0..1, |place| place.index()..place.index() + 1);
+        vec![
+            Diagnostic::error(
+                code::AMBIGUOUS_YAML,
+                "one of the two YAML readers refuses the file",
+                Span::new(source, at),
+            )
+            .label(error.to_string())
+            .help("write the value in another way, usually in quotes"),
+        ]
+    })?;
+    let mut disagreements = Vec::new();
+    let node = join(places, values, &mut disagreements);
+    if disagreements.is_empty() {
+        Ok(node)
+    } else {
+        Err(disagreements)
+    }
+}
+
+fn tabs(source: &Arc<Source>) -> Vec<Diagnostic> {
+    let mut start = 0;
+    let mut found = Vec::new();
+    for line in source.text().split_inclusive('\n') {
+        let indentation = line.len() - line.trim_start_matches([' ', '\t']).len();
+        let blank = line.trim().is_empty();
+        if let Some(tab) = line[..indentation].find('\t').filter(|_| !blank) {
+            found.push(
+                Diagnostic::error(
+                    code::YAML_FEATURE,
+                    "a tab in the indentation",
+                    Span::new(source, start + tab..start + tab + 1),
+                )
+                .label("a tab")
+                .help("indent with spaces, two per level"),
+            );
+        }
+        start += line.len();
+    }
+    found.truncate(10);
+    found
+}
+
+/// A tree of places, with the text of scalars as it was written.
+struct Sketch {
+    shape: Shape,
+    span: Span,
+}
+
+enum Shape {
+    Scalar { text: String, plain: bool },
+    List(Vec<Sketch>),
+    Map(Vec<(String, Span, Sketch)>),
+}
+
+/// Builds a [`Sketch`] from the events of the parser. Recursion is bounded by [`Limits::depth`].
+struct TreeBuilder<'s> {
+    source: &'s Arc<Source>,
+    parser: Parser<'s, granit_parser::StrInput<'s>>,
+    limits: Limits,
+    nodes: usize,
+    problems: Vec<Diagnostic>,
+}
+
+impl<'s> TreeBuilder<'s> {
+    fn new(source: &'s Arc<Source>, limits: Limits) -> Self {
+        let mut options = granit_parser::options! {
+            emit_unresolved_aliases: true,
+            disallow_directives: true,
+        };
+        options.set_emit_comments(false);
+        Self {
+            source,
+            parser: Parser::new_from_str_with_options(source.text(), options),
+            limits,
+            nodes: 0,
+            problems: Vec::new(),
+        }
+    }
+
+    fn build(mut self) -> Result<Sketch, Vec<Diagnostic>> {
+        let root = match self.document() {
+            Ok(root) => root,
+            Err(diagnostic) => {
+                self.problems.push(*diagnostic);
+                return Err(self.problems);
+            }
+        };
+        match root {
+            Some(root) if self.problems.is_empty() => Ok(root),
+            Some(_) => Err(self.problems),
+            None => Err(vec![
+                Diagnostic::error(code::SYNTAX, "the file is empty", Span::new(self.source, 0..0))
+                    .help("begin with the field that names the file's subject, e.g. `scenario: my-first-scenario`"),
+            ]),
+        }
+    }
+
+    fn document(&mut self) -> Result<Option<Sketch>, Box<Diagnostic>> {
+        let mut root = None;
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::StreamEnd => return Ok(root),
+                Event::StreamStart | Event::DocumentEnd => {}
+                Event::DocumentStart(..) if root.is_some() => {
+                    return Err(Box::new(
+                        Diagnostic::error(code::YAML_FEATURE, "a second document in the file", span)
+                            .label("begins here")
+                            .help("put each document into a file of its own"),
+                    ));
+                }
+                Event::DocumentStart(..) => {
+                    let (event, span) = self.next()?;
+                    root = Some(self.node(event, span, 1)?);
+                }
+                _ => return Err(self.unexpected(span)),
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<(Event<'s>, Span), Box<Diagnostic>> {
+        let source = self.source;
+        match self.parser.next() {
+            Some(Ok((event, span))) => {
+                let range = span.byte_range().unwrap_or(0..0);
+                Ok((event, Span::new(source, range)))
+            }
+            Some(Err(error)) => {
+                let at = error.marker().byte_offset().unwrap_or(0);
+                let reason = error.kind().to_string();
+                Err(Box::new(syntax_error(source, at, &reason)))
+            }
+            None => Err(self.unexpected(Span::new(source, 0..1))),
+        }
+    }
+
+    fn unexpected(&self, span: Span) -> Box<Diagnostic> {
+        Box::new(Diagnostic::error(
+            code::SYNTAX,
+            "the file ends or goes on where nothing was expected",
+            span,
+        ))
+    }
+
+    fn count(&mut self, span: &Span, depth: usize) -> Result<(), Box<Diagnostic>> {
+        self.nodes += 1;
+        let (what, limit) = if self.nodes > self.limits.nodes {
+            ("values", self.limits.nodes)
+        } else if depth > self.limits.depth {
+            ("levels of nesting", self.limits.depth)
+        } else {
+            return Ok(());
+        };
+        Err(Box::new(
+            Diagnostic::error(code::TOO_LARGE, format!("more than {limit} {what}"), span.first_line())
+                .label("reading stopped here")
+                .help("split the file"),
+        ))
+    }
+
+    fn refuse(&mut self, what: &str, span: Span, help: &str) {
+        self.problems
+            .push(Diagnostic::error(code::YAML_FEATURE, format!("{what} is not used here"), span).help(help));
+    }
+
+    fn refuse_properties(&mut self, anchor: usize, tagged: bool, span: &Span) {
+        if anchor != 0 {
+            self.refuse(
+                "an anchor (`&name`)",
+                span.first_line(),
+                "write the value out where it is needed, or use `vars`",
+            );
+        }
+        if tagged {
+            self.refuse(
+                "a tag (`!name`)",
+                span.first_line(),
+                "remove it; a step is written `- deploy: {...}`, and text that looks like a number goes in quotes",
+            );
+        }
+    }
+
+    fn node(&mut self, event: Event<'s>, span: Span, depth: usize) -> Result<Sketch, Box<Diagnostic>> {
+        self.count(&span, depth)?;
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                self.refuse_properties(anchor, tag.is_some(), &span);
+                Ok(Sketch {
+                    shape: Shape::Scalar {
+                        text: text.into_owned(),
+                        plain: style == ScalarStyle::Plain,
+                    },
+                    span: without_trailing_space(&span),
+                })
+            }
+            Event::SequenceStart(style, anchor, tag) => {
+                self.refuse_properties(anchor, tag.is_some(), &span);
+                let mut items = Vec::new();
+                loop {
+                    let (event, at) = self.next()?;
+                    if matches!(event, Event::SequenceEnd) {
+                        let first = items.first().map(|item: &Sketch| item.span.clone());
+                        let last = items.last().map(|item: &Sketch| item.span.clone());
+                        return Ok(Sketch {
+                            span: around(style, &span, &at, first, last),
+                            shape: Shape::List(items),
+                        });
+                    }
+                    items.push(self.node(event, at, depth + 1)?);
+                }
+            }
+            Event::MappingStart(style, anchor, tag) => {
+                self.refuse_properties(anchor, tag.is_some(), &span);
+                self.mapping(style, &span, depth)
+            }
+            Event::Alias(_) | Event::UnresolvedAlias(_) => {
+                self.refuse(
+                    "an alias (`*name`)",
+                    span.clone(),
+                    "write the value out where it is needed, or use `vars`; text that begins with `*` goes in quotes",
+                );
+                Ok(Sketch {
+                    shape: Shape::Scalar {
+                        text: String::new(),
+                        plain: true,
+                    },
+                    span,
+                })
+            }
+            _ => Err(self.unexpected(span)),
+        }
+    }
+
+    fn mapping(&mut self, style: StructureStyle, start: &Span, depth: usize) -> Result<Sketch, Box<Diagnostic>> {
+        let mut entries: Vec<(String, Span, Sketch)> = Vec::new();
+        let mut seen: HashMap<String, Span> = HashMap::new();
+        loop {
+            let (event, key_span) = self.next()?;
+            let key = match event {
+                Event::MappingEnd => {
+                    let first = entries.first().map(|(_, span, _)| span.clone());
+                    let last = entries.last().map(|(_, _, value)| value.span.clone());
+                    return Ok(Sketch {
+                        span: around(style, start, &key_span, first, last),
+                        shape: Shape::Map(entries),
+                    });
+                }
+                Event::Scalar(text, _, anchor, tag) => {
+                    self.count(&key_span, depth)?;
+                    self.refuse_properties(anchor, tag.is_some(), &key_span);
+                    text.into_owned()
+                }
+                Event::Alias(_) | Event::UnresolvedAlias(_) => {
+                    self.refuse(
+                        "an alias (`*name`)",
+                        key_span.clone(),
+                        "write the key out; text that begins with `*` goes in quotes",
+                    );
+                    String::new()
+                }
+                _ => {
+                    return Err(Box::new(
+                        Diagnostic::error(
+                            code::AMBIGUOUS_YAML,
+                            "a key that is not text",
+                            key_span.first_line(),
+                        )
+                        .help(
+                            "a key is a word; a reference in braces at the beginning of a value goes in quotes: \"${...}\"",
+                        ),
+                    ));
+                }
+            };
+            if key == "<<" {
+                self.refuse(
+                    "a merge key (`<<`)",
+                    key_span.clone(),
+                    "write the values out where they are needed",
+                );
+            }
+            if let Some(first) = seen.get(&key) {
+                self.problems.push(
+                    Diagnostic::error(
+                        code::DUPLICATE_KEY,
+                        format!("`{key}` is written twice"),
+                        key_span.clone(),
+                    )
+                    .label("again here")
+                    .also(first.clone(), "first here")
+                    .help("remove or rename one of them"),
+                );
+            } else {
+                seen.insert(key.clone(), key_span.clone());
+            }
+            let (event, value_span) = self.next()?;
+            let mut value = self.node(event, value_span, depth + 1)?;
+            // Nothing was written: the key is the only place to point at.
+            if value.span.range.is_empty() {
+                value.span = key_span.clone();
+            }
+            entries.push((key, key_span, value));
+        }
+    }
+}
+
+/// Place of a list or mapping. Block style has no closing mark, so it ends with its last value.
+fn around(style: StructureStyle, start: &Span, end: &Span, first: Option<Span>, last: Option<Span>) -> Span {
+    let source = &start.source;
+    match (style, first, last) {
+        (StructureStyle::Block, Some(first), Some(last)) => Span::new(source, first.range.start..last.range.end),
+        _ => Span::new(source, start.range.start..end.range.end),
+    }
+}
+
+fn without_trailing_space(span: &Span) -> Span {
+    let length = span.text().trim_end().len();
+    Span::new(&span.source, span.range.start..span.range.start + length)
+}
+
+fn syntax_error(source: &Arc<Source>, at: usize, reason: &str) -> Diagnostic {
+    // At the end of a line there is nothing to underline; the last character before is where a person looks.
+    let mut start = at.min(source.text().len());
+    if source.text()[start..].chars().next().is_none_or(|c| c == '\n') {
+        start = source.text()[..start].trim_end().len().saturating_sub(1);
+    }
+    let rest = source.text().get(start..).unwrap_or("");
+    let length = rest.chars().next().map_or(0, char::len_utf8);
+    Diagnostic::error(
+        code::SYNTAX,
+        format!("not valid YAML: {reason}"),
+        Span::new(source, start..start + length),
+    )
+    .label("here the reader gave up")
+    .help("look at this line and the one before it: indentation, `: ` with a space, closing brackets and quotes; text with `: `, ` #`, `{` or `[` at its beginning goes in quotes")
+}
+
+/// Puts the values of one reader into the places of the other.
+fn join(sketch: Sketch, value: Value, disagreements: &mut Vec<Diagnostic>) -> Node {
+    let Sketch { shape, span } = sketch;
+    let tree = match (shape, value) {
+        (Shape::List(items), Value::Array(values)) if items.len() == values.len() => Tree::List(
+            items
+                .into_iter()
+                .zip(values)
+                .map(|(item, value)| join(item, value, disagreements))
+                .collect(),
+        ),
+        (Shape::Map(entries), Value::Object(mut values)) if entries.len() == values.len() => {
+            let mut joined = Vec::new();
+            for (key, key_span, value) in entries {
+                match values.remove(&key) {
+                    Some(known) => joined.push(Entry {
+                        value: join(value, known, disagreements),
+                        key,
+                        key_span,
+                    }),
+                    None => disagreements.push(disagreement(&key_span)),
+                }
+            }
+            Tree::Map(joined)
+        }
+        (Shape::Scalar { text, plain }, Value::String(known)) if text == known => Tree::Text { text, plain },
+        (Shape::Scalar { plain: true, text }, known) => match known {
+            // JSON has no infinity and no NaN; they arrive as null.
+            Value::Null if !matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL") => {
+                disagreements.push(disagreement(&span));
+                Tree::Null
+            }
+            Value::Null => Tree::Null,
+            Value::Bool(value) => Tree::Bool(value),
+            Value::Number(number) => Tree::Number(number),
+            _ => {
+                disagreements.push(disagreement(&span));
+                Tree::Null
+            }
+        },
+        _ => {
+            disagreements.push(disagreement(&span));
+            Tree::Null
+        }
+    };
+    Node { tree, span }
+}
+
+fn disagreement(span: &Span) -> Diagnostic {
+    Diagnostic::error(
+        code::AMBIGUOUS_YAML,
+        "YAML readers do not agree about this value",
+        span.first_line(),
+    )
+    .help("write it in another way, usually in quotes")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use proptest::prelude::{Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof};
+    use proptest::proptest;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::{Limits, Node, SourceMap, Tree, read};
+    use crate::code::{self, Code};
+    use crate::source::Source;
+
+    fn parse(text: &str) -> Result<Node, Vec<crate::diagnostic::Diagnostic>> {
+        read(&Source::new("a.yaml", text), Limits::default())
+    }
+
+    #[test]
+    fn values_and_places_belong_together() {
+        let node = parse("a: 1\nb:\n  - yes\n  - {c: 'x', d: 2.5}\n  - |\n    block\n\ne: \n").unwrap();
+        assert_eq!(
+            node.to_value(),
+            json!({"a": 1, "b": ["yes", {"c": "x", "d": 2.5}, "block\n"], "e": null})
+        );
+        let map = SourceMap::of(&node);
+        assert_eq!(map.value("/a").unwrap().text(), "1");
+        assert_eq!(map.value("/b/1").unwrap().text(), "{c: 'x', d: 2.5}");
+        assert_eq!(map.value("/b/1/c").unwrap().text(), "'x'");
+        assert_eq!(map.key("/b/1/d").unwrap().text(), "d");
+        assert_eq!(map.value("/b/2").unwrap().text(), "block");
+        assert_eq!(map.value("/e").unwrap().text(), "e");
+        // What the file does not hold is placed at what is around it.
+        assert_eq!(map.value("/b/1/zzz/0").unwrap().text(), "{c: 'x', d: 2.5}");
+    }
+
+    #[rstest]
+    #[case("", code::SYNTAX)]
+    #[case("a: [1", code::SYNTAX)]
+    #[case("a: 1\n\tb: 2", code::YAML_FEATURE)]
+    #[case("a: &x 1", code::YAML_FEATURE)]
+    #[case("a: *x", code::YAML_FEATURE)]
+    #[case("a: !t 1", code::YAML_FEATURE)]
+    #[case("<<: {}", code::YAML_FEATURE)]
+    #[case("a: 1\n---\nb: 2", code::YAML_FEATURE)]
+    #[case("a: 1\na: 2", code::DUPLICATE_KEY)]
+    #[case("? [a]\n: b", code::AMBIGUOUS_YAML)]
+    #[case("a: .inf", code::AMBIGUOUS_YAML)]
+    fn refused(#[case] text: &str, #[case] code: Code) {
+        assert_eq!(parse(text).unwrap_err()[0].code, code);
+    }
+
+    #[test]
+    fn bounds_hold() {
+        let deep = "[".repeat(200) + &"]".repeat(200);
+        assert_eq!(parse(&deep).unwrap_err()[0].code, code::TOO_LARGE);
+        let many = format!("[{}]", "1,".repeat(30_000));
+        assert_eq!(parse(&many).unwrap_err()[0].code, code::TOO_LARGE);
+        let long = format!("a: {}", "x".repeat(600 * 1024));
+        assert_eq!(parse(&long).unwrap_err()[0].code, code::TOO_LARGE);
+    }
+
+    /// Any JSON value written as block YAML.
+    fn to_yaml(value: &Value, indent: usize, out: &mut String) {
+        let pad = " ".repeat(indent);
+        match value {
+            Value::Array(items) if !items.is_empty() => {
+                for item in items {
+                    write!(out, "\n{pad}-").unwrap();
+                    to_yaml(item, indent + 2, out);
+                }
+            }
+            Value::Object(entries) if !entries.is_empty() => {
+                for (key, value) in entries {
+                    write!(out, "\n{pad}{}:", serde_json::to_string(key).unwrap()).unwrap();
+                    to_yaml(value, indent + 2, out);
+                }
+            }
+            other => write!(out, " {other}").unwrap(),
+        }
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[ -~äé]{0,12}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 40, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::btree_map("[a-z0-9 ~/.]{1,6}", inner, 0..5)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// Every scalar's place holds the text that gives the scalar.
+    fn check_places(node: &Node) {
+        match &node.tree {
+            Tree::List(items) => items.iter().for_each(check_places),
+            Tree::Map(entries) => entries.iter().for_each(|entry| {
+                let written: String = serde_yaml::from_str(entry.key_span.text()).unwrap();
+                assert_eq!(written, entry.key);
+                check_places(&entry.value);
+            }),
+            _ => {
+                let written: Value = serde_yaml::from_str(node.span.text()).unwrap();
+                assert_eq!(written, node.to_value());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn both_readers_see_the_same_tree(value in values()) {
+            let mut block = String::new();
+            to_yaml(&value, 0, &mut block);
+            for text in [block, serde_json::to_string_pretty(&value).unwrap()] {
+                let node = parse(&text);
+                prop_assert!(node.is_ok(), "{text}\n{node:?}");
+                let node = node.unwrap();
+                prop_assert_eq!(node.to_value(), value.clone());
+                check_places(&node);
+            }
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "[-a-z0-9:{}\\[\\],&*!|>'\"%@`#?<~ \n\t.é]{0,60}") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = parse(&String::from_utf8_lossy(&bytes));
+        }
+    }
+}
