@@ -1,1 +1,43 @@
-//! Placeholder.
+//! A Kubernetes-compatible API server, in process, on loopback HTTPS.
+//!
+//! **Responsible for** what clients see of a cluster's API: storing objects with resource versions, watches with history,
+//! admission (defaults, validation, allocation of cluster IPs and node ports), patches including server-side apply, custom
+//! resources, garbage collection by owner, namespace life cycle, authentication by bearer token, RBAC, discovery and tables.
+//!
+//! **Must not know** of meshes, of pods' networks, of scenarios. Nothing here runs a pod or decides how many there should be:
+//! controllers are clients, and pods are run by whoever implements [`PodBackend`].
+//!
+//! # Way of a request
+//! `http::connection` (TLS) → `http::route` (path → request) → `auth` (token → user, RBAC) → [`Store`] (one lock: admission, write,
+//! garbage collection, events) → `table` or plain JSON → response. In-process callers enter at [`Store`], without authorization
+//! but through the same admission.
+//!
+//! # Use
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use meshproof_apiserver::{ApiServer, Selector, ServerConfig, gvr};
+//!
+//! let server = ApiServer::start(ServerConfig { cluster_name: "west".into(), ..ServerConfig::default() }).await?;
+//! let store = server.store();
+//! store.create(&gvr::NAMESPACES, None, serde_json::json!({"metadata": {"name": "shop"}}))?;
+//! let pods = store.list(&gvr::PODS, Some("shop"), &Selector::all())?;
+//! println!("{} pods at version {}, reach me at {}", pods.items.len(), pods.resource_version, server.url());
+//! # Ok(()) }
+//! ```
+
+pub(crate) mod admission;
+pub(crate) mod auth;
+pub(crate) mod crd;
+pub mod gvr;
+pub(crate) mod patch;
+mod pod_backend;
+pub(crate) mod resource;
+mod selector;
+mod status;
+pub mod store;
+
+pub use gvr::Gvr;
+pub use pod_backend::{ByteStream, LogOptions, PodBackend};
+pub use selector::{FieldSelector, LabelSelector, Selector};
+pub use status::{Cause, Status, StatusDetails};
+pub use store::Store;

@@ -1,0 +1,97 @@
+//! The rules of the built-in kinds, one file per family. Each offers `default`, `validate` and, where something is immutable,
+//! `validate_change`.
+
+mod fields;
+mod network;
+mod pods;
+mod rbac;
+mod services;
+mod simple;
+mod workloads;
+
+use crate::resource::ResourceType;
+use crate::{Cause, Status, crd};
+use serde_json::{Value, json};
+
+/// Labels of namespaces that the server keeps itself.
+const NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+pub(super) fn prepare_create(resource: &ResourceType, object: &mut Value) {
+    match resource.plural.as_str() {
+        "namespaces" => {
+            object["status"] = json!({"phase": "Active"});
+            object["spec"] = json!({"finalizers": ["kubernetes"]});
+            label_namespace(object);
+        }
+        "pods" => object["status"] = json!({"phase": "Pending", "qosClass": pods::qos_class(object)}),
+        "services" => object["status"] = json!({"loadBalancer": {}}),
+        _ => {}
+    }
+}
+
+pub(super) fn prepare_update(resource: &ResourceType, new: &mut Value, old: &Value) {
+    if resource.plural == "namespaces" {
+        new["spec"] = old["spec"].clone();
+        label_namespace(new);
+    }
+}
+
+fn label_namespace(namespace: &mut Value) {
+    let name = namespace["metadata"]["name"].clone();
+    if !namespace["metadata"]["labels"].is_object() {
+        namespace["metadata"]["labels"] = json!({});
+    }
+    namespace["metadata"]["labels"][NAME_LABEL] = name;
+}
+
+pub(super) fn default(resource: &ResourceType, object: &mut Value) -> Result<(), Status> {
+    fields::check_types(resource, object)?;
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "pods") => pods::default(object),
+        ("", "services") => services::default(object),
+        ("", "endpoints") => network::default_endpoints(object),
+        ("discovery.k8s.io", "endpointslices") => network::default_endpoint_slice(object),
+        ("", "secrets") => simple::default_secret(object),
+        ("apps", "deployments") => workloads::default_deployment(object),
+        ("apps", "replicasets") => workloads::default_replica_set(object),
+        ("apps", "statefulsets") => workloads::default_stateful_set(object),
+        ("apps", "daemonsets") => workloads::default_daemon_set(object),
+        ("batch", "jobs") => workloads::default_job(object),
+        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => rbac::default_binding(object),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => crd::default(object),
+        _ => {}
+    }
+    Ok(())
+}
+
+pub(super) fn validate(resource: &ResourceType, object: &Value) -> Vec<Cause> {
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "pods") => pods::validate(&object["spec"], "spec"),
+        ("", "services") => services::validate(object),
+        ("", "endpoints") => network::validate_endpoints(object),
+        ("discovery.k8s.io", "endpointslices") => network::validate_endpoint_slice(object),
+        ("", "configmaps") => simple::validate_config_map(object),
+        ("", "secrets") => simple::validate_secret(object),
+        ("", "events") | ("events.k8s.io", "events") => simple::validate_event(object),
+        ("coordination.k8s.io", "leases") => simple::validate_lease(object),
+        ("apps", _) | ("batch", "jobs") => workloads::validate(resource, object),
+        ("rbac.authorization.k8s.io", "roles" | "clusterroles") => rbac::validate_role(resource, object),
+        ("rbac.authorization.k8s.io", _) => rbac::validate_binding(object),
+        ("apiextensions.k8s.io", _) => crd::validate(object),
+        _ => Vec::new(),
+    }
+}
+
+pub(super) fn validate_change(resource: &ResourceType, new: &Value, old: &Value) -> Vec<Cause> {
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "pods") => pods::validate_change(new, old),
+        ("", "services") => services::validate_change(new, old),
+        ("", "configmaps" | "secrets") => simple::validate_immutable_data(new, old),
+        ("discovery.k8s.io", "endpointslices") => fields::immutable(new, old, &["addressType"]),
+        ("apps", "statefulsets") => workloads::validate_stateful_set_change(new, old),
+        ("apps", _) => fields::immutable(new, old, &["spec.selector"]),
+        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => rbac::validate_binding_change(new, old),
+        ("apiextensions.k8s.io", _) => crd::validate_change(new, old),
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,523 @@
+//! Structural schemas of custom resources: parsing, pruning, defaulting, validation.
+//!
+//! `x-kubernetes-validations` (CEL) is not evaluated; [`has_rules`] tells so that the server can warn about it.
+
+use crate::Cause;
+use crate::status::type_name;
+use regex::Regex;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+/// What is known of members that are not listed.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Additional {
+    /// Nothing: they are pruned.
+    #[default]
+    None,
+    /// All are allowed.
+    Any,
+    /// All are allowed and have this schema.
+    Schema(Box<Schema>),
+}
+
+/// One node of a schema.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Schema {
+    pub(crate) kind: Option<String>,
+    pub(crate) nullable: bool,
+    pub(crate) int_or_string: bool,
+    pub(crate) preserve_unknown: bool,
+    pub(crate) embedded: bool,
+    pub(crate) properties: BTreeMap<String, Schema>,
+    pub(crate) additional: Additional,
+    pub(crate) items: Option<Box<Schema>>,
+    pub(crate) default: Option<Value>,
+    pub(crate) list_type: Option<String>,
+    pub(crate) list_map_keys: Vec<String>,
+    pub(crate) map_is_atomic: bool,
+    pub(crate) has_rules: bool,
+    required: Vec<String>,
+    enumeration: Option<Vec<Value>>,
+    pattern: Option<Regex>,
+    format: Option<String>,
+    minimum: Option<f64>,
+    maximum: Option<f64>,
+    exclusive_minimum: bool,
+    exclusive_maximum: bool,
+    multiple_of: Option<f64>,
+    min_length: Option<u64>,
+    max_length: Option<u64>,
+    min_items: Option<u64>,
+    max_items: Option<u64>,
+    unique_items: bool,
+    min_properties: Option<u64>,
+    max_properties: Option<u64>,
+    all_of: Vec<Schema>,
+    any_of: Vec<Schema>,
+    one_of: Vec<Schema>,
+    not: Option<Box<Schema>>,
+}
+
+const FORMATS: &[&str] = &[
+    "date-time", "date", "duration", "int32", "int64", "float", "double", "byte", "uuid", "ipv4", "ipv6", "cidr", "email",
+    "hostname", "uri",
+];
+
+/// Reads an `openAPIV3Schema`. `path` is where it stands in the CRD, for error messages.
+///
+/// # Errors
+/// A cause per keyword that cannot be understood.
+pub(crate) fn parse(schema: &Value, path: &str) -> Result<Schema, Vec<Cause>> {
+    let mut causes = Vec::new();
+    let schema = read(schema, path, &mut causes);
+    if causes.is_empty() { Ok(schema) } else { Err(causes) }
+}
+
+fn read(value: &Value, path: &str, causes: &mut Vec<Cause>) -> Schema {
+    let Some(fields) = value.as_object() else {
+        causes.push(Cause::type_invalid(path, value, "must be an object"));
+        return Schema::default();
+    };
+    let at = |field: &str| format!("{path}.{field}");
+    let text = |field: &str| fields.get(field).and_then(Value::as_str).map(str::to_owned);
+    let flag = |field: &str| fields.get(field).and_then(Value::as_bool).unwrap_or(false);
+    let size = |field: &str| fields.get(field).and_then(Value::as_u64);
+    let number = |field: &str| fields.get(field).and_then(Value::as_f64);
+    let strings = |field: &str| -> Vec<String> {
+        let list = fields.get(field).and_then(Value::as_array);
+        list.into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+    };
+    if fields.contains_key("$ref") {
+        causes.push(Cause::forbidden(at("$ref"), "$ref is not supported"));
+    }
+    let kind = text("type").filter(|k| !k.is_empty());
+    if let Some(kind) = &kind
+        && !matches!(kind.as_str(), "object" | "array" | "string" | "integer" | "number" | "boolean")
+    {
+        let supported = ["array", "boolean", "integer", "number", "object", "string"];
+        causes.push(Cause::not_supported(at("type"), &json!(kind), &supported));
+    }
+    let pattern = text("pattern").and_then(|pattern| match Regex::new(&pattern) {
+        Ok(regex) => Some(regex),
+        Err(error) => {
+            let why = format!("must be a valid regular expression, but isn't: {error}");
+            causes.push(Cause::invalid(at("pattern"), &json!(pattern), &why));
+            None
+        }
+    });
+    let mut list_of = |field: &str| -> Vec<Schema> {
+        let list = fields.get(field).and_then(Value::as_array);
+        list.into_iter().flatten().enumerate().map(|(i, s)| read(s, &format!("{}[{i}]", at(field)), causes)).collect()
+    };
+    let (all_of, any_of, one_of) = (list_of("allOf"), list_of("anyOf"), list_of("oneOf"));
+    let not = fields.get("not").map(|s| Box::new(read(s, &at("not"), causes)));
+    let properties = fields.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let properties =
+        properties.map(|(name, s)| (name.clone(), read(s, &format!("{path}.properties[{name}]"), causes))).collect();
+    let additional = match fields.get("additionalProperties") {
+        None | Some(Value::Bool(false) | Value::Null) => Additional::None,
+        Some(Value::Bool(true)) => Additional::Any,
+        Some(schema) => Additional::Schema(Box::new(read(schema, &at("additionalProperties"), causes))),
+    };
+    let items = fields.get("items").map(|s| Box::new(read(s, &at("items"), causes)));
+    if kind.as_deref() == Some("array") && items.is_none() {
+        causes.push(Cause::required(at("items"), "must be specified"));
+    }
+    let list_type = text("x-kubernetes-list-type");
+    let list_map_keys = strings("x-kubernetes-list-map-keys");
+    if list_type.as_deref() == Some("map") && list_map_keys.is_empty() {
+        causes.push(Cause::required(at("x-kubernetes-list-map-keys"), "must not be empty if x-kubernetes-list-type is map"));
+    }
+    Schema {
+        kind,
+        nullable: flag("nullable"),
+        int_or_string: flag("x-kubernetes-int-or-string"),
+        preserve_unknown: flag("x-kubernetes-preserve-unknown-fields"),
+        embedded: flag("x-kubernetes-embedded-resource"),
+        properties,
+        additional,
+        items,
+        default: fields.get("default").cloned(),
+        list_type,
+        list_map_keys,
+        map_is_atomic: fields.get("x-kubernetes-map-type").is_some_and(|t| t == "atomic"),
+        has_rules: fields.get("x-kubernetes-validations").and_then(Value::as_array).is_some_and(|rules| !rules.is_empty()),
+        required: strings("required"),
+        enumeration: fields.get("enum").and_then(Value::as_array).cloned(),
+        pattern,
+        format: text("format").filter(|f| FORMATS.contains(&f.as_str())),
+        minimum: number("minimum"),
+        maximum: number("maximum"),
+        exclusive_minimum: flag("exclusiveMinimum"),
+        exclusive_maximum: flag("exclusiveMaximum"),
+        multiple_of: number("multipleOf"),
+        min_length: size("minLength"),
+        max_length: size("maxLength"),
+        min_items: size("minItems"),
+        max_items: size("maxItems"),
+        unique_items: flag("uniqueItems"),
+        min_properties: size("minProperties"),
+        max_properties: size("maxProperties"),
+        all_of,
+        any_of,
+        one_of,
+        not,
+    }
+}
+
+/// Whether any node carries CEL rules, which are not evaluated.
+pub(crate) fn has_rules(schema: &Schema) -> bool {
+    let additional = match &schema.additional {
+        Additional::Schema(values) => Some(&**values),
+        Additional::None | Additional::Any => None,
+    };
+    schema.has_rules
+        || schema.properties.values().any(has_rules)
+        || schema.items.as_deref().is_some_and(has_rules)
+        || additional.is_some_and(has_rules)
+}
+
+/// Removes members that the schema does not know.
+pub(crate) fn prune(schema: &Schema, object: &mut Value) {
+    prune_at(schema, object, true);
+}
+
+fn prune_at(schema: &Schema, value: &mut Value, is_object_root: bool) {
+    match value {
+        Value::Object(fields) => {
+            let is_root = is_object_root || schema.embedded;
+            fields.retain(|name, child| {
+                if is_root && matches!(name.as_str(), "apiVersion" | "kind" | "metadata") {
+                    return true;
+                }
+                if let Some(property) = schema.properties.get(name) {
+                    prune_at(property, child, false);
+                    return true;
+                }
+                match &schema.additional {
+                    Additional::Schema(values) => {
+                        prune_at(values, child, false);
+                        true
+                    }
+                    Additional::Any => true,
+                    Additional::None => schema.preserve_unknown,
+                }
+            });
+        }
+        Value::Array(items) => {
+            if let Some(item_schema) = &schema.items {
+                for item in items {
+                    prune_at(item_schema, item, false);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Fills defaults, from the outside in. `null` in a field that is not nullable and has a default gives way to it.
+pub(crate) fn default(schema: &Schema, object: &mut Value) {
+    match object {
+        Value::Object(fields) => {
+            for (name, property) in &schema.properties {
+                if let Some(default_value) = &property.default
+                    && fields.get(name).is_none_or(|v| v.is_null() && !property.nullable)
+                {
+                    fields.insert(name.clone(), default_value.clone());
+                }
+                if let Some(child) = fields.get_mut(name) {
+                    default(property, child);
+                }
+            }
+            if let Additional::Schema(values) = &schema.additional {
+                for (name, child) in fields.iter_mut() {
+                    if !schema.properties.contains_key(name) {
+                        default(values, child);
+                    }
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(item_schema) = &schema.items {
+                for item in items {
+                    default(item_schema, item);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Field errors of an object.
+pub(crate) fn validate(schema: &Schema, object: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    check(schema, object, "", &mut causes);
+    causes
+}
+
+fn check(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
+    if value.is_null() {
+        let typed = schema.kind.is_some() || schema.int_or_string;
+        if typed && !schema.nullable {
+            let expected = schema.kind.as_deref().unwrap_or("integer or string");
+            causes.push(wrong_type(path, value, expected));
+        }
+        return;
+    }
+    if let Some(why) = type_mismatch(schema, value) {
+        causes.push(wrong_type(path, value, &why));
+        return;
+    }
+    if let Some(allowed) = &schema.enumeration
+        && !allowed.contains(value)
+    {
+        let names: Vec<String> = allowed.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        causes.push(Cause::not_supported(path, value, &names));
+    }
+    match value {
+        Value::String(text) => check_string(schema, text, path, causes),
+        Value::Number(_) => check_number(schema, value, path, causes),
+        Value::Array(items) => check_list(schema, items, path, causes),
+        Value::Object(fields) => check_object(schema, fields, path, causes),
+        Value::Null | Value::Bool(_) => {}
+    }
+    check_combinations(schema, value, path, causes);
+}
+
+fn wrong_type(path: &str, value: &Value, expected: &str) -> Cause {
+    let shown = if path.is_empty() { "<nil>" } else { path.trim_start_matches('.') };
+    Cause::type_invalid(shown, value, &format!("{shown} in body must be of type {expected}: \"{}\"", type_name(value)))
+}
+
+fn type_mismatch(schema: &Schema, value: &Value) -> Option<String> {
+    if schema.int_or_string {
+        let fits = value.is_string() || matches!(type_name(value), "integer");
+        return (!fits).then(|| "integer,string".to_owned());
+    }
+    let expected = schema.kind.as_deref()?;
+    let fits = match (expected, type_name(value)) {
+        ("number", "integer") => true,
+        // 1.0 is an integer in JSON.
+        ("integer", "number") => value.as_f64().is_some_and(|n| n.fract() == 0.0),
+        (expected, found) => expected == found,
+    };
+    (!fits).then(|| expected.to_owned())
+}
+
+fn check_string(schema: &Schema, text: &str, path: &str, causes: &mut Vec<Cause>) {
+    let name = path.trim_start_matches('.');
+    let length = text.chars().count() as u64;
+    let value = json!(text);
+    if let Some(limit) = schema.max_length.filter(|&l| length > l) {
+        causes.push(Cause { reason: "FieldValueTooLong", message: format!("Too long: may not be more than {limit} bytes"), field: name.into() });
+    }
+    if let Some(limit) = schema.min_length.filter(|&l| length < l) {
+        causes.push(Cause::invalid(name, &value, &format!("{name} in body should be at least {limit} chars long")));
+    }
+    if let Some(pattern) = schema.pattern.as_ref().filter(|p| !p.is_match(text)) {
+        causes.push(Cause::invalid(name, &value, &format!("{name} in body should match '{}'", pattern.as_str())));
+    }
+    if let Some(format) = &schema.format
+        && !super::formats::fits(format, text)
+    {
+        causes.push(Cause::invalid(name, &value, &format!("{name} in body must be of type {format}: {value}")));
+    }
+}
+
+fn check_number(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let name = path.trim_start_matches('.');
+    let Some(number) = value.as_f64() else { return };
+    let mut invalid = |why: String| causes.push(Cause::invalid(name, value, &format!("{name} in body {why}")));
+    if let Some(minimum) = schema.minimum {
+        if schema.exclusive_minimum && number <= minimum {
+            invalid(format!("should be greater than {minimum}"));
+        } else if number < minimum {
+            invalid(format!("should be greater than or equal to {minimum}"));
+        }
+    }
+    if let Some(maximum) = schema.maximum {
+        if schema.exclusive_maximum && number >= maximum {
+            invalid(format!("should be less than {maximum}"));
+        } else if number > maximum {
+            invalid(format!("should be less than or equal to {maximum}"));
+        }
+    }
+    if let Some(step) = schema.multiple_of.filter(|&s| s > 0.0)
+        && ((number / step) - (number / step).round()).abs() > 1e-9
+    {
+        invalid(format!("should be a multiple of {step}"));
+    }
+    if schema.format.as_deref() == Some("int32") && value.as_i64().is_none_or(|n| i32::try_from(n).is_err()) {
+        invalid("must be of type int32".into());
+    }
+}
+
+fn check_list(schema: &Schema, items: &[Value], path: &str, causes: &mut Vec<Cause>) {
+    let name = path.trim_start_matches('.');
+    let length = items.len() as u64;
+    if let Some(limit) = schema.max_items.filter(|&l| length > l) {
+        causes.push(Cause { reason: "FieldValueTooMany", message: format!("Too many: {length}: must have at most {limit} items"), field: name.into() });
+    }
+    if let Some(limit) = schema.min_items.filter(|&l| length < l) {
+        causes.push(Cause::invalid(name, &json!(length), &format!("{name} in body should have at least {limit} items")));
+    }
+    let key = |item: &Value| -> Option<Value> {
+        match schema.list_type.as_deref() {
+            Some("set") => Some(item.clone()),
+            Some("map") => {
+                let fields = schema.list_map_keys.iter().map(|k| (k.clone(), item[k].clone()));
+                Some(Value::Object(fields.collect::<Map<_, _>>()))
+            }
+            _ => schema.unique_items.then(|| item.clone()),
+        }
+    };
+    let mut seen = Vec::new();
+    for (i, item) in items.iter().enumerate() {
+        let at = format!("{path}[{i}]");
+        if let Some(key) = key(item) {
+            if seen.contains(&key) {
+                causes.push(Cause::duplicate(at.trim_start_matches('.'), &key));
+            }
+            seen.push(key);
+        }
+        if let Some(item_schema) = &schema.items {
+            check(item_schema, item, &at, causes);
+        }
+    }
+}
+
+fn check_object(schema: &Schema, fields: &Map<String, Value>, path: &str, causes: &mut Vec<Cause>) {
+    let name = path.trim_start_matches('.');
+    for required in &schema.required {
+        if !fields.contains_key(required) {
+            let at = format!("{path}.{required}");
+            causes.push(Cause::required(at.trim_start_matches('.'), ""));
+        }
+    }
+    let count = fields.len() as u64;
+    if let Some(limit) = schema.max_properties.filter(|&l| count > l) {
+        causes.push(Cause { reason: "FieldValueTooMany", message: format!("Too many: {count}: must have at most {limit} items"), field: name.into() });
+    }
+    if let Some(limit) = schema.min_properties.filter(|&l| count < l) {
+        causes.push(Cause::invalid(name, &json!(count), &format!("{name} in body should have at least {limit} properties")));
+    }
+    for (field, child) in fields {
+        if path.is_empty() && matches!(field.as_str(), "apiVersion" | "kind" | "metadata") {
+            continue;
+        }
+        let at = format!("{path}.{field}");
+        match (schema.properties.get(field), &schema.additional) {
+            (Some(property), _) => check(property, child, &at, causes),
+            (None, Additional::Schema(values)) => check(values, child, &at, causes),
+            (None, Additional::None | Additional::Any) => {}
+        }
+    }
+}
+
+fn check_combinations(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
+    let name = path.trim_start_matches('.');
+    let fits = |schema: &Schema| {
+        let mut own = Vec::new();
+        check(schema, value, path, &mut own);
+        own.is_empty()
+    };
+    for part in &schema.all_of {
+        check(part, value, path, causes);
+    }
+    let mut invalid = |why: &str| causes.push(Cause::invalid(name, value, &format!("{name} in body {why}")));
+    if !schema.any_of.is_empty() && !schema.any_of.iter().any(fits) {
+        invalid("must validate at least one schema (anyOf)");
+    }
+    if !schema.one_of.is_empty() && schema.one_of.iter().filter(|s| fits(s)).count() != 1 {
+        invalid("must validate one and only one schema (oneOf)");
+    }
+    if schema.not.as_deref().is_some_and(fits) {
+        invalid("must not validate the schema (not)");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rstest::rstest;
+
+    fn schema(value: Value) -> Schema {
+        parse(&value, "").unwrap()
+    }
+
+    fn sample() -> Schema {
+        schema(json!({"type": "object", "properties": {"spec": {"type": "object", "required": ["port"], "properties": {
+            "port": {"x-kubernetes-int-or-string": true},
+            "mode": {"type": "string", "enum": ["a", "b"], "default": "a"},
+            "name": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 5, "minLength": 2},
+            "n": {"type": "integer", "minimum": 1, "maximum": 10, "format": "int32"},
+            "wait": {"type": "string", "format": "duration"},
+            "at": {"type": "string", "format": "date-time"},
+            "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+            "list": {"type": "array", "items": {"type": "object", "properties": {"k": {"type": "string", "default": "d"}}}},
+            "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+            "maybe": {"type": "string", "nullable": true},
+            "either": {"type": "object", "oneOf": [{"required": ["x"]}, {"required": ["y"]}],
+                       "properties": {"x": {"type": "string"}, "y": {"type": "string"}}},
+        }}}}))
+    }
+
+    #[rstest]
+    #[case(json!({"port": 80}), &[])]
+    #[case(json!({"port": "http"}), &[])]
+    #[case(json!({"port": 1.5}), &["spec.port"])]
+    #[case(json!({}), &["spec.port"])]
+    #[case(json!({"port": 1, "mode": "c"}), &["spec.mode"])]
+    #[case(json!({"port": 1, "name": "A"}), &["spec.name", "spec.name"])]
+    #[case(json!({"port": 1, "name": "abcdef"}), &["spec.name"])]
+    #[case(json!({"port": 1, "n": 0}), &["spec.n"])]
+    #[case(json!({"port": 1, "n": 11}), &["spec.n"])]
+    #[case(json!({"port": 1, "n": "x"}), &["spec.n"])]
+    #[case(json!({"port": 1, "wait": "1m30s"}), &[])]
+    #[case(json!({"port": 1, "wait": "soon"}), &["spec.wait"])]
+    #[case(json!({"port": 1, "at": "2026-01-02T03:04:05Z"}), &[])]
+    #[case(json!({"port": 1, "at": "yesterday"}), &["spec.at"])]
+    #[case(json!({"port": 1, "labels": {"a": 1}}), &["spec.labels.a"])]
+    #[case(json!({"port": 1, "set": ["a", "a"]}), &["spec.set[1]"])]
+    #[case(json!({"port": 1, "maybe": null}), &[])]
+    #[case(json!({"port": 1, "name": null}), &["spec.name"])]
+    #[case(json!({"port": 1, "either": {"x": "1"}}), &[])]
+    #[case(json!({"port": 1, "either": {"x": "1", "y": "2"}}), &["spec.either"])]
+    #[case(json!({"port": 1, "free": {"any": [1]}}), &[])]
+    #[case(json!([]), &["spec"])]
+    fn validation(#[case] spec: Value, #[case] expected: &[&str]) {
+        let causes = validate(&sample(), &json!({"kind": "X", "metadata": {"name": "a"}, "spec": spec}));
+        let fields: Vec<&str> = causes.iter().map(|c| c.field.as_str()).collect();
+        assert_eq!(fields, expected, "{causes:?}");
+    }
+
+    #[test]
+    fn pruning_and_defaulting() {
+        let mut object = json!({"kind": "X", "metadata": {"name": "a"}, "extra": 1,
+            "spec": {"port": 1, "unknown": 2, "free": {"kept": true}, "list": [{"gone": 1}], "labels": {"kept": "x"}}});
+        prune(&sample(), &mut object);
+        default(&sample(), &mut object);
+        assert_eq!(
+            object,
+            json!({"kind": "X", "metadata": {"name": "a"},
+                "spec": {"port": 1, "free": {"kept": true}, "list": [{"k": "d"}], "mode": "a", "labels": {"kept": "x"}}})
+        );
+    }
+
+    #[test]
+    fn bad_schemas_are_refused_with_their_place() {
+        let causes = parse(&json!({"type": "object", "properties": {"a": {"type": "strin"}, "b": {"type": "array"}}}), "s").unwrap_err();
+        assert_eq!(causes[0].field, "s.properties[a].type");
+        assert_eq!(causes[1].field, "s.properties[b].items");
+        assert!(parse(&json!({"type": "string", "pattern": "("}), "s").is_err());
+    }
+
+    #[test]
+    fn rules_are_noticed() {
+        let inner = json!({"type": "object", "properties": {"a": {"type": "string", "x-kubernetes-validations": [{"rule": "true"}]}}});
+        assert!(has_rules(&schema(inner)));
+        assert!(!has_rules(&sample()));
+    }
+}

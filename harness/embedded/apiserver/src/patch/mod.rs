@@ -1,0 +1,7 @@
+//! The four patches of Kubernetes, as pure functions over JSON, and the bookkeeping of field managers.
+
+pub(crate) mod json;
+pub(crate) mod lists;
+pub(crate) mod managed;
+pub(crate) mod merge;
+pub(crate) mod strategic;
