@@ -30,10 +30,7 @@ pub trait Environment: Send + Sync {
     ///
     /// # Errors
     /// A [`Problem`] of the environment; whatever was made until then has been removed again.
-    async fn up(
-        &self,
-        request: &EnvironmentRequest,
-    ) -> Result<Arc<dyn RunningEnvironment>, Problem>;
+    async fn up(&self, request: &EnvironmentRequest) -> Result<Arc<dyn RunningEnvironment>, Problem>;
 }
 
 /// What clusters are wanted.
@@ -82,12 +79,13 @@ pub trait RunningEnvironment: Send + Sync {
     ///
     /// # Errors
     /// When the environment can't.
-    async fn delay(
-        &self,
-        from: &str,
-        to: &str,
-        by: Duration,
-    ) -> Result<Box<dyn NetworkFault>, Problem>;
+    async fn delay(&self, from: &str, to: &str, by: Duration) -> Result<Box<dyn NetworkFault>, Problem>;
+
+    /// Resets all connections between two clusters, once, both ways.
+    ///
+    /// # Errors
+    /// When the environment can't.
+    async fn reset(&self, one: &str, other: &str) -> Result<(), Problem>;
 
     /// Stops a cluster's API server from answering.
     ///

@@ -111,6 +111,8 @@ pub enum Step {
     Scale(Scale),
     /// Replace all pods of a workload.
     Restart(Restart),
+    /// Tell the pods of a service how to answer from now on; fields that are not named go back to normal.
+    Behave(Behave),
     /// Send a fixed number of requests and wait for their outcomes.
     Call(Call),
     /// Start background traffic at a fixed rate.
@@ -323,6 +325,28 @@ pub struct Restart {
     pub of: Option<Name>,
     /// Where.
     pub r#in: Name,
+}
+
+/// `behave`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Behave {
+    /// A deployed service.
+    pub service: Name,
+    /// Where.
+    pub r#in: Clusters,
+    /// Wait before answering.
+    #[serde(default)]
+    pub delay: Option<TimeSpan>,
+    /// Answer with this status instead of 200.
+    #[serde(default)]
+    pub status: Option<u16>,
+    /// Close connections instead of answering.
+    #[serde(default)]
+    pub close: bool,
+    /// Fail the readiness probe.
+    #[serde(default)]
+    pub unready: bool,
 }
 
 /// Application protocol of requests.
@@ -702,7 +726,7 @@ pub struct AccessSubject {
     pub namespace: Option<String>,
 }
 
-/// `expect: {rejected: …}`: exactly one of `manifest` and `file`.
+/// `expect: {rejected: …}`: exactly one of `manifest`, `file` and `uninstall`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RejectedSubject {
@@ -714,6 +738,9 @@ pub struct RejectedSubject {
     /// A file with the object, below the scenario's folder.
     #[serde(default)]
     pub file: Option<String>,
+    /// The mesh's own procedure for uninstalling it from the cluster.
+    #[serde(default)]
+    pub uninstall: bool,
     /// Text that the refusal must contain.
     pub message: String,
 }
@@ -750,6 +777,9 @@ pub struct Fault {
     /// Everything from one cluster to another takes longer.
     #[serde(default)]
     pub delay: Option<DelayFault>,
+    /// All connections between two clusters are reset, once.
+    #[serde(default)]
+    pub reset: Option<LinkSubject>,
     /// Another holder takes the lease of a link's controller once.
     #[serde(default)]
     pub steal_lease: Option<LinkSubject>,
