@@ -11,6 +11,12 @@
 //! Scenarios' syntax, clusters, meshes, clocks, the network. No async. All times are microseconds of scenario time since
 //! the start of the run.
 
+pub mod comparison;
+pub mod history;
+pub mod journal;
+pub mod judge;
 pub mod ledger;
+pub mod path;
 pub mod question;
+pub mod reconcile;
 pub mod record;

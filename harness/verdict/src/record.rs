@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::question::{Observation, Question};
+use crate::reconcile::Reconciliation;
 
 /// Version of the journal's format, raised when a reader of the previous one would misread it.
 pub const FORMAT: u32 = 1;
 
-/// One line of a journal.
+/// One line of a journal. On disk each line ends with one more member, `sum`: see [`crate::journal`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
@@ -143,6 +144,9 @@ pub enum Event {
         unaccounted: Vec<String>,
         /// Largest lateness of a start against its intended time, µs.
         max_late_us: u64,
+        /// Comparison with the servers' ledgers; absent when none was made. Without it no request counts as refused.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reconciliation: Option<Box<Reconciliation>>,
     },
     /// A check begins to look.
     CheckOpened {
@@ -180,6 +184,10 @@ pub enum Event {
         check: u32,
         /// Why.
         reason: CloseReason,
+        /// How many rows of each ledger of the scenario had been written by then. Rows are written in the order in which
+        /// their outcomes became known, so that this says exactly what the judge could see.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        rows: BTreeMap<String, u64>,
     },
     /// The judgement of a check.
     Judged {

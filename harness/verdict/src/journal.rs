@@ -1,0 +1,310 @@
+//! Writing and reading a journal.
+//!
+//! # Format
+//! One [`Record`] a line, JSON without line breaks. Each line ends with a member `sum` that is not a part of [`Record`]:
+//! the SHA-256 (hex) of the line's bytes before `,"sum":`. Together with [`Record::prev`] (SHA-256 of the whole previous
+//! line) every byte of a journal is covered twice, the last line's once. A last line without a line break was torn when
+//! the writer was killed: it is not a record, and the reader says so. Everything else that does not fit is a broken record.
+//!
+//! The chain tells damage and clumsy edits. Who can write the file can also compute a new chain; a signature over
+//! [`Integrity::head`] is what binds a journal to a person.
+
+use std::io::{self, BufRead, Read, Write};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::record::{Event, Record};
+
+/// Longest line that is read, bytes. A longer one is a broken record.
+pub const MAX_LINE: u64 = 64 * 1024 * 1024;
+
+/// `prev` of the first record.
+pub const GENESIS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// Where lines are written to.
+pub trait Sink {
+    /// Appends one line, which includes its line break, in one piece.
+    ///
+    /// # Errors
+    /// Of the medium. Part of the line may have been written then.
+    fn write_line(&mut self, line: &[u8]) -> io::Result<()>;
+
+    /// Makes all lines durable.
+    ///
+    /// # Errors
+    /// Of the medium.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl Sink for Vec<u8> {
+    fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
+        self.write_all(line)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Why a record could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The medium refused.
+    #[error("record {seq} of the journal could not be written: {source}. Free space or choose another folder")]
+    Io {
+        /// Position of the record.
+        seq: u64,
+        /// Cause.
+        source: io::Error,
+    },
+    /// An earlier record could not be written, so that the journal may end in half a line.
+    #[error("the journal takes no more records, because record {seq} could not be written")]
+    Broken {
+        /// Position of the record that could not be written.
+        seq: u64,
+    },
+    /// The event has no JSON form.
+    #[error("record {seq} of the journal has no JSON form: {source}")]
+    Json {
+        /// Position of the record.
+        seq: u64,
+        /// Cause.
+        source: serde_json::Error,
+    },
+}
+
+/// Appends records to a new journal.
+#[derive(Debug)]
+pub struct JournalWriter<S> {
+    sink: S,
+    seq: u64,
+    prev: String,
+    broken: bool,
+}
+
+impl<S: Sink> JournalWriter<S> {
+    /// Starts a journal in an empty sink.
+    pub fn new(sink: S) -> Self {
+        Self {
+            sink,
+            seq: 0,
+            prev: GENESIS.to_owned(),
+            broken: false,
+        }
+    }
+
+    /// Writes an event that happened at `at_us` (scenario µs since the start of the run), and gives back the record.
+    /// Durable only after [`JournalWriter::sync`].
+    ///
+    /// # Errors
+    /// When the sink fails; after that every call fails.
+    pub fn append(&mut self, event: Event, at_us: u64) -> Result<Record, AppendError> {
+        if self.broken {
+            return Err(AppendError::Broken { seq: self.seq });
+        }
+        let record = Record {
+            seq: self.seq,
+            at_us,
+            prev: self.prev.clone(),
+            event,
+        };
+        let line = line_of(&record).map_err(|source| AppendError::Json { seq: self.seq, source })?;
+        if let Err(source) = self.sink.write_line(&line) {
+            self.broken = true;
+            return Err(AppendError::Io { seq: self.seq, source });
+        }
+        self.prev = hex(&Sha256::digest(&line[..line.len() - 1]));
+        self.seq += 1;
+        Ok(record)
+    }
+
+    /// Makes everything durable that was appended.
+    ///
+    /// # Errors
+    /// When the sink fails.
+    pub fn sync(&mut self) -> Result<(), AppendError> {
+        self.sink.sync().map_err(|source| AppendError::Io {
+            seq: self.seq.saturating_sub(1),
+            source,
+        })
+    }
+
+    /// SHA-256 (hex) of the last line: what [`Integrity::head`] will be.
+    #[must_use]
+    pub fn head(&self) -> &str {
+        &self.prev
+    }
+
+    /// The sink.
+    pub fn into_inner(self) -> S {
+        self.sink
+    }
+}
+
+/// The line of a record, with its line break.
+fn line_of(record: &Record) -> Result<Vec<u8>, serde_json::Error> {
+    let mut line = serde_json::to_vec(record)?;
+    line.pop(); // the closing brace, which moves behind the checksum
+    let sum = hex(&Sha256::digest(&line));
+    line.extend_from_slice(SUM_KEY);
+    line.extend_from_slice(sum.as_bytes());
+    line.extend_from_slice(SUM_END);
+    line.push(b'\n');
+    Ok(line)
+}
+
+const SUM_KEY: &[u8] = b",\"sum\":\"";
+const SUM_END: &[u8] = b"\"}";
+const SUM_HEX: usize = 64;
+
+/// Lower-case hexadecimal text of some bytes.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes
+        .iter()
+        .flat_map(|byte| [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]])
+        .map(char::from)
+        .collect()
+}
+
+/// A journal that was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Journal {
+    /// All records up to the first broken one.
+    pub records: Vec<Record>,
+    /// What was found out about the file.
+    pub integrity: Integrity,
+}
+
+/// Whether a journal is what was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Integrity {
+    /// Records that are in order.
+    pub records: u64,
+    /// SHA-256 (hex) of the last line that is in order; 64 zeros when there is none.
+    pub head: String,
+    /// First record that is not in order. Nothing behind it was read.
+    pub broken: Option<BrokenRecord>,
+    /// Bytes of a last line that was not finished, because the writer was killed.
+    pub torn_bytes: Option<u64>,
+}
+
+impl Integrity {
+    /// Every record that was finished is as it was written.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.broken.is_none()
+    }
+}
+
+impl std::fmt::Display for Integrity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} records in order", self.records)?;
+        if let Some(broken) = &self.broken {
+            write!(
+                f,
+                "; record {} (line {}) is broken: {}",
+                broken.seq,
+                broken.seq + 1,
+                broken.reason
+            )?;
+        }
+        if let Some(bytes) = self.torn_bytes {
+            write!(
+                f,
+                "; the last line was not finished ({bytes} bytes): the writer was stopped there"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// A record that is not in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokenRecord {
+    /// Its position in the file, from 0.
+    pub seq: u64,
+    /// What is wrong, for people.
+    pub reason: String,
+}
+
+/// Reads a journal and checks it. Any bytes are taken; what is wrong with them is told in [`Journal::integrity`].
+///
+/// # Errors
+/// Of the reader only.
+pub fn read_journal(mut reader: impl BufRead) -> io::Result<Journal> {
+    let mut records = Vec::new();
+    let mut integrity = Integrity {
+        head: GENESIS.to_owned(),
+        ..Integrity::default()
+    };
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = reader.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
+        if read == 0 {
+            break;
+        }
+        if line.pop_if(|last| *last == b'\n').is_none() {
+            if read as u64 == MAX_LINE {
+                let reason = format!("the line is longer than {MAX_LINE} bytes");
+                integrity.broken = Some(BrokenRecord {
+                    seq: integrity.records,
+                    reason,
+                });
+            } else {
+                integrity.torn_bytes = Some(read as u64);
+            }
+            break;
+        }
+        match record_of(&line, integrity.records, &integrity.head) {
+            Ok(record) => {
+                integrity.head = hex(&Sha256::digest(&line));
+                integrity.records += 1;
+                records.push(record);
+            }
+            Err(reason) => {
+                integrity.broken = Some(BrokenRecord {
+                    seq: integrity.records,
+                    reason,
+                });
+                break;
+            }
+        }
+    }
+    Ok(Journal { records, integrity })
+}
+
+/// The record of a line without its line break.
+fn record_of(line: &[u8], seq: u64, prev: &str) -> Result<Record, String> {
+    let tail = SUM_KEY.len() + SUM_HEX + SUM_END.len();
+    let (body, tail) = line
+        .len()
+        .checked_sub(tail)
+        .and_then(|split| line.split_at_checked(split))
+        .ok_or("the line is too short for a record with a checksum")?;
+    let sum = tail
+        .strip_prefix(SUM_KEY)
+        .and_then(|rest| rest.strip_suffix(SUM_END))
+        .ok_or("the line does not end with a checksum")?;
+    if sum != hex(&Sha256::digest(body)).as_bytes() {
+        return Err("the checksum does not fit: the line was changed after it was written".to_owned());
+    }
+    let mut json = body.to_vec();
+    json.push(b'}');
+    let record: Record = serde_json::from_slice(&json).map_err(|error| format!("not a record: {error}"))?;
+    if record.seq != seq {
+        return Err(format!(
+            "its number is {}, expected {seq}: a record was removed, added or moved",
+            record.seq
+        ));
+    }
+    if record.prev != prev {
+        return Err("it does not continue the record before it: one of them was replaced".to_owned());
+    }
+    Ok(record)
+}

@@ -1,0 +1,257 @@
+//! Places in objects: `spec.ports[*].port`, `metadata.labels."a.b/c"`, `subsets[0].addresses`.
+//!
+//! Keys are separated by dots and stand bare (letters, digits, `_`, `-`, `/`, `$`) or between double quotes, in which
+//! `\"` and `\\` stand for themselves. `[n]` is the entry `n` of a list, from 0; `[*]` all of them.
+
+use serde_json::Value;
+
+/// Deepest path.
+const MAX_STEPS: usize = 64;
+
+/// A parsed place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Path {
+    steps: Vec<Step>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Key(String),
+    Index(usize),
+    Each,
+}
+
+/// Why a text is no path.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{path}` is not a path: {expected} expected at character {position}")]
+pub struct PathError {
+    /// The text.
+    pub path: String,
+    /// Where it stops making sense, from 1.
+    pub position: usize,
+    /// What would have made sense.
+    pub expected: String,
+}
+
+/// What is at a place.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found<'a> {
+    /// Nothing, or null.
+    Nothing,
+    /// One value.
+    One(&'a Value),
+    /// What a path with `[*]` leads to, without the entries in which there is nothing.
+    Many(Vec<&'a Value>),
+}
+
+impl Path {
+    /// Parses a path.
+    ///
+    /// # Errors
+    /// When the text is not a path, with the place.
+    pub fn parse(text: &str) -> Result<Self, PathError> {
+        let chars: Vec<char> = text.chars().collect();
+        let fail = |position: usize, expected: &str| PathError {
+            path: text.to_owned(),
+            position: position + 1,
+            expected: expected.to_owned(),
+        };
+        let mut steps = Vec::new();
+        let mut at = 0;
+        loop {
+            if steps.len() >= MAX_STEPS {
+                return Err(fail(at, "an end after so many steps"));
+            }
+            match chars.get(at) {
+                Some('"') => {
+                    let (key, end) = quoted(&chars, at).ok_or_else(|| fail(chars.len(), "a closing `\"`"))?;
+                    steps.push(Step::Key(key));
+                    at = end;
+                }
+                Some(c) if is_bare(*c) => {
+                    let end = chars[at..]
+                        .iter()
+                        .position(|c| !is_bare(*c))
+                        .map_or(chars.len(), |length| at + length);
+                    steps.push(Step::Key(chars[at..end].iter().collect()));
+                    at = end;
+                }
+                _ => return Err(fail(at, "a key")),
+            }
+            while chars.get(at) == Some(&'[') {
+                let end = chars[at..]
+                    .iter()
+                    .position(|c| *c == ']')
+                    .map(|length| at + length)
+                    .ok_or_else(|| fail(chars.len(), "a closing `]`"))?;
+                let inside: String = chars[at + 1..end].iter().collect();
+                steps.push(match inside.as_str() {
+                    "*" => Step::Each,
+                    digits if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                        Step::Index(digits.parse().map_err(|_| fail(at + 1, "a number or `*`"))?)
+                    }
+                    _ => return Err(fail(at + 1, "a number or `*`")),
+                });
+                if steps.len() >= MAX_STEPS {
+                    return Err(fail(end, "an end after so many steps"));
+                }
+                at = end + 1;
+            }
+            match chars.get(at) {
+                None => return Ok(Self { steps }),
+                Some('.') => at += 1,
+                Some(_) => return Err(fail(at, "`.`, `[` or the end")),
+            }
+        }
+    }
+
+    /// What is there in an object.
+    #[must_use]
+    pub fn find<'a>(&self, object: &'a Value) -> Found<'a> {
+        let mut values = vec![object];
+        let mut many = false;
+        for step in &self.steps {
+            values = match step {
+                Step::Key(key) => values.iter().filter_map(|value| value.get(key)).collect(),
+                Step::Index(index) => values.iter().filter_map(|value| value.get(index)).collect(),
+                Step::Each => {
+                    many = true;
+                    values.iter().filter_map(|value| value.as_array()).flatten().collect()
+                }
+            };
+        }
+        values.retain(|value| !value.is_null());
+        match (many, values.first()) {
+            (true, _) => Found::Many(values),
+            (false, Some(value)) => Found::One(value),
+            (false, None) => Found::Nothing,
+        }
+    }
+
+    /// Whether it leads into the secret parts of a Secret.
+    #[must_use]
+    pub fn is_secret_in(&self, object: &Value) -> bool {
+        let secret = object.get("kind").and_then(Value::as_str) == Some("Secret");
+        secret && matches!(self.steps.first(), Some(Step::Key(key)) if key == "data" || key == "stringData")
+    }
+}
+
+fn is_bare(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '-' | '/' | '$')
+}
+
+/// The text between quotes that open at `start`, and the position behind the closing one.
+fn quoted(chars: &[char], start: usize) -> Option<(String, usize)> {
+    let mut key = String::new();
+    let mut at = start + 1;
+    loop {
+        match chars.get(at)? {
+            '"' => return Some((key, at + 1)),
+            '\\' => {
+                let escaped = chars.get(at + 1).filter(|c| matches!(c, '"' | '\\'))?;
+                key.push(*escaped);
+                at += 2;
+            }
+            c => {
+                key.push(*c);
+                at += 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn service() -> Value {
+        json!({
+            "kind": "Service",
+            "metadata": {"labels": {"mirror.linkerd.io/cluster-name": "east", "say \"hi\"": "x"}, "gone": null},
+            "spec": {"ports": [{"port": 80, "nodePort": 30000}, {"port": 443}], "empty": []},
+        })
+    }
+
+    #[rstest]
+    #[case("kind", json!("Service"))]
+    #[case("metadata.labels.\"mirror.linkerd.io/cluster-name\"", json!("east"))]
+    #[case(r#"metadata.labels."say \"hi\"""#, json!("x"))]
+    #[case("spec.ports[0].port", json!(80))]
+    #[case("spec.ports[1].port", json!(443))]
+    fn one_value_is_found(#[case] path: &str, #[case] expected: Value) {
+        assert_eq!(Path::parse(path).unwrap().find(&service()), Found::One(&expected));
+    }
+
+    #[rstest]
+    #[case("spec.ports[*].port", vec![json!(80), json!(443)])]
+    #[case("spec.ports[*].nodePort", vec![json!(30000)])]
+    #[case("spec.empty[*]", vec![])]
+    #[case("spec.nowhere[*].port", vec![])]
+    #[case("kind[*]", vec![])]
+    fn a_star_finds_a_list(#[case] path: &str, #[case] expected: Vec<Value>) {
+        assert_eq!(
+            Path::parse(path).unwrap().find(&service()),
+            Found::Many(expected.iter().collect())
+        );
+    }
+
+    #[rstest]
+    #[case("spec.ports[2].port")]
+    #[case("metadata.gone")]
+    #[case("kind.deeper")]
+    #[case("spec.ports.port")]
+    fn nothing_is_found(#[case] path: &str) {
+        assert_eq!(Path::parse(path).unwrap().find(&service()), Found::Nothing);
+    }
+
+    #[rstest]
+    #[case("", 1, "a key")]
+    #[case(".a", 1, "a key")]
+    #[case("a.", 3, "a key")]
+    #[case("a..b", 3, "a key")]
+    #[case("a[x]", 3, "a number or `*`")]
+    #[case("a[]", 3, "a number or `*`")]
+    #[case("a[-1]", 3, "a number or `*`")]
+    #[case("a[0", 4, "a closing `]`")]
+    #[case("a.\"b", 5, "a closing `\"`")]
+    #[case("a b", 2, "`.`, `[` or the end")]
+    #[case("a[99999999999999999999999]", 3, "a number or `*`")]
+    fn a_mistake_is_told_with_its_place(#[case] path: &str, #[case] position: usize, #[case] expected: &str) {
+        let error = Path::parse(path).unwrap_err();
+        assert_eq!((error.position, error.expected.as_str()), (position, expected));
+    }
+
+    #[test]
+    fn a_very_deep_path_is_refused() {
+        assert!(Path::parse(&"a.".repeat(100)).is_err());
+        assert!(Path::parse(&format!("a{}", "[0]".repeat(100))).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_or_the_search_panic(text in "\\PC{0,40}") {
+            if let Ok(path) = Path::parse(&text) {
+                path.find(&service());
+            }
+        }
+
+        #[test]
+        fn any_key_can_be_quoted(key in "\\PC{0,20}") {
+            let quoted = format!("\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""));
+            let path = Path::parse(&quoted).unwrap();
+            let object = json!({key: 1});
+            prop_assert_eq!(path.find(&object), Found::One(&json!(1)));
+        }
+
+        #[test]
+        fn path_like_texts_never_panic(text in r#"[a-c.\[\]*"\\0-2]{0,16}"#) {
+            if let Ok(path) = Path::parse(&text) {
+                path.find(&service());
+            }
+        }
+    }
+}
