@@ -122,6 +122,9 @@ pub trait Tap: Send + Sync {
     /// Bytes seen since the tap was made.
     async fn bytes(&self) -> u64;
 
-    /// Whether this byte sequence has crossed, even split over packets.
+    /// Looks for one more byte sequence from now on.
+    async fn look_for(&self, pattern: &[u8]);
+
+    /// Whether this byte sequence has crossed since it was first looked for, even split over packets.
     async fn saw(&self, pattern: &[u8]) -> bool;
 }
