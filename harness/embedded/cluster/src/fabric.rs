@@ -180,11 +180,7 @@ impl Fabric {
     ///
     /// # Errors
     /// As sockets do: refused, timed out, unreachable. `InvalidInput` when the fabric has no such cluster.
-    pub async fn connect_from(
-        &self,
-        cluster: &str,
-        destination: SocketAddr,
-    ) -> io::Result<BoxedStream> {
+    pub async fn connect_from(&self, cluster: &str, destination: SocketAddr) -> io::Result<BoxedStream> {
         let address = self
             .read()
             .routes
@@ -206,9 +202,7 @@ impl Fabric {
 
     /// Makes `name` resolve to `address` in every cluster, as a DNS zone outside of the clusters would.
     pub fn add_host(&self, name: &str, address: Ipv4Addr) {
-        self.write()
-            .hosts
-            .insert(name.to_ascii_lowercase(), address);
+        self.write().hosts.insert(name.to_ascii_lowercase(), address);
     }
 
     /// The address of a name outside of the clusters.
@@ -217,11 +211,7 @@ impl Fabric {
     }
 
     /// Gives a cluster its addresses.
-    pub(crate) fn add_cluster(
-        &self,
-        name: &str,
-        addresses: ClusterAddresses,
-    ) -> Result<(), AddressError> {
+    pub(crate) fn add_cluster(&self, name: &str, addresses: ClusterAddresses) -> Result<(), AddressError> {
         let mut map = self.write();
         if map.routes.contains_key(name) {
             return Err(AddressError::NameTaken(name.to_owned()));
@@ -229,10 +219,7 @@ impl Fabric {
         let ranges = |name: &str, a: &ClusterAddresses| {
             [
                 (a.pod_cidr, format!("pod range {} of {name}", a.pod_cidr)),
-                (
-                    a.service_cidr,
-                    format!("service range {} of {name}", a.service_cidr),
-                ),
+                (a.service_cidr, format!("service range {} of {name}", a.service_cidr)),
                 (
                     Cidr::containing(a.node, 32),
                     format!("node address {} of {name}", a.node),
@@ -240,11 +227,7 @@ impl Fabric {
             ]
         };
         let own = ranges(name, &addresses);
-        let mut taken: Vec<_> = map
-            .routes
-            .iter()
-            .flat_map(|(n, c)| ranges(n, &c.addresses))
-            .collect();
+        let mut taken: Vec<_> = map.routes.iter().flat_map(|(n, c)| ranges(n, &c.addresses)).collect();
         for (range, text) in own {
             if let Some((_, other)) = taken.iter().find(|(r, _)| r.overlaps(range)) {
                 return Err(AddressError::Overlap {
@@ -255,13 +238,8 @@ impl Fabric {
             taken.push((range, text));
         }
         let services = ServiceTable::default();
-        map.routes.insert(
-            name.to_owned(),
-            ClusterRoutes {
-                addresses,
-                services,
-            },
-        );
+        map.routes
+            .insert(name.to_owned(), ClusterRoutes { addresses, services });
         Ok(())
     }
 
@@ -298,11 +276,7 @@ impl Fabric {
     }
 
     /// Puts a pod on the network.
-    pub(crate) async fn add_pod(
-        &self,
-        cluster: &str,
-        address: Ipv4Addr,
-    ) -> io::Result<Arc<PodSocket>> {
+    pub(crate) async fn add_pod(&self, cluster: &str, address: Ipv4Addr) -> io::Result<Arc<PodSocket>> {
         let registry = Arc::clone(&self.shared.registry);
         let arrivals = Arc::clone(&self.shared.arrivals);
         let pod = PodSocket::open(cluster, address, registry, arrivals).await?;
@@ -318,11 +292,7 @@ impl Fabric {
     /// Takes a pod off the network and breaks its connections.
     pub(crate) fn remove_pod(&self, pod: &Arc<PodSocket>) {
         let mut map = self.write();
-        if map
-            .pods
-            .get(&pod.address)
-            .is_some_and(|p| Arc::ptr_eq(p, pod))
-        {
+        if map.pods.get(&pod.address).is_some_and(|p| Arc::ptr_eq(p, pod)) {
             map.pods.remove(&pod.address);
         }
         drop(map);
@@ -334,11 +304,7 @@ impl Fabric {
     }
 
     /// Opens a connection over the network.
-    pub(crate) async fn dial(
-        &self,
-        source: Source<'_>,
-        destination: SocketAddr,
-    ) -> io::Result<BoxedStream> {
+    pub(crate) async fn dial(&self, source: Source<'_>, destination: SocketAddr) -> io::Result<BoxedStream> {
         let dialled = match destination {
             SocketAddr::V4(address) => address,
             SocketAddr::V6(address) => {
@@ -347,22 +313,16 @@ impl Fabric {
         };
         let timeout = self.wall(self.shared.config.connect_timeout);
         let dialling = self.dial_until_answered(source, dialled);
-        tokio::time::timeout(timeout, dialling)
-            .await
-            .unwrap_or_else(|_| {
-                Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    format!("connection to {dialled} timed out"),
-                ))
-            })
+        tokio::time::timeout(timeout, dialling).await.unwrap_or_else(|_| {
+            Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("connection to {dialled} timed out"),
+            ))
+        })
     }
 
     /// Tries like TCP: a first packet, and when nothing comes back, again after 1, 2, 4 … s (scenario time).
-    async fn dial_until_answered(
-        &self,
-        source: Source<'_>,
-        dialled: SocketAddrV4,
-    ) -> io::Result<BoxedStream> {
+    async fn dial_until_answered(&self, source: Source<'_>, dialled: SocketAddrV4) -> io::Result<BoxedStream> {
         let mut pause = self.wall(Duration::from_secs(1));
         loop {
             if let Some(answer) = self.dial_once(source, dialled).await {
@@ -374,11 +334,7 @@ impl Fabric {
     }
 
     /// `None` when nothing comes back.
-    async fn dial_once(
-        &self,
-        source: Source<'_>,
-        dialled: SocketAddrV4,
-    ) -> Option<io::Result<BoxedStream>> {
+    async fn dial_once(&self, source: Source<'_>, dialled: SocketAddrV4) -> Option<io::Result<BoxedStream>> {
         let found = routes::route(
             &self.read().routes,
             self.shared.config.flat,
@@ -397,8 +353,7 @@ impl Fabric {
         };
         let info = self.connection_info(source, &route);
         // A pod that dials its own address stays inside itself.
-        let local =
-            route.destination == Destination::Pod(SocketAddrV4::new(source.address, route.port()));
+        let local = route.destination == Destination::Pod(SocketAddrV4::new(source.address, route.port()));
         let admission = if local {
             Admission::default()
         } else {
@@ -424,8 +379,7 @@ impl Fabric {
                 let pod = self.read().pods.get(target.ip()).cloned();
                 match pod {
                     Some(pod) if pod.takes(target.port(), false) => {
-                        self.open_to_pod(&pod, target.port(), info, parties, false)
-                            .await
+                        self.open_to_pod(&pod, target.port(), info, parties, false).await
                     }
                     Some(_) => Err(refused_error(dialled)),
                     None => {
@@ -468,8 +422,7 @@ impl Fabric {
             acceptor: None,
             local: true,
         };
-        self.open_to_pod(pod, port, info, parties, past_sidecar)
-            .await
+        self.open_to_pod(pod, port, info, parties, past_sidecar).await
     }
 
     async fn open_to_pod(
@@ -499,11 +452,7 @@ impl Fabric {
         Ok(Box::new(DialledStream::new(tcp, live)))
     }
 
-    async fn open_to_api_server(
-        &self,
-        info: ConnectionInfo,
-        parties: Parties,
-    ) -> io::Result<BoxedStream> {
+    async fn open_to_api_server(&self, info: ConnectionInfo, parties: Parties) -> io::Result<BoxedStream> {
         let real = self.read().api_servers.get(&info.to).copied();
         let Some(real) = real else {
             return Err(io::Error::new(
@@ -520,8 +469,7 @@ impl Fabric {
 
     fn connection_info(&self, source: Source<'_>, route: &routes::Route) -> ConnectionInfo {
         // Nodes translate the source of what leaves for another cluster, except on a flat network between pods.
-        let keeps_address =
-            route.cluster == source.cluster || (self.shared.config.flat && route.hops.len() == 1);
+        let keeps_address = route.cluster == source.cluster || (self.shared.config.flat && route.hops.len() == 1);
         let seen_source = if keeps_address {
             source.address
         } else {
@@ -545,32 +493,20 @@ impl Fabric {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Map> {
-        self.shared
-            .map
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.map.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Map> {
-        self.shared
-            .map
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.map.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn refused_error(to: SocketAddrV4) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::ConnectionRefused,
-        format!("connection to {to} refused"),
-    )
+    io::Error::new(io::ErrorKind::ConnectionRefused, format!("connection to {to} refused"))
 }
 
 fn unreachable_error(to: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::HostUnreachable,
-        format!("no route to host {to}"),
-    )
+    io::Error::new(io::ErrorKind::HostUnreachable, format!("no route to host {to}"))
 }
 
 /// Keeps an effect in force; dropping it heals the path.

@@ -11,7 +11,16 @@
 //! # What it must not know
 //! Any mesh, any scenario. A mesh comes in as programs, interceptors and objects, as it does on a real cluster.
 
+mod controllers;
+mod dns;
+mod events;
 pub mod fabric;
 pub mod intercept;
+mod object;
 pub mod pace;
+mod pod_network;
 pub mod program;
+mod registry;
+mod work_queue;
+
+pub use registry::ProgramRegistry;

@@ -77,18 +77,13 @@ pub trait SidecarAccess: Send + Sync {
     ///
     /// # Errors
     /// As sockets do: refused, timed out, reset, unreachable.
-    async fn connect_unmeshed(&self, address: std::net::SocketAddr)
-    -> std::io::Result<BoxedStream>;
+    async fn connect_unmeshed(&self, address: std::net::SocketAddr) -> std::io::Result<BoxedStream>;
 
     /// Opens a connection to a port of the application in this very pod.
     ///
     /// # Errors
     /// `ConnectionRefused` when nothing listens there.
-    async fn connect_application(
-        &self,
-        port: u16,
-        peer: std::net::SocketAddr,
-    ) -> std::io::Result<BoxedStream>;
+    async fn connect_application(&self, port: u16, peer: std::net::SocketAddr) -> std::io::Result<BoxedStream>;
 
     /// Resolves a DNS name as the pod would (search list, `ndots:5`).
     ///

@@ -70,10 +70,7 @@ impl Cidr {
     }
 
     /// Number of addresses, network and broadcast address included.
-    #[expect(
-        clippy::len_without_is_empty,
-        reason = "a range has at least one address"
-    )]
+    #[expect(clippy::len_without_is_empty, reason = "a range has at least one address")]
     #[must_use]
     pub fn len(self) -> u64 {
         1 << (32 - u32::from(self.prefix))
@@ -81,9 +78,7 @@ impl Cidr {
 }
 
 fn mask(prefix: u8) -> u32 {
-    u32::MAX
-        .checked_shl(32 - u32::from(prefix))
-        .unwrap_or_default()
+    u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or_default()
 }
 
 impl FromStr for Cidr {
@@ -188,24 +183,11 @@ mod tests {
 
     #[test]
     fn texts_that_are_no_range_say_why() {
-        for text in [
-            "10.0.0.0",
-            "10.0.0/8",
-            "10.0.0.0/33",
-            "10.0.0.0/x",
-            "",
-            "::/0",
-        ] {
-            assert_eq!(
-                text.parse::<Cidr>(),
-                Err(AddressError::NotARange(text.to_owned()))
-            );
+        for text in ["10.0.0.0", "10.0.0/8", "10.0.0.0/33", "10.0.0.0/x", "", "::/0"] {
+            assert_eq!(text.parse::<Cidr>(), Err(AddressError::NotARange(text.to_owned())));
         }
         let error = "10.10.3.1/16".parse::<Cidr>().unwrap_err();
-        assert!(
-            error.to_string().contains("did you mean `10.10.0.0/16`"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("did you mean `10.10.0.0/16`"), "{error}");
     }
 
     #[test]
@@ -216,11 +198,7 @@ mod tests {
         assert_eq!(last_bytes, [2, 3, 4, 5, 6]);
         pool.release(all[1]);
         pool.release(all[3]);
-        assert_eq!(
-            pool.allocate(),
-            Some(all[1]),
-            "the search starts over at the front"
-        );
+        assert_eq!(pool.allocate(), Some(all[1]), "the search starts over at the front");
         pool.release(all[1]);
         assert_eq!(
             pool.allocate(),

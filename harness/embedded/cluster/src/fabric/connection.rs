@@ -288,11 +288,7 @@ impl Registry {
     }
 
     /// A connection that the rules apply to from now on, until its last holder drops it.
-    pub(crate) fn register(
-        self: &Arc<Self>,
-        info: ConnectionInfo,
-        parties: Parties,
-    ) -> Arc<LiveConnection> {
+    pub(crate) fn register(self: &Arc<Self>, info: ConnectionInfo, parties: Parties) -> Arc<LiveConnection> {
         let connection = Arc::new(LiveConnection {
             id: info.id,
             info: Mutex::new(info),
@@ -347,14 +343,11 @@ impl Registry {
 
     pub(crate) fn active(&self) -> Vec<ActiveControl> {
         let rules = lock(&self.rules);
-        let effects = rules
-            .effects
-            .iter()
-            .map(|(&id, (selector, effect))| ActiveControl {
-                id,
-                selector: selector.clone(),
-                kind: ControlKind::Effect(*effect),
-            });
+        let effects = rules.effects.iter().map(|(&id, (selector, effect))| ActiveControl {
+            id,
+            selector: selector.clone(),
+            kind: ControlKind::Effect(*effect),
+        });
         let taps = rules.taps.iter().map(|(&id, (selector, _))| ActiveControl {
             id,
             selector: selector.clone(),
@@ -388,17 +381,12 @@ impl Registry {
             .snapshot()
             .into_iter()
             .filter(|c| !lock(&c.parties).local && c.flags() & flag::RESET == 0);
-        on_wire
-            .map(|c| c.info())
-            .filter(|i| selector.chooses(i))
-            .collect()
+        on_wire.map(|c| c.info()).filter(|i| selector.chooses(i)).collect()
     }
 
     /// Resets the chosen connections on the wire and tells how many there were.
     pub(crate) fn reset(&self, selector: &PathSelector) -> usize {
-        self.reset_where(|connection, parties| {
-            !parties.local && selector.chooses(&connection.info())
-        })
+        self.reset_where(|connection, parties| !parties.local && selector.chooses(&connection.info()))
     }
 
     /// Resets everything that a program opened or accepted.

@@ -77,14 +77,11 @@ impl PathSelector {
     /// Whether the connection is one of the chosen.
     #[must_use]
     pub fn chooses(&self, connection: &ConnectionInfo) -> bool {
-        let same =
-            |wanted: &Option<String>, actual: &String| wanted.as_ref().is_none_or(|w| w == actual);
+        let same = |wanted: &Option<String>, actual: &String| wanted.as_ref().is_none_or(|w| w == actual);
         same(&self.from, &connection.from)
             && same(&self.to, &connection.to)
             && self.source.is_none_or(|s| *connection.source.ip() == s)
-            && self
-                .port
-                .is_none_or(|p| connection.hops.iter().any(|h| h.port() == p))
+            && self.port.is_none_or(|p| connection.hops.iter().any(|h| h.port() == p))
             && self
                 .address
                 .is_none_or(|a| connection.hops.iter().any(|h| *h.ip() == a))

@@ -100,12 +100,7 @@ impl PodSocket {
             }),
             gone: CancellationToken::new(),
         });
-        let accepting = accept(
-            listener,
-            Arc::downgrade(&pod),
-            arrivals,
-            pod.gone.child_token(),
-        );
+        let accepting = accept(listener, Arc::downgrade(&pod), arrivals, pod.gone.child_token());
         tokio::spawn(accepting);
         Ok(pod)
     }
@@ -246,18 +241,11 @@ impl Drop for PodSocket {
 
 impl Inside {
     fn listens(&self, port: u16) -> bool {
-        self.ports
-            .get(&port)
-            .is_some_and(|p| !p.arrivals.is_closed())
+        self.ports.get(&port).is_some_and(|p| !p.arrivals.is_closed())
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    pod: Weak<PodSocket>,
-    arrivals: Arc<Arrivals>,
-    gone: CancellationToken,
-) {
+async fn accept(listener: TcpListener, pod: Weak<PodSocket>, arrivals: Arc<Arrivals>, gone: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             () = gone.cancelled() => return,

@@ -90,8 +90,7 @@ impl ServiceTable {
                     self.cluster_ips.remove(&SocketAddrV4::new(ip, port.port));
                 }
                 for ip in &old.load_balancer {
-                    self.load_balancers
-                        .remove(&SocketAddrV4::new(*ip, port.port));
+                    self.load_balancers.remove(&SocketAddrV4::new(*ip, port.port));
                 }
                 if let Some(node_port) = port.node_port {
                     self.node_ports.remove(&node_port);
@@ -120,15 +119,11 @@ impl ServiceTable {
     }
 
     fn has_cluster_ip(&self, address: Ipv4Addr) -> bool {
-        self.services
-            .values()
-            .any(|s| s.cluster_ip == Some(address))
+        self.services.values().any(|s| s.cluster_ip == Some(address))
     }
 
     fn has_load_balancer(&self, address: Ipv4Addr) -> bool {
-        self.services
-            .values()
-            .any(|s| s.load_balancer.contains(&address))
+        self.services.values().any(|s| s.load_balancer.contains(&address))
     }
 }
 
@@ -207,8 +202,7 @@ pub fn route(
                 None if here.services.has_cluster_ip(ip) => return Err(NoRoute::Refused),
                 None => return Err(NoRoute::TimedOut),
             }
-        } else if let Some((name, cluster)) = clusters.iter().find(|(_, c)| c.addresses.node == ip)
-        {
+        } else if let Some((name, cluster)) = clusters.iter().find(|(_, c)| c.addresses.node == ip) {
             if address.port() == API_SERVER_PORT {
                 return Ok(Route {
                     cluster: name.clone(),
@@ -224,10 +218,7 @@ pub fn route(
                 .get(&address)
                 .or_else(|| cluster.services.node_ports.get(&address.port()))
                 .ok_or(NoRoute::Refused)?
-        } else if let Some((name, _)) = clusters
-            .iter()
-            .find(|(_, c)| c.addresses.pod_cidr.contains(ip))
-        {
+        } else if let Some((name, _)) = clusters.iter().find(|(_, c)| c.addresses.pod_cidr.contains(ip)) {
             if name != at && !flat {
                 return Err(NoRoute::TimedOut);
             }
@@ -237,16 +228,9 @@ pub fn route(
                 services,
                 hops,
             });
-        } else if let Some((name, cluster)) = clusters
-            .iter()
-            .find(|(_, c)| c.services.has_load_balancer(ip))
-        {
+        } else if let Some((name, cluster)) = clusters.iter().find(|(_, c)| c.services.has_load_balancer(ip)) {
             at = name;
-            cluster
-                .services
-                .load_balancers
-                .get(&address)
-                .ok_or(NoRoute::Refused)?
+            cluster.services.load_balancers.get(&address).ok_or(NoRoute::Refused)?
         } else {
             // Also the ClusterIPs of other clusters: flat networks carry pod addresses, not translations.
             return Err(NoRoute::TimedOut);
@@ -396,11 +380,7 @@ mod tests {
 
     #[test]
     fn what_nobody_serves_fails_as_on_a_real_network() {
-        assert_eq!(
-            go("west", "10.20.0.7:80", false),
-            Err(NoRoute::Refused),
-            "no endpoints"
-        );
+        assert_eq!(go("west", "10.20.0.7:80", false), Err(NoRoute::Refused), "no endpoints");
         assert_eq!(
             go("west", "10.20.0.6:81", false),
             Err(NoRoute::Refused),
@@ -464,11 +444,7 @@ mod tests {
             "a changed port replaces the old one"
         );
         table.set(&gateway, None);
-        assert!(
-            table.services.is_empty()
-                && table.cluster_ips.is_empty()
-                && table.load_balancers.is_empty()
-        );
+        assert!(table.services.is_empty() && table.cluster_ips.is_empty() && table.load_balancers.is_empty());
         assert!(table.node_ports.is_empty());
     }
 }

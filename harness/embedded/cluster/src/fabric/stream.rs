@@ -29,10 +29,7 @@ const WRITE_WINDOW: usize = 64;
 const PIECE: usize = 16 * 1024;
 
 fn reset_error() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::ConnectionReset,
-        "connection reset on the network",
-    )
+    io::Error::new(io::ErrorKind::ConnectionReset, "connection reset on the network")
 }
 
 /// The end that opened the connection.
@@ -92,8 +89,7 @@ impl DialledStream {
             self.ended = bytes.is_empty();
             self.arriving_bytes += bytes.len();
             self.live.crossed(Direction::Backward, &bytes);
-            self.arriving
-                .push_back((self.live.due(Direction::Backward), bytes));
+            self.arriving.push_back((self.live.due(Direction::Backward), bytes));
         }
     }
 
@@ -126,8 +122,7 @@ impl DialledStream {
     /// The channel to the task that writes, which is started when needed.
     fn post_office(&mut self) -> Option<&mut PollSender<(Instant, Bytes)>> {
         if matches!(self.write, WriteSide::Direct(_)) {
-            let WriteSide::Direct(half) = std::mem::replace(&mut self.write, WriteSide::Closed)
-            else {
+            let WriteSide::Direct(half) = std::mem::replace(&mut self.write, WriteSide::Closed) else {
                 return None;
             };
             let (sender, receiver) = mpsc::channel(WRITE_WINDOW);
@@ -142,11 +137,7 @@ impl DialledStream {
 }
 
 /// Writes data when its time has come and nothing holds the path, then closes.
-async fn post(
-    mut half: OwnedWriteHalf,
-    mut pieces: mpsc::Receiver<(Instant, Bytes)>,
-    live: Arc<LiveConnection>,
-) {
+async fn post(mut half: OwnedWriteHalf, mut pieces: mpsc::Receiver<(Instant, Bytes)>, live: Arc<LiveConnection>) {
     loop {
         let piece = tokio::select! {
             biased;
@@ -180,11 +171,7 @@ fn break_off(half: OwnedWriteHalf) {
 }
 
 impl AsyncRead for DialledStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
         loop {
             let flags = me.live.flags();
@@ -199,8 +186,7 @@ impl AsyncRead for DialledStream {
                     };
                     let before = out.filled().len();
                     if let Poll::Ready(result) = Pin::new(read).poll_read(cx, out) {
-                        me.live
-                            .crossed(Direction::Backward, &out.filled()[before..]);
+                        me.live.crossed(Direction::Backward, &out.filled()[before..]);
                         return Poll::Ready(result);
                     }
                 } else {
@@ -219,11 +205,7 @@ impl AsyncRead for DialledStream {
 }
 
 impl AsyncWrite for DialledStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
         loop {
             let flags = me.live.flags();
@@ -249,13 +231,8 @@ impl AsyncWrite for DialledStream {
                 match office.poll_reserve(cx) {
                     Poll::Ready(Ok(())) => {
                         let count = data.len().min(PIECE);
-                        let piece = (
-                            live.due(Direction::Forward),
-                            Bytes::copy_from_slice(&data[..count]),
-                        );
-                        return Poll::Ready(
-                            office.send_item(piece).map(|()| count).map_err(|_| gone()),
-                        );
+                        let piece = (live.due(Direction::Forward), Bytes::copy_from_slice(&data[..count]));
+                        return Poll::Ready(office.send_item(piece).map(|()| count).map_err(|_| gone()));
                     }
                     Poll::Ready(Err(_)) => return Poll::Ready(Err(gone())),
                     Poll::Pending => {}
@@ -299,8 +276,7 @@ impl Drop for DialledStream {
             return;
         }
         // The farewell takes as long as any other data. Without a runtime there is nobody left to say it to.
-        if flags & (flag::HOLD | flag::DELAY) != 0 && tokio::runtime::Handle::try_current().is_ok()
-        {
+        if flags & (flag::HOLD | flag::DELAY) != 0 && tokio::runtime::Handle::try_current().is_ok() {
             self.post_office();
         }
     }
@@ -327,11 +303,7 @@ impl AcceptedStream {
 }
 
 impl AsyncRead for AcceptedStream {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let me = self.get_mut();
         me.check()?;
         if let Poll::Ready(result) = Pin::new(&mut me.tcp).poll_read(cx, out) {
@@ -344,11 +316,7 @@ impl AsyncRead for AcceptedStream {
 }
 
 impl AsyncWrite for AcceptedStream {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let me = self.get_mut();
         me.check()?;
         if let Poll::Ready(result) = Pin::new(&mut me.tcp).poll_write(cx, data) {

@@ -121,13 +121,7 @@ impl TapState {
         self.lock().report.connections += 1;
     }
 
-    pub(crate) fn crossed(
-        &self,
-        reader: &mut Reader,
-        connection: u64,
-        direction: Direction,
-        bytes: &[u8],
-    ) {
+    pub(crate) fn crossed(&self, reader: &mut Reader, connection: u64, direction: Direction, bytes: &[u8]) {
         self.lock().crossed(reader, connection, direction, bytes);
     }
 }
@@ -143,26 +137,14 @@ impl Seen {
         }
     }
 
-    fn crossed(
-        &mut self,
-        reader: &mut Reader,
-        connection: u64,
-        direction: Direction,
-        bytes: &[u8],
-    ) {
+    fn crossed(&mut self, reader: &mut Reader, connection: u64, direction: Direction, bytes: &[u8]) {
         let count = bytes.len() as u64;
         match direction {
             Direction::Forward => self.report.forward_bytes += count,
             Direction::Backward => self.report.backward_bytes += count,
         }
         self.sample(reader, connection, direction, bytes);
-        let longest = self
-            .report
-            .hits
-            .iter()
-            .map(|h| h.pattern.len())
-            .max()
-            .unwrap_or(0);
+        let longest = self.report.hits.iter().map(|h| h.pattern.len()).max().unwrap_or(0);
         if longest == 0 {
             return;
         }
@@ -207,10 +189,7 @@ impl Seen {
 }
 
 fn occurrences(haystack: &[u8], pattern: &[u8]) -> u64 {
-    haystack
-        .windows(pattern.len())
-        .filter(|w| *w == pattern)
-        .count() as u64
+    haystack.windows(pattern.len()).filter(|w| *w == pattern).count() as u64
 }
 
 #[cfg(test)]

@@ -35,10 +35,7 @@ struct Pod {
 
 impl Pod {
     async fn new(fabric: &Fabric, cluster: &str, address: &str) -> Self {
-        let socket = fabric
-            .add_pod(cluster, address.parse().unwrap())
-            .await
-            .unwrap();
+        let socket = fabric.add_pod(cluster, address.parse().unwrap()).await.unwrap();
         Self {
             fabric: fabric.clone(),
             socket,
@@ -132,10 +129,7 @@ async fn bytes_cross_clusters_by_the_load_balancer_address() {
             "the end of the stream crosses too"
         );
     }
-    let mut outside = fabric
-        .connect_from("west", GATEWAY.parse().unwrap())
-        .await
-        .unwrap();
+    let mut outside = fabric.connect_from("west", GATEWAY.parse().unwrap()).await.unwrap();
     assert_eq!(say(&mut outside, b"attack").await.unwrap(), b"attack");
     let open = fabric.connections(&PathSelector::between("west", "east"));
     assert_eq!(open.len(), 1, "closed connections are not listed: {open:?}");
@@ -160,15 +154,9 @@ async fn the_source_address_is_the_pods_inside_and_the_nodes_outside() {
     );
     let other = Pod::new(&fabric, "east", "10.11.0.9").await;
     let _inside = other.dial("10.11.0.4:80").await.unwrap();
-    assert_eq!(
-        listener.accept().await.unwrap().1.ip(),
-        IpAddr::from([10, 11, 0, 9])
-    );
+    assert_eq!(listener.accept().await.unwrap().1.ip(), IpAddr::from([10, 11, 0, 9]));
     let _outside = client.dial("172.18.0.3:30080").await.unwrap();
-    assert_eq!(
-        listener.accept().await.unwrap().1.ip(),
-        IpAddr::from([172, 18, 0, 2])
-    );
+    assert_eq!(listener.accept().await.unwrap().1.ip(), IpAddr::from([172, 18, 0, 2]));
 }
 
 #[tokio::test]
@@ -181,28 +169,13 @@ async fn what_is_not_there_fails_as_on_a_real_network() {
         ErrorKind::ConnectionRefused
     );
     let begin = Instant::now();
-    assert_eq!(
-        error_of(client.dial("10.10.0.99:80").await),
-        ErrorKind::HostUnreachable
-    );
-    assert!(
-        begin.elapsed() >= Duration::from_millis(30),
-        "3 s at pace 100"
-    );
+    assert_eq!(error_of(client.dial("10.10.0.99:80").await), ErrorKind::HostUnreachable);
+    assert!(begin.elapsed() >= Duration::from_millis(30), "3 s at pace 100");
     let begin = Instant::now();
-    assert_eq!(
-        error_of(client.dial("10.11.0.4:4143").await),
-        ErrorKind::TimedOut
-    );
-    assert!(
-        begin.elapsed() >= Duration::from_millis(1270),
-        "127 s at pace 100"
-    );
+    assert_eq!(error_of(client.dial("10.11.0.4:4143").await), ErrorKind::TimedOut);
+    assert!(begin.elapsed() >= Duration::from_millis(1270), "127 s at pace 100");
     fabric.remove_pod(&server.socket);
-    assert_eq!(
-        error_of(client.dial(GATEWAY).await),
-        ErrorKind::HostUnreachable
-    );
+    assert_eq!(error_of(client.dial(GATEWAY).await), ErrorKind::HostUnreachable);
     drop(neighbour);
 }
 
@@ -211,10 +184,7 @@ async fn a_stranger_on_the_machine_is_turned_away() {
     let fabric = fabric();
     let (_client, server) = pair(&fabric).await;
     let mut stranger = TcpStream::connect(server.socket.real).await.unwrap();
-    stranger
-        .write_all(b"0123456789abcdef and more")
-        .await
-        .unwrap();
+    stranger.write_all(b"0123456789abcdef and more").await.unwrap();
     let mut answer = Vec::new();
     // A reset or an orderly end, but never an answer.
     stranger.read_to_end(&mut answer).await.ok();
@@ -283,10 +253,7 @@ async fn a_refusal_meets_new_connections_only() {
     let mut stream = client.dial(GATEWAY).await.unwrap();
     let path = PathSelector::between("west", "east").service("demo", "gateway");
     let id = fabric.impose(path, Effect::Refuse).keep();
-    assert_eq!(
-        error_of(client.dial(GATEWAY).await),
-        ErrorKind::ConnectionRefused
-    );
+    assert_eq!(error_of(client.dial(GATEWAY).await), ErrorKind::ConnectionRefused);
     assert_eq!(say(&mut stream, b"open").await.unwrap(), b"open");
     assert!(fabric.remove(id));
     assert!(!fabric.remove(id), "it is gone");
@@ -317,10 +284,7 @@ async fn a_reset_reaches_both_ends_at_once() {
         tokio::spawn(async move { here.read(&mut [0; 1]).await.unwrap_err().kind() }),
     );
     tokio::task::yield_now().await;
-    assert_eq!(
-        fabric.reset(&PathSelector::between("west", "east").port(4144)),
-        1
-    );
+    assert_eq!(fabric.reset(&PathSelector::between("west", "east").port(4144)), 1);
     assert_eq!(reads.0.await.unwrap(), ErrorKind::ConnectionReset);
     assert_eq!(reads.1.await.unwrap(), ErrorKind::ConnectionReset);
     assert_eq!(say(&mut spared, b"spared").await.unwrap(), b"spared");
@@ -339,11 +303,7 @@ async fn a_delay_slows_both_directions_of_live_connections_and_keeps_the_order()
     let guard = fabric.impose(PathSelector::between("west", "east"), effect);
     let begin = Instant::now();
     say(&mut stream, b"slow").await.unwrap();
-    assert!(
-        begin.elapsed() >= Duration::from_millis(40),
-        "{:?}",
-        begin.elapsed()
-    );
+    assert!(begin.elapsed() >= Duration::from_millis(40), "{:?}", begin.elapsed());
     let begin = Instant::now();
     client.dial(GATEWAY).await.unwrap();
     assert!(
@@ -406,19 +366,11 @@ async fn a_tap_finds_a_canary_and_its_absence() {
     let mut after = client.dial(GATEWAY).await.unwrap();
     say(&mut after, b"canary-7").await.unwrap();
     let report = tap.report();
-    assert_eq!(
-        report.connections, 2,
-        "one that was open and one opened since"
-    );
+    assert_eq!(report.connections, 2, "one that was open and one opened since");
     assert_eq!((report.forward_bytes, report.backward_bytes), (26, 26));
     assert_eq!((report.hits[0].forward, report.hits[0].backward), (3, 3));
     assert_eq!(report.count(b"absent"), 0);
-    assert!(
-        report
-            .samples
-            .iter()
-            .any(|s| s.bytes == b"xxcanary-7canary-7")
-    );
+    assert!(report.samples.iter().any(|s| s.bytes == b"xxcanary-7canary-7"));
     assert_eq!(elsewhere.report().connections, 0);
     drop(tap);
     assert_eq!(fabric.active().len(), 1);
@@ -467,10 +419,7 @@ async fn a_sidecar_takes_over_and_the_pod_is_closed_while_it_is_gone() {
     assert!(server.socket.interceptor().unwrap().is_some());
 
     server.socket.end_scope(sidecar);
-    assert_eq!(
-        error_of(client.dial(GATEWAY).await),
-        ErrorKind::ConnectionRefused
-    );
+    assert_eq!(error_of(client.dial(GATEWAY).await), ErrorKind::ConnectionRefused);
     assert!(server.socket.interceptor().is_err());
     server.socket.release();
     let mut stream = client.dial(GATEWAY).await.unwrap();
@@ -482,11 +431,7 @@ async fn the_end_of_a_program_closes_its_ports_and_connections() {
     let fabric = fabric();
     let (client, server) = pair(&fabric).await;
     assert_eq!(
-        server
-            .socket
-            .listen(4143, server.scope)
-            .err()
-            .map(|e| e.kind()),
+        server.socket.listen(4143, server.scope).err().map(|e| e.kind()),
         Some(ErrorKind::AddrInUse)
     );
     let mut stream = client.dial(GATEWAY).await.unwrap();
@@ -496,10 +441,7 @@ async fn the_end_of_a_program_closes_its_ports_and_connections() {
         stream.read(&mut [0; 1]).await.unwrap_err().kind(),
         ErrorKind::ConnectionReset
     );
-    assert_eq!(
-        error_of(client.dial(GATEWAY).await),
-        ErrorKind::ConnectionRefused
-    );
+    assert_eq!(error_of(client.dial(GATEWAY).await), ErrorKind::ConnectionRefused);
     let restarted = fabric.new_scope();
     server.socket.listen(4143, restarted).unwrap();
 }
@@ -533,17 +475,8 @@ fn clusters_with_common_addresses_do_not_start() {
         service_cidr: "10.30.0.0/16".parse().unwrap(),
         node: [172, 18, 0, 9].into(),
     };
-    let error = fabric
-        .add_cluster("north", addresses)
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("service range 10.21.0.0/16 of east"),
-        "{error}"
-    );
-    assert!(
-        error.contains("pod range 10.21.128.0/17 of north"),
-        "{error}"
-    );
+    let error = fabric.add_cluster("north", addresses).unwrap_err().to_string();
+    assert!(error.contains("service range 10.21.0.0/16 of east"), "{error}");
+    assert!(error.contains("pod range 10.21.128.0/17 of north"), "{error}");
     assert!(fabric.add_cluster("west", addresses).is_err());
 }
