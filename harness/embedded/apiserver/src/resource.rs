@@ -57,11 +57,10 @@ pub(crate) struct StorageKey {
 
 impl StorageKey {
     pub(crate) fn new(group: &str, resource: &str) -> Self {
-        Self { group: group.into(), resource: resource.into() }
-    }
-
-    pub(crate) fn is(&self, gvr: &Gvr) -> bool {
-        *self.group == *gvr.group && *self.resource == *gvr.resource
+        Self {
+            group: group.into(),
+            resource: resource.into(),
+        }
     }
 }
 
@@ -72,19 +71,31 @@ impl ResourceType {
     }
 
     pub(crate) fn storage_version(&self) -> &str {
-        self.versions.iter().find(|v| v.storage).map_or("v1", |v| v.name.as_str())
+        self.versions
+            .iter()
+            .find(|v| v.storage)
+            .map_or("v1", |v| v.name.as_str())
     }
 
     pub(crate) fn api_version(&self, version: &str) -> String {
-        if self.group.is_empty() { version.to_owned() } else { format!("{}/{version}", self.group) }
+        if self.group.is_empty() {
+            version.to_owned()
+        } else {
+            format!("{}/{version}", self.group)
+        }
     }
 
     pub(crate) fn verbs(&self) -> &'static [&'static str] {
-        &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
-    }
-
-    pub(crate) fn is(&self, gvr: &Gvr) -> bool {
-        self.group == *gvr.group && self.plural == *gvr.resource
+        &[
+            "create",
+            "delete",
+            "deletecollection",
+            "get",
+            "list",
+            "patch",
+            "update",
+            "watch",
+        ]
     }
 
     pub(crate) fn not_found(&self, name: &str) -> Status {
@@ -104,7 +115,10 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) fn built_in() -> Self {
-        let types = BUILT_IN.iter().map(|b| b.to_type()).map(|t| ((t.group.clone(), t.plural.clone()), Arc::new(t)));
+        let types = BUILT_IN
+            .iter()
+            .map(|b| b.to_type())
+            .map(|t| ((t.group.clone(), t.plural.clone()), Arc::new(t)));
         Self { types: types.collect() }
     }
 
@@ -119,17 +133,23 @@ impl Registry {
 
     /// The type whose storage has this key.
     pub(crate) fn by_storage(&self, key: &StorageKey) -> Option<Arc<ResourceType>> {
-        self.types.get(&(key.group.to_string(), key.resource.to_string())).cloned()
+        self.types
+            .get(&(key.group.to_string(), key.resource.to_string()))
+            .cloned()
     }
 
     /// The type of an object, by its `apiVersion` and `kind`.
     pub(crate) fn by_kind(&self, api_version: &str, kind: &str) -> Option<Arc<ResourceType>> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        self.types.values().find(|t| t.group == group && t.kind == kind && t.served(version).is_some()).cloned()
+        self.types
+            .values()
+            .find(|t| t.group == group && t.kind == kind && t.served(version).is_some())
+            .cloned()
     }
 
     pub(crate) fn insert(&mut self, resource: ResourceType) {
-        self.types.insert((resource.group.clone(), resource.plural.clone()), Arc::new(resource));
+        self.types
+            .insert((resource.group.clone(), resource.plural.clone()), Arc::new(resource));
     }
 
     pub(crate) fn remove(&mut self, key: &StorageKey) {
@@ -157,7 +177,10 @@ impl Registry {
             versions.sort_by(|(a, _), (b, _)| version_priority(b).cmp(&version_priority(a)));
             versions
         };
-        groups.into_iter().map(|(group, versions)| (group, order(versions))).collect()
+        groups
+            .into_iter()
+            .map(|(group, versions)| (group, order(versions)))
+            .collect()
     }
 }
 
@@ -278,7 +301,17 @@ const fn row(
     status: bool,
     scale: bool,
 ) -> BuiltIn {
-    BuiltIn { group, version, plural, kind, short, categories, namespaced, status, scale }
+    BuiltIn {
+        group,
+        version,
+        plural,
+        kind,
+        short,
+        categories,
+        namespaced,
+        status,
+        scale,
+    }
 }
 
 #[cfg(test)]
@@ -296,7 +329,9 @@ mod tests {
     fn both_event_groups_share_storage() {
         let registry = Registry::built_in();
         let a = registry.lookup(&crate::gvr::EVENTS).unwrap();
-        let b = registry.lookup(&Gvr::constant("events.k8s.io", "v1", "events")).unwrap();
+        let b = registry
+            .lookup(&Gvr::constant("events.k8s.io", "v1", "events"))
+            .unwrap();
         assert_eq!(a.storage, b.storage);
     }
 }

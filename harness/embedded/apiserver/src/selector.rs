@@ -23,7 +23,10 @@ impl Selector {
     /// # Errors
     /// 400 when the text is no label selector.
     pub fn labels(text: &str) -> Result<Self, Status> {
-        Ok(Self { labels: LabelSelector::parse(text)?, fields: FieldSelector::default() })
+        Ok(Self {
+            labels: LabelSelector::parse(text)?,
+            fields: FieldSelector::default(),
+        })
     }
 
     /// By a field selector such as `spec.nodeName=n1`.
@@ -31,7 +34,10 @@ impl Selector {
     /// # Errors
     /// 400 when the text is no field selector.
     pub fn fields(text: &str) -> Result<Self, Status> {
-        Ok(Self { labels: LabelSelector::default(), fields: FieldSelector::parse(text)? })
+        Ok(Self {
+            labels: LabelSelector::default(),
+            fields: FieldSelector::parse(text)?,
+        })
     }
 
     /// Whether the object is chosen.
@@ -100,23 +106,37 @@ impl LabelSelector {
         if let Some(labels) = selector["matchLabels"].as_object() {
             for (key, value) in labels {
                 let value = value.as_str().unwrap_or_default().to_owned();
-                requirements.push(LabelRequirement { key: key.clone(), operator: Operator::In(vec![value]) });
+                requirements.push(LabelRequirement {
+                    key: key.clone(),
+                    operator: Operator::In(vec![value]),
+                });
             }
         }
         for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
             let key = expression["key"].as_str().unwrap_or_default().to_owned();
             let values = || -> Vec<String> {
-                expression["values"].as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+                expression["values"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|v| v.as_str().map(str::to_owned))
+                    .collect()
             };
             let operator = match expression["operator"].as_str().unwrap_or_default() {
                 "In" => Operator::In(values()),
                 "NotIn" => Operator::NotIn(values()),
                 "Exists" => Operator::Exists,
                 "DoesNotExist" => Operator::DoesNotExist,
-                other => return Err(Status::bad_request(format!("\"{other}\" is not a valid label selector operator"))),
+                other => {
+                    return Err(Status::bad_request(format!(
+                        "\"{other}\" is not a valid label selector operator"
+                    )));
+                }
             };
             if matches!(&operator, Operator::In(v) | Operator::NotIn(v) if v.is_empty()) {
-                return Err(Status::bad_request("values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty"));
+                return Err(Status::bad_request(
+                    "values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty",
+                ));
             }
             requirements.push(LabelRequirement { key, operator });
         }
@@ -139,12 +159,18 @@ impl LabelSelector {
 
     /// Whether the `metadata.labels` value satisfies every requirement.
     pub fn matches_labels(&self, labels: &Value) -> bool {
-        self.requirements.iter().all(|r| r.holds(labels.get(&r.key).and_then(Value::as_str)))
+        self.requirements
+            .iter()
+            .all(|r| r.holds(labels.get(&r.key).and_then(Value::as_str)))
     }
 
     /// The selector as text that [`Self::parse`] reads.
     pub fn to_text(&self) -> String {
-        self.requirements.iter().map(LabelRequirement::to_text).collect::<Vec<_>>().join(",")
+        self.requirements
+            .iter()
+            .map(LabelRequirement::to_text)
+            .collect::<Vec<_>>()
+            .join(",")
     }
 }
 
@@ -205,7 +231,10 @@ impl<'a> Parser<'a> {
                 self.rest = rest;
                 Ok(())
             }
-            None => Err(self.error(&format!("found '{}', expected '{c}'", self.rest.chars().take(20).collect::<String>()))),
+            None => Err(self.error(&format!(
+                "found '{}', expected '{c}'",
+                self.rest.chars().take(20).collect::<String>()
+            ))),
         }
     }
 
@@ -238,7 +267,10 @@ impl<'a> Parser<'a> {
     fn requirement(&mut self) -> Result<LabelRequirement, Status> {
         if self.take("!") {
             self.skip_space();
-            return Ok(LabelRequirement { key: self.key()?, operator: Operator::DoesNotExist });
+            return Ok(LabelRequirement {
+                key: self.key()?,
+                operator: Operator::DoesNotExist,
+            });
         }
         let key = self.key()?;
         self.skip_space();
@@ -266,7 +298,11 @@ impl<'a> Parser<'a> {
 
     fn integer(&mut self) -> Result<i64, Status> {
         let value = self.value()?;
-        value.parse().map_err(|_| self.error(&format!("\"{value}\": for 'Gt', 'Lt' operators, the value must be an integer")))
+        value.parse().map_err(|_| {
+            self.error(&format!(
+                "\"{value}\": for 'Gt', 'Lt' operators, the value must be an integer"
+            ))
+        })
     }
 
     fn value_set(&mut self) -> Result<Vec<String>, Status> {
@@ -329,7 +365,9 @@ impl FieldSelector {
 
     /// Whether the object satisfies every requirement. A missing field counts as the empty string.
     pub fn matches(&self, object: &Value) -> bool {
-        self.requirements.iter().all(|r| (field_text(object, &r.path) == r.value) == r.equal)
+        self.requirements
+            .iter()
+            .all(|r| (field_text(object, &r.path) == r.value) == r.equal)
     }
 
     /// The paths that are used.
@@ -339,7 +377,10 @@ impl FieldSelector {
 
     /// The value that the selector demands for a path, if it demands one.
     pub fn required(&self, path: &str) -> Option<&str> {
-        self.requirements.iter().find(|r| r.equal && r.path == path).map(|r| r.value.as_str())
+        self.requirements
+            .iter()
+            .find(|r| r.equal && r.path == path)
+            .map(|r| r.value.as_str())
     }
 }
 
@@ -442,7 +483,8 @@ mod tests {
     #[test]
     fn selector_object() {
         let labels = json!({"app": "web"});
-        let object = json!({"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]});
+        let object =
+            json!({"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "x", "operator": "DoesNotExist"}]});
         assert!(LabelSelector::from_object(&object).unwrap().matches_labels(&labels));
         let bad = json!({"matchExpressions": [{"key": "x", "operator": "Like", "values": ["a"]}]});
         assert_eq!(LabelSelector::from_object(&bad).unwrap_err().code, 400);

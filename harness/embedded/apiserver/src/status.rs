@@ -48,18 +48,34 @@ pub struct Cause {
 impl Cause {
     /// A required field is missing.
     pub fn required(field: impl Into<String>, detail: &str) -> Self {
-        let message = if detail.is_empty() { "Required value".to_owned() } else { format!("Required value: {detail}") };
-        Self { reason: "FieldValueRequired", message, field: field.into() }
+        let message = if detail.is_empty() {
+            "Required value".to_owned()
+        } else {
+            format!("Required value: {detail}")
+        };
+        Self {
+            reason: "FieldValueRequired",
+            message,
+            field: field.into(),
+        }
     }
 
     /// A field's value is malformed.
     pub fn invalid(field: impl Into<String>, value: &Value, detail: &str) -> Self {
-        Self { reason: "FieldValueInvalid", message: format!("Invalid value: {}: {detail}", shown(value)), field: field.into() }
+        Self {
+            reason: "FieldValueInvalid",
+            message: format!("Invalid value: {}: {detail}", shown(value)),
+            field: field.into(),
+        }
     }
 
     /// A field's value is not one of the possible ones.
     pub fn not_supported(field: impl Into<String>, value: &Value, supported: &[&str]) -> Self {
-        let list = supported.iter().map(|s| format!("\"{s}\"")).collect::<Vec<_>>().join(", ");
+        let list = supported
+            .iter()
+            .map(|s| format!("\"{s}\""))
+            .collect::<Vec<_>>()
+            .join(", ");
         Self {
             reason: "FieldValueNotSupported",
             message: format!("Unsupported value: {}: supported values: {list}", shown(value)),
@@ -69,12 +85,20 @@ impl Cause {
 
     /// A value occurs twice where it must be unique.
     pub fn duplicate(field: impl Into<String>, value: &Value) -> Self {
-        Self { reason: "FieldValueDuplicate", message: format!("Duplicate value: {}", shown(value)), field: field.into() }
+        Self {
+            reason: "FieldValueDuplicate",
+            message: format!("Duplicate value: {}", shown(value)),
+            field: field.into(),
+        }
     }
 
     /// A field may not be set here.
     pub fn forbidden(field: impl Into<String>, detail: &str) -> Self {
-        Self { reason: "FieldValueForbidden", message: format!("Forbidden: {detail}"), field: field.into() }
+        Self {
+            reason: "FieldValueForbidden",
+            message: format!("Forbidden: {detail}"),
+            field: field.into(),
+        }
     }
 
     /// A value is longer than allowed.
@@ -122,12 +146,21 @@ pub(crate) fn type_name(value: &Value) -> &'static str {
 
 /// `pods` in the core group, `deployments.apps` elsewhere.
 fn qualified(group: &str, resource: &str) -> String {
-    if group.is_empty() { resource.to_owned() } else { format!("{resource}.{group}") }
+    if group.is_empty() {
+        resource.to_owned()
+    } else {
+        format!("{resource}.{group}")
+    }
 }
 
 impl Status {
     fn plain(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: None,
+        }
     }
 
     fn about(mut self, group: &str, kind: &str, name: &str) -> Self {
@@ -142,7 +175,12 @@ impl Status {
 
     /// 404 for an object.
     pub fn not_found(group: &str, resource: &str, name: &str) -> Self {
-        Self::plain(404, "NotFound", format!("{} \"{name}\" not found", qualified(group, resource))).about(group, resource, name)
+        Self::plain(
+            404,
+            "NotFound",
+            format!("{} \"{name}\" not found", qualified(group, resource)),
+        )
+        .about(group, resource, name)
     }
 
     /// 404 for a path that the server does not serve.
@@ -152,8 +190,12 @@ impl Status {
 
     /// 409 for a name that is taken.
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
-        Self::plain(409, "AlreadyExists", format!("{} \"{name}\" already exists", qualified(group, resource)))
-            .about(group, resource, name)
+        Self::plain(
+            409,
+            "AlreadyExists",
+            format!("{} \"{name}\" already exists", qualified(group, resource)),
+        )
+        .about(group, resource, name)
     }
 
     /// 409 for a write on a stale or otherwise incompatible state.
@@ -161,7 +203,10 @@ impl Status {
         Self::plain(
             409,
             "Conflict",
-            format!("Operation cannot be fulfilled on {} \"{name}\": {why}", qualified(group, resource)),
+            format!(
+                "Operation cannot be fulfilled on {} \"{name}\": {why}",
+                qualified(group, resource)
+            ),
         )
         .about(group, resource, name)
     }
@@ -169,19 +214,29 @@ impl Status {
     /// 409 with a cause per conflicting field, from a server-side apply.
     pub fn apply_conflict(message: impl Into<String>, causes: Vec<Cause>) -> Self {
         let mut status = Self::plain(409, "Conflict", message);
-        status.details = Some(Box::new(StatusDetails { causes, ..StatusDetails::default() }));
+        status.details = Some(Box::new(StatusDetails {
+            causes,
+            ..StatusDetails::default()
+        }));
         status
     }
 
     /// 422 with a cause per field.
     pub fn invalid(group: &str, kind: &str, name: &str, causes: Vec<Cause>) -> Self {
-        let list = causes.iter().map(|c| format!("{}: {}", c.field, c.message)).collect::<Vec<_>>();
+        let list = causes
+            .iter()
+            .map(|c| format!("{}: {}", c.field, c.message))
+            .collect::<Vec<_>>();
         let text = match list.as_slice() {
             [one] => one.clone(),
             many => format!("[{}]", many.join(", ")),
         };
-        let mut status = Self::plain(422, "Invalid", format!("{} \"{name}\" is invalid: {text}", qualified(group, kind)))
-            .about(group, kind, name);
+        let mut status = Self::plain(
+            422,
+            "Invalid",
+            format!("{} \"{name}\" is invalid: {text}", qualified(group, kind)),
+        )
+        .about(group, kind, name);
         if let Some(details) = &mut status.details {
             details.causes = causes;
         }
@@ -238,12 +293,21 @@ impl Status {
 
     /// 405.
     pub fn method_not_allowed() -> Self {
-        Self::plain(405, "MethodNotAllowed", "the server does not allow this method on the requested resource").about("", "", "")
+        Self::plain(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        )
+        .about("", "", "")
     }
 
     /// 406.
     pub fn not_acceptable(supported: &str) -> Self {
-        Self::plain(406, "NotAcceptable", format!("only the following media types are accepted: {supported}"))
+        Self::plain(
+            406,
+            "NotAcceptable",
+            format!("only the following media types are accepted: {supported}"),
+        )
     }
 
     /// 410 for a resource version that is no longer in the history: list again.
@@ -253,7 +317,11 @@ impl Status {
 
     /// 413.
     pub fn too_large(limit: usize) -> Self {
-        Self::plain(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {limit}"))
+        Self::plain(
+            413,
+            "RequestEntityTooLarge",
+            format!("Request entity too large: limit is {limit}"),
+        )
     }
 
     /// 415.
@@ -261,15 +329,19 @@ impl Status {
         Self::plain(
             415,
             "UnsupportedMediaType",
-            format!("the body of the request was in an unknown format ({found}) - accepted media types include: {accepted}"),
+            format!(
+                "the body of the request was in an unknown format ({found}) - accepted media types include: {accepted}"
+            ),
         )
     }
 
     /// 429, used by the eviction subresource.
     pub fn too_many_requests(message: impl Into<String>, retry_after_seconds: u32) -> Self {
         let mut status = Self::plain(429, "TooManyRequests", message);
-        status.details =
-            Some(Box::new(StatusDetails { retry_after_seconds: Some(retry_after_seconds), ..StatusDetails::default() }));
+        status.details = Some(Box::new(StatusDetails {
+            retry_after_seconds: Some(retry_after_seconds),
+            ..StatusDetails::default()
+        }));
         status
     }
 
@@ -280,7 +352,11 @@ impl Status {
 
     /// 501 for what a real API server can do and this one cannot.
     pub fn unsupported(what: impl fmt::Display) -> Self {
-        Self::plain(501, "NotImplemented", format!("unsupported by the embedded API server: {what}"))
+        Self::plain(
+            501,
+            "NotImplemented",
+            format!("unsupported by the embedded API server: {what}"),
+        )
     }
 
     /// 503.
@@ -290,7 +366,11 @@ impl Status {
 
     /// 504 for a resource version that lies in the future.
     pub fn too_large_resource_version(requested: u64, current: u64) -> Self {
-        let mut status = Self::plain(504, "Timeout", format!("Too large resource version: {requested}, current: {current}"));
+        let mut status = Self::plain(
+            504,
+            "Timeout",
+            format!("Too large resource version: {requested}, current: {current}"),
+        );
         status.details = Some(Box::new(StatusDetails {
             causes: vec![Cause {
                 reason: "ResourceVersionTooLarge",
@@ -387,7 +467,10 @@ mod tests {
             "apps",
             "Deployment",
             "web",
-            vec![Cause::required("spec.selector", ""), Cause::invalid("spec.replicas", &json!(-1), "must be non-negative")],
+            vec![
+                Cause::required("spec.selector", ""),
+                Cause::invalid("spec.replicas", &json!(-1), "must be non-negative"),
+            ],
         );
         assert_eq!(status.code, 422);
         assert_eq!(
@@ -400,6 +483,9 @@ mod tests {
     #[test]
     fn not_found_names_group_and_resource() {
         assert_eq!(Status::not_found("", "pods", "a").message, "pods \"a\" not found");
-        assert_eq!(Status::not_found("apps", "deployments", "a").message, "deployments.apps \"a\" not found");
+        assert_eq!(
+            Status::not_found("apps", "deployments", "a").message,
+            "deployments.apps \"a\" not found"
+        );
     }
 }

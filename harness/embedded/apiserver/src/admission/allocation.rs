@@ -102,7 +102,9 @@ fn keep_allocated(service: &mut Value, old: &Value) {
     }
     let old_ports = old["spec"]["ports"].as_array().cloned().unwrap_or_default();
     for port in items_mut(&mut service["spec"], "ports") {
-        let same = old_ports.iter().find(|o| o["port"] == port["port"] && o["protocol"] == port["protocol"]);
+        let same = old_ports
+            .iter()
+            .find(|o| o["port"] == port["port"] && o["protocol"] == port["protocol"]);
         if let Some(same) = same.filter(|s| port["nodePort"].is_null() && !s["nodePort"].is_null()) {
             port["nodePort"] = same["nodePort"].clone();
         }
@@ -117,9 +119,15 @@ struct InUse {
 
 impl InUse {
     fn of(state: &State, except: &Value) -> Self {
-        let mut in_use = Self { addresses: HashSet::new(), node_ports: HashSet::new() };
+        let mut in_use = Self {
+            addresses: HashSet::new(),
+            node_ports: HashSet::new(),
+        };
         let id = |service: &Value| {
-            (service["metadata"]["namespace"].clone(), service["metadata"]["name"].clone())
+            (
+                service["metadata"]["namespace"].clone(),
+                service["metadata"]["name"].clone(),
+            )
         };
         let services = state.table(&StorageKey::new("", "services"));
         for service in services.into_iter().flat_map(|t| t.objects.values()) {
@@ -165,7 +173,9 @@ fn check_address(state: &State, in_use: &InUse, wanted: &str) -> Result<(), Caus
         )));
     }
     if in_use.addresses.contains(wanted) {
-        return Err(invalid(&format!("failed to allocate IP {wanted}: provided IP is already allocated")));
+        return Err(invalid(&format!(
+            "failed to allocate IP {wanted}: provided IP is already allocated"
+        )));
     }
     Ok(())
 }

@@ -58,7 +58,10 @@ pub(crate) fn namespace_content(namespace: &str, ca_pem: &str) -> Vec<(StorageKe
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": in_namespace("kube-root-ca.crt"),
         "data": {"ca.crt": ca_pem},
     });
-    vec![(StorageKey::new("", "serviceaccounts"), account), (StorageKey::new("", "configmaps"), ca)]
+    vec![
+        (StorageKey::new("", "serviceaccounts"), account),
+        (StorageKey::new("", "configmaps"), ca),
+    ]
 }
 
 fn metadata(name: &str, labels: Option<Value>) -> Value {
@@ -70,8 +73,27 @@ fn metadata(name: &str, labels: Option<Value>) -> Value {
 }
 
 fn cluster_roles() -> Vec<(&'static str, Value)> {
-    let workloads = json!(["deployments", "deployments/scale", "replicasets", "replicasets/scale", "statefulsets", "statefulsets/scale", "daemonsets"]);
-    let core = json!(["configmaps", "endpoints", "persistentvolumeclaims", "pods", "pods/log", "pods/status", "serviceaccounts", "services", "services/status", "events"]);
+    let workloads = json!([
+        "deployments",
+        "deployments/scale",
+        "replicasets",
+        "replicasets/scale",
+        "statefulsets",
+        "statefulsets/scale",
+        "daemonsets"
+    ]);
+    let core = json!([
+        "configmaps",
+        "endpoints",
+        "persistentvolumeclaims",
+        "pods",
+        "pods/log",
+        "pods/status",
+        "serviceaccounts",
+        "services",
+        "services/status",
+        "events"
+    ]);
     let rules = |verbs: Vec<&str>| {
         json!([
             {"apiGroups": [""], "resources": core, "verbs": verbs},
@@ -120,7 +142,10 @@ fn cluster_roles() -> Vec<(&'static str, Value)> {
 /// `default/kubernetes` on the first address of the Service range. Its endpoints are up to whoever knows the nodes.
 fn api_service(config: &StoreConfig) -> Value {
     let address = Ipv4Addr::from(u32::from(config.service_cidr.0).wrapping_add(1)).to_string();
-    let mut metadata = metadata("kubernetes", Some(json!({"component": "apiserver", "provider": "kubernetes"})));
+    let mut metadata = metadata(
+        "kubernetes",
+        Some(json!({"component": "apiserver", "provider": "kubernetes"})),
+    );
     metadata["namespace"] = json!("default");
     json!({
         "apiVersion": "v1", "kind": "Service", "metadata": metadata,

@@ -41,7 +41,8 @@ mod tests {
 
     #[test]
     fn there_and_back() {
-        let core = json!({"apiVersion": "v1", "message": "m", "involvedObject": {"name": "a"}, "count": 2, "type": "Normal"});
+        let core =
+            json!({"apiVersion": "v1", "message": "m", "involvedObject": {"name": "a"}, "count": 2, "type": "Normal"});
         let mut event = core.clone();
         to_events_group(&mut event);
         assert_eq!(event["note"], "m");

@@ -91,10 +91,18 @@ pub(crate) fn validate(metadata: &Value, name_rule: fn(&str) -> Result<(), Strin
         let finalizer = finalizer.as_str().unwrap_or_default();
         let known = matches!(finalizer, "foregroundDeletion" | "orphan");
         if let Err(why) = names::label_key(finalizer) {
-            causes.push(Cause::invalid(format!("metadata.finalizers[{i}]"), &json!(finalizer), &why));
+            causes.push(Cause::invalid(
+                format!("metadata.finalizers[{i}]"),
+                &json!(finalizer),
+                &why,
+            ));
         } else if !known && !finalizer.contains('/') {
             let why = "name is neither a standard finalizer name nor is it fully qualified";
-            causes.push(Cause::invalid(format!("metadata.finalizers[{i}]"), &json!(finalizer), why));
+            causes.push(Cause::invalid(
+                format!("metadata.finalizers[{i}]"),
+                &json!(finalizer),
+                why,
+            ));
         }
     }
     let mut controllers = 0;
@@ -126,15 +134,21 @@ pub(crate) fn validate_change(new: &Value, old: &Value) -> Vec<Cause> {
         return Vec::new();
     }
     let known = old["finalizers"].as_array().cloned().unwrap_or_default();
-    let added: Vec<&Value> =
-        new["finalizers"].as_array().into_iter().flatten().filter(|f| !known.contains(f)).collect();
+    let added: Vec<&Value> = new["finalizers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|f| !known.contains(f))
+        .collect();
     if added.is_empty() {
         return Vec::new();
     }
     let list = added.iter().filter_map(|f| f.as_str()).collect::<Vec<_>>().join(" ");
     vec![Cause::forbidden(
         "metadata.finalizers",
-        &format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{\"{list}\"}}"),
+        &format!(
+            "no new finalizers can be added if the object is being deleted, found new finalizers []string{{\"{list}\"}}"
+        ),
     )]
 }
 
@@ -152,7 +166,12 @@ mod tests {
         let fields: Vec<&str> = causes.iter().map(|c| c.field.as_str()).collect();
         assert_eq!(
             fields,
-            ["metadata.name", "metadata.labels", "metadata.finalizers[0]", "metadata.ownerReferences[0].uid"]
+            [
+                "metadata.name",
+                "metadata.labels",
+                "metadata.finalizers[0]",
+                "metadata.ownerReferences[0].uid"
+            ]
         );
     }
 

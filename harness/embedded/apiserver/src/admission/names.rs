@@ -26,7 +26,11 @@ pub(crate) fn dns_1123_subdomain(name: &str) -> Result<(), String> {
     if name.len() > 253 {
         return Err("must be no more than 253 characters".into());
     }
-    if name.split('.').all(dns_label_chars) { Ok(()) } else { Err(DNS_1123_SUBDOMAIN.into()) }
+    if name.split('.').all(dns_label_chars) {
+        Ok(())
+    } else {
+        Err(DNS_1123_SUBDOMAIN.into())
+    }
 }
 
 /// At most 63 characters; what namespaces need.
@@ -34,7 +38,11 @@ pub(crate) fn dns_1123_label(name: &str) -> Result<(), String> {
     if name.len() > 63 {
         return Err("must be no more than 63 characters".into());
     }
-    if dns_label_chars(name) { Ok(()) } else { Err(DNS_1123_LABEL.into()) }
+    if dns_label_chars(name) {
+        Ok(())
+    } else {
+        Err(DNS_1123_LABEL.into())
+    }
 }
 
 /// At most 63 characters, starting with a letter; what Services need.
@@ -43,7 +51,11 @@ pub(crate) fn dns_1035_label(name: &str) -> Result<(), String> {
         return Err("must be no more than 63 characters".into());
     }
     let starts_with_letter = name.as_bytes().first().is_some_and(u8::is_ascii_lowercase);
-    if starts_with_letter && dns_label_chars(name) { Ok(()) } else { Err(DNS_1035_LABEL.into()) }
+    if starts_with_letter && dns_label_chars(name) {
+        Ok(())
+    } else {
+        Err(DNS_1035_LABEL.into())
+    }
 }
 
 /// Names that become a segment of a path: what RBAC objects need.
@@ -60,7 +72,9 @@ fn qualified_chars(name: &str) -> bool {
     let bytes = name.as_bytes();
     bytes.first().is_some_and(u8::is_ascii_alphanumeric)
         && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
-        && bytes.iter().all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && bytes
+            .iter()
+            .all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 /// `[prefix/]name` of labels, annotations and finalizers.
@@ -81,7 +95,11 @@ pub(crate) fn label_key(key: &str) -> Result<(), String> {
     if name.len() > 63 {
         return Err("name part must be no more than 63 characters".into());
     }
-    if qualified_chars(name) { Ok(()) } else { Err(QUALIFIED_NAME.into()) }
+    if qualified_chars(name) {
+        Ok(())
+    } else {
+        Err(QUALIFIED_NAME.into())
+    }
 }
 
 /// Empty or at most 63 characters.
@@ -89,7 +107,11 @@ pub(crate) fn label_value(value: &str) -> Result<(), String> {
     if value.len() > 63 {
         return Err("must be no more than 63 characters".into());
     }
-    if value.is_empty() || qualified_chars(value) { Ok(()) } else { Err(LABEL_VALUE.into()) }
+    if value.is_empty() || qualified_chars(value) {
+        Ok(())
+    } else {
+        Err(LABEL_VALUE.into())
+    }
 }
 
 /// Names of service and container ports: at most 15 characters, a letter among them.
@@ -112,7 +134,10 @@ pub(crate) fn port_name(name: &str) -> Result<(), String> {
 
 /// A name from a `generateName`: five random characters behind it.
 pub(crate) fn generate(base: &str) -> String {
-    let cut = (0..=GENERATE_NAME_KEEPS.min(base.len())).rev().find(|&i| base.is_char_boundary(i)).unwrap_or(0);
+    let cut = (0..=GENERATE_NAME_KEEPS.min(base.len()))
+        .rev()
+        .find(|&i| base.is_char_boundary(i))
+        .unwrap_or(0);
     let mut name = base[..cut].to_owned();
     let mut rng = rand::rng();
     for _ in 0..5 {
@@ -127,7 +152,14 @@ pub(crate) fn new_uid() -> String {
     b[6] = (b[6] & 0x0f) | 0x40;
     b[8] = (b[8] & 0x3f) | 0x80;
     let hex: String = b.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
 }
 
 #[cfg(test)]
@@ -152,7 +184,10 @@ mod tests {
     #[test]
     fn service_names_end_at_63_characters() {
         assert!(dns_1035_label(&"a".repeat(63)).is_ok());
-        assert_eq!(dns_1035_label(&"a".repeat(64)).unwrap_err(), "must be no more than 63 characters");
+        assert_eq!(
+            dns_1035_label(&"a".repeat(64)).unwrap_err(),
+            "must be no more than 63 characters"
+        );
     }
 
     #[rstest]

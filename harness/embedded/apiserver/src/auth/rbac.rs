@@ -26,13 +26,20 @@ pub(crate) struct Attributes {
 impl Attributes {
     /// `pods/log`
     fn combined_resource(&self) -> String {
-        if self.subresource.is_empty() { self.resource.clone() } else { format!("{}/{}", self.resource, self.subresource) }
+        if self.subresource.is_empty() {
+            self.resource.clone()
+        } else {
+            format!("{}/{}", self.resource, self.subresource)
+        }
     }
 
     /// The refusal in the words of Kubernetes.
     pub(crate) fn refusal(&self, user: &UserInfo) -> crate::Status {
         if self.resource.is_empty() {
-            let text = format!("forbidden: User \"{}\" cannot {} path \"{}\"", user.name, self.verb, self.path);
+            let text = format!(
+                "forbidden: User \"{}\" cannot {} path \"{}\"",
+                user.name, self.verb, self.path
+            );
             return crate::Status::forbidden_path(text);
         }
         let what = self.combined_resource();
@@ -51,14 +58,21 @@ impl Attributes {
 
 /// Whether the user may.
 pub(crate) fn allowed(store: &Store, user: &UserInfo, attributes: &Attributes) -> bool {
-    user.is_master() || rules_for(&store.lock(), user, &attributes.namespace).iter().any(|rule| covers(rule, attributes))
+    user.is_master()
+        || rules_for(&store.lock(), user, &attributes.namespace)
+            .iter()
+            .any(|rule| covers(rule, attributes))
 }
 
 /// All rules that bind a user in a namespace (empty: only those of the whole cluster).
 pub(crate) fn rules_for(state: &State, user: &UserInfo, namespace: &str) -> Vec<Value> {
     let mut rules = Vec::new();
     let objects = |resource: &str| -> Vec<Arc<Value>> {
-        state.table(&StorageKey::new(GROUP, resource)).into_iter().flat_map(|t| t.objects.values().cloned()).collect()
+        state
+            .table(&StorageKey::new(GROUP, resource))
+            .into_iter()
+            .flat_map(|t| t.objects.values().cloned())
+            .collect()
     };
     let mut add = |role: Option<&Arc<Value>>| {
         rules.extend(role.and_then(|r| r["rules"].as_array()).into_iter().flatten().cloned());
@@ -95,7 +109,10 @@ fn binds(binding: &Value, user: &UserInfo, binding_namespace: &str) -> bool {
             Some("User") => name == user.name,
             Some("Group") => user.groups.iter().any(|g| g == name),
             Some("ServiceAccount") => {
-                let namespace = subject["namespace"].as_str().filter(|n| !n.is_empty()).unwrap_or(binding_namespace);
+                let namespace = subject["namespace"]
+                    .as_str()
+                    .filter(|n| !n.is_empty())
+                    .unwrap_or(binding_namespace);
                 user.name == format!("system:serviceaccount:{namespace}:{name}")
             }
             _ => false,
@@ -105,23 +122,28 @@ fn binds(binding: &Value, user: &UserInfo, binding_namespace: &str) -> bool {
 
 fn covers(rule: &Value, wanted: &Attributes) -> bool {
     let has = |field: &str, value: &str| {
-        rule[field].as_array().is_some_and(|list| list.iter().any(|v| v == "*" || v == value))
+        rule[field]
+            .as_array()
+            .is_some_and(|list| list.iter().any(|v| v == "*" || v == value))
     };
     if !has("verbs", &wanted.verb) {
         return false;
     }
     if wanted.resource.is_empty() {
-        return rule["nonResourceURLs"].as_array().into_iter().flatten().filter_map(Value::as_str).any(|pattern| {
-            match pattern.strip_suffix('*') {
+        return rule["nonResourceURLs"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .any(|pattern| match pattern.strip_suffix('*') {
                 Some(prefix) => wanted.path.starts_with(prefix),
                 None => wanted.path == pattern,
-            }
-        });
+            });
     }
     let resource = wanted.combined_resource();
     let any_of_subresource = format!("*/{}", wanted.subresource);
-    let resource_fits = has("resources", &resource)
-        || (!wanted.subresource.is_empty() && has("resources", &any_of_subresource));
+    let resource_fits =
+        has("resources", &resource) || (!wanted.subresource.is_empty() && has("resources", &any_of_subresource));
     let names = rule["resourceNames"].as_array().filter(|names| !names.is_empty());
     has("apiGroups", &wanted.group)
         && resource_fits
@@ -141,8 +163,14 @@ pub(crate) fn as_review(rules: &[Value]) -> (Vec<Value>, Vec<Value>) {
     };
     let (paths, resources): (Vec<&Value>, Vec<&Value>) = rules.iter().partition(|r| r["nonResourceURLs"].is_array());
     (
-        resources.into_iter().map(|r| pick(r, &["verbs", "apiGroups", "resources", "resourceNames"])).collect(),
-        paths.into_iter().map(|r| pick(r, &["verbs", "nonResourceURLs"])).collect(),
+        resources
+            .into_iter()
+            .map(|r| pick(r, &["verbs", "apiGroups", "resources", "resourceNames"]))
+            .collect(),
+        paths
+            .into_iter()
+            .map(|r| pick(r, &["verbs", "nonResourceURLs"]))
+            .collect(),
     )
 }
 
@@ -156,17 +184,33 @@ mod tests {
     fn store() -> Store {
         let store = Store::new(StoreConfig::default());
         let make = |gvr: &Gvr, ns: Option<&str>, object: Value| store.create(gvr, ns, object).unwrap();
-        make(&gvr::ROLES, Some("default"), json!({"metadata": {"name": "reader"}, "rules": [
+        make(
+            &gvr::ROLES,
+            Some("default"),
+            json!({"metadata": {"name": "reader"}, "rules": [
             {"apiGroups": [""], "resources": ["pods", "pods/log"], "verbs": ["get", "list"]},
-            {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["one"], "verbs": ["get"]}]}));
-        make(&gvr::ROLE_BINDINGS, Some("default"), json!({"metadata": {"name": "reader"},
-            "roleRef": {"kind": "Role", "name": "reader"}, "subjects": [{"kind": "User", "name": "ann"}]}));
-        make(&gvr::CLUSTER_ROLES, None, json!({"metadata": {"name": "nodes"}, "rules": [
+            {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["one"], "verbs": ["get"]}]}),
+        );
+        make(
+            &gvr::ROLE_BINDINGS,
+            Some("default"),
+            json!({"metadata": {"name": "reader"},
+            "roleRef": {"kind": "Role", "name": "reader"}, "subjects": [{"kind": "User", "name": "ann"}]}),
+        );
+        make(
+            &gvr::CLUSTER_ROLES,
+            None,
+            json!({"metadata": {"name": "nodes"}, "rules": [
             {"apiGroups": [""], "resources": ["nodes", "*/status"], "verbs": ["*"]},
-            {"nonResourceURLs": ["/metrics", "/debug/*"], "verbs": ["get"]}]}));
-        make(&gvr::CLUSTER_ROLE_BINDINGS, None, json!({"metadata": {"name": "nodes"},
+            {"nonResourceURLs": ["/metrics", "/debug/*"], "verbs": ["get"]}]}),
+        );
+        make(
+            &gvr::CLUSTER_ROLE_BINDINGS,
+            None,
+            json!({"metadata": {"name": "nodes"},
             "roleRef": {"kind": "ClusterRole", "name": "nodes"},
-            "subjects": [{"kind": "ServiceAccount", "namespace": "kube-system", "name": "robot"}, {"kind": "Group", "name": "ops"}]}));
+            "subjects": [{"kind": "ServiceAccount", "namespace": "kube-system", "name": "robot"}, {"kind": "Group", "name": "ops"}]}),
+        );
         store
     }
 
@@ -209,7 +253,11 @@ mod tests {
     #[test]
     fn paths() {
         let store = store();
-        let get = |path: &str| Attributes { verb: "get".into(), path: path.into(), ..Attributes::default() };
+        let get = |path: &str| Attributes {
+            verb: "get".into(),
+            path: path.into(),
+            ..Attributes::default()
+        };
         let ops = UserInfo::new("bob", &["ops"]);
         assert!(allowed(&store, &ops, &get("/metrics")));
         assert!(allowed(&store, &ops, &get("/debug/x")));
@@ -219,7 +267,13 @@ mod tests {
 
     #[test]
     fn the_refusal_says_who_what_and_where() {
-        let attributes = Attributes { verb: "delete".into(), resource: "pods".into(), namespace: "a".into(), name: "x".into(), ..Attributes::default() };
+        let attributes = Attributes {
+            verb: "delete".into(),
+            resource: "pods".into(),
+            namespace: "a".into(),
+            name: "x".into(),
+            ..Attributes::default()
+        };
         assert_eq!(
             attributes.refusal(&UserInfo::new("ann", &[])).message,
             "pods \"x\" is forbidden: User \"ann\" cannot delete resource \"pods\" in API group \"\" in the namespace \"a\""

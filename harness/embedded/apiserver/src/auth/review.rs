@@ -20,21 +20,35 @@ pub(crate) fn answer(
     let (kind, status) = match (group, resource) {
         ("authorization.k8s.io", "selfsubjectaccessreviews") => ("SelfSubjectAccessReview", access(store, user, &spec)),
         ("authorization.k8s.io", "subjectaccessreviews" | "localsubjectaccessreviews") => {
-            let kind = if resource.starts_with("local") { "LocalSubjectAccessReview" } else { "SubjectAccessReview" };
+            let kind = if resource.starts_with("local") {
+                "LocalSubjectAccessReview"
+            } else {
+                "SubjectAccessReview"
+            };
             let groups: Vec<String> = strings(&spec["groups"]);
             let name = spec["user"].as_str().unwrap_or_default().to_owned();
-            let subject = UserInfo { name, groups, ..UserInfo::default() };
+            let subject = UserInfo {
+                name,
+                groups,
+                ..UserInfo::default()
+            };
             (kind, access(store, &subject, &spec))
         }
         ("authorization.k8s.io", "selfsubjectrulesreviews") => {
             let namespace = spec["namespace"].as_str().unwrap_or_default();
             let rules = if user.is_master() {
-                vec![json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}), json!({"verbs": ["*"], "nonResourceURLs": ["*"]})]
+                vec![
+                    json!({"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}),
+                    json!({"verbs": ["*"], "nonResourceURLs": ["*"]}),
+                ]
             } else {
                 rbac::rules_for(&store.lock(), user, namespace)
             };
             let (resources, paths) = rbac::as_review(&rules);
-            ("SelfSubjectRulesReview", json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false}))
+            (
+                "SelfSubjectRulesReview",
+                json!({"resourceRules": resources, "nonResourceRules": paths, "incomplete": false}),
+            )
         }
         ("authentication.k8s.io", "selfsubjectreviews") => ("SelfSubjectReview", json!({"userInfo": user_info(user)})),
         ("authentication.k8s.io", "tokenreviews") => {
@@ -71,7 +85,11 @@ fn access(store: &Store, user: &UserInfo, spec: &Value) -> Value {
             path: String::new(),
         }
     } else {
-        Attributes { verb: text(&path["verb"]), path: text(&path["path"]), ..Attributes::default() }
+        Attributes {
+            verb: text(&path["verb"]),
+            path: text(&path["path"]),
+            ..Attributes::default()
+        }
     };
     json!({"allowed": rbac::allowed(store, user, &attributes)})
 }
@@ -81,5 +99,10 @@ fn user_info(user: &UserInfo) -> Value {
 }
 
 fn strings(value: &Value) -> Vec<String> {
-    value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+    value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|v| v.as_str().map(str::to_owned))
+        .collect()
 }

@@ -23,7 +23,11 @@ impl UserInfo {
     pub(crate) fn new(name: &str, groups: &[&str]) -> Self {
         let mut groups: Vec<String> = groups.iter().map(|&g| g.to_owned()).collect();
         groups.push("system:authenticated".into());
-        Self { name: name.to_owned(), groups, ..Self::default() }
+        Self {
+            name: name.to_owned(),
+            groups,
+            ..Self::default()
+        }
     }
 
     pub(crate) fn service_account(namespace: &str, name: &str, uid: &str) -> Self {
@@ -83,11 +87,13 @@ impl TokenTable {
     }
 
     pub(crate) fn revoke_secret(&mut self, uid: &str) {
-        self.tokens.retain(|_, (_, binding)| binding.secret_uid.as_deref() != Some(uid));
+        self.tokens
+            .retain(|_, (_, binding)| binding.secret_uid.as_deref() != Some(uid));
     }
 
     pub(crate) fn revoke_account(&mut self, uid: &str) {
-        self.tokens.retain(|_, (_, binding)| binding.account_uid.as_deref() != Some(uid));
+        self.tokens
+            .retain(|_, (_, binding)| binding.account_uid.as_deref() != Some(uid));
     }
 }
 

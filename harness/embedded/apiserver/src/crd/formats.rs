@@ -27,11 +27,13 @@ pub(crate) fn fits(format: &str, text: &str) -> bool {
             };
             length.parse::<u8>().is_ok_and(|n| n <= limit)
         }),
-        "email" => text.split_once('@').is_some_and(|(user, host)| !user.is_empty() && host.contains('.')),
+        "email" => text
+            .split_once('@')
+            .is_some_and(|(user, host)| !user.is_empty() && host.contains('.')),
         "hostname" => crate::admission::names::dns_1123_subdomain(&text.to_lowercase()).is_ok(),
-        "uri" => text.split_once(':').is_some_and(|(scheme, rest)| {
-            !rest.is_empty() && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        }),
+        "uri" => text
+            .split_once(':')
+            .is_some_and(|(scheme, rest)| !rest.is_empty() && scheme.starts_with(|c: char| c.is_ascii_alphabetic())),
         _ => true,
     }
 }
@@ -46,14 +48,18 @@ fn go_duration(text: &str) -> bool {
         return false;
     }
     while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(rest.len());
         let number = &rest[..digits];
         if number.parse::<f64>().is_err() {
             return false;
         }
         rest = &rest[digits..];
         let units = ["ns", "us", "µs", "ms", "s", "m", "h"];
-        let Some(unit) = units.iter().filter(|u| rest.starts_with(**u)).max_by_key(|u| u.len()) else { return false };
+        let Some(unit) = units.iter().filter(|u| rest.starts_with(**u)).max_by_key(|u| u.len()) else {
+            return false;
+        };
         rest = &rest[unit.len()..];
     }
     true

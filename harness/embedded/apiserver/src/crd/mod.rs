@@ -6,7 +6,7 @@ pub(crate) mod schema;
 
 pub(crate) use definition::{default, validate, validate_change};
 
-use crate::resource::{ResourceType, StorageKey};
+use crate::resource::StorageKey;
 use crate::store::{ObjectKey, Propagation, State};
 use serde_json::{Value, json};
 
@@ -35,8 +35,14 @@ pub(crate) fn establish(state: &mut State, key: &ObjectKey, crd: &Value) {
 fn names_conflict(state: &State, crd: &Value) -> Option<String> {
     let (group, plural) = (crd["spec"]["group"].as_str()?, crd["spec"]["names"]["plural"].as_str()?);
     let kind = crd["spec"]["names"]["kind"].as_str()?;
-    let other = state.registry.all().find(|t| t.group == group && t.kind == kind && t.plural != plural)?;
-    Some(format!("\"{kind}\" is already in use by {}.{}", other.plural, other.group))
+    let other = state
+        .registry
+        .all()
+        .find(|t| t.group == group && t.kind == kind && t.plural != plural)?;
+    Some(format!(
+        "\"{kind}\" is already in use by {}.{}",
+        other.plural, other.group
+    ))
 }
 
 /// Marks a definition that waits for its objects.
@@ -92,21 +98,34 @@ impl State {
     }
 
     pub(crate) fn crd_is_terminating(&self, storage: &StorageKey) -> bool {
-        self.object(&crd_key(storage)).is_some_and(|crd| !crd["metadata"]["deletionTimestamp"].is_null())
+        self.object(&crd_key(storage))
+            .is_some_and(|crd| !crd["metadata"]["deletionTimestamp"].is_null())
     }
 
     /// Deletes all objects of a definition.
     pub(crate) fn delete_custom_objects(&mut self, crd: &Value) {
         let storage = storage_of(crd);
-        let names: Vec<_> = self.table(&storage).into_iter().flat_map(|t| t.objects.keys().cloned()).collect();
+        let names: Vec<_> = self
+            .table(&storage)
+            .into_iter()
+            .flat_map(|t| t.objects.keys().cloned())
+            .collect();
         for (namespace, name) in names {
-            let key = ObjectKey { storage: storage.clone(), namespace, name };
+            let key = ObjectKey {
+                storage: storage.clone(),
+                namespace,
+                name,
+            };
             self.delete_quietly(&key, Propagation::Background);
         }
     }
 }
 
-/// The definition's type, for tests and for messages about CEL rules.
-pub(crate) fn type_of(crd: &Value) -> Option<ResourceType> {
-    definition::to_type(crd).ok()
+/// Whether any version of a definition carries CEL rules, which are not evaluated.
+pub(crate) fn has_rules(crd: &Value) -> bool {
+    definition::to_type(crd).is_ok_and(|t| {
+        t.versions
+            .iter()
+            .any(|v| v.schema.as_deref().is_some_and(schema::has_rules))
+    })
 }

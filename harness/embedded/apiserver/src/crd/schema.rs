@@ -59,8 +59,21 @@ pub(crate) struct Schema {
 }
 
 const FORMATS: &[&str] = &[
-    "date-time", "date", "duration", "int32", "int64", "float", "double", "byte", "uuid", "ipv4", "ipv6", "cidr", "email",
-    "hostname", "uri",
+    "date-time",
+    "date",
+    "duration",
+    "int32",
+    "int64",
+    "float",
+    "double",
+    "byte",
+    "uuid",
+    "ipv4",
+    "ipv6",
+    "cidr",
+    "email",
+    "hostname",
+    "uri",
 ];
 
 /// Reads an `openAPIV3Schema`. `path` is where it stands in the CRD, for error messages.
@@ -85,14 +98,20 @@ fn read(value: &Value, path: &str, causes: &mut Vec<Cause>) -> Schema {
     let number = |field: &str| fields.get(field).and_then(Value::as_f64);
     let strings = |field: &str| -> Vec<String> {
         let list = fields.get(field).and_then(Value::as_array);
-        list.into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+        list.into_iter()
+            .flatten()
+            .filter_map(|v| v.as_str().map(str::to_owned))
+            .collect()
     };
     if fields.contains_key("$ref") {
         causes.push(Cause::forbidden(at("$ref"), "$ref is not supported"));
     }
     let kind = text("type").filter(|k| !k.is_empty());
     if let Some(kind) = &kind
-        && !matches!(kind.as_str(), "object" | "array" | "string" | "integer" | "number" | "boolean")
+        && !matches!(
+            kind.as_str(),
+            "object" | "array" | "string" | "integer" | "number" | "boolean"
+        )
     {
         let supported = ["array", "boolean", "integer", "number", "object", "string"];
         causes.push(Cause::not_supported(at("type"), &json!(kind), &supported));
@@ -107,13 +126,22 @@ fn read(value: &Value, path: &str, causes: &mut Vec<Cause>) -> Schema {
     });
     let mut list_of = |field: &str| -> Vec<Schema> {
         let list = fields.get(field).and_then(Value::as_array);
-        list.into_iter().flatten().enumerate().map(|(i, s)| read(s, &format!("{}[{i}]", at(field)), causes)).collect()
+        list.into_iter()
+            .flatten()
+            .enumerate()
+            .map(|(i, s)| read(s, &format!("{}[{i}]", at(field)), causes))
+            .collect()
     };
     let (all_of, any_of, one_of) = (list_of("allOf"), list_of("anyOf"), list_of("oneOf"));
     let not = fields.get("not").map(|s| Box::new(read(s, &at("not"), causes)));
-    let properties = fields.get("properties").and_then(Value::as_object).into_iter().flatten();
-    let properties =
-        properties.map(|(name, s)| (name.clone(), read(s, &format!("{path}.properties[{name}]"), causes))).collect();
+    let properties = fields
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten();
+    let properties = properties
+        .map(|(name, s)| (name.clone(), read(s, &format!("{path}.properties[{name}]"), causes)))
+        .collect();
     let additional = match fields.get("additionalProperties") {
         None | Some(Value::Bool(false) | Value::Null) => Additional::None,
         Some(Value::Bool(true)) => Additional::Any,
@@ -126,7 +154,10 @@ fn read(value: &Value, path: &str, causes: &mut Vec<Cause>) -> Schema {
     let list_type = text("x-kubernetes-list-type");
     let list_map_keys = strings("x-kubernetes-list-map-keys");
     if list_type.as_deref() == Some("map") && list_map_keys.is_empty() {
-        causes.push(Cause::required(at("x-kubernetes-list-map-keys"), "must not be empty if x-kubernetes-list-type is map"));
+        causes.push(Cause::required(
+            at("x-kubernetes-list-map-keys"),
+            "must not be empty if x-kubernetes-list-type is map",
+        ));
     }
     Schema {
         kind,
@@ -141,7 +172,10 @@ fn read(value: &Value, path: &str, causes: &mut Vec<Cause>) -> Schema {
         list_type,
         list_map_keys,
         map_is_atomic: fields.get("x-kubernetes-map-type").is_some_and(|t| t == "atomic"),
-        has_rules: fields.get("x-kubernetes-validations").and_then(Value::as_array).is_some_and(|rules| !rules.is_empty()),
+        has_rules: fields
+            .get("x-kubernetes-validations")
+            .and_then(Value::as_array)
+            .is_some_and(|rules| !rules.is_empty()),
         required: strings("required"),
         enumeration: fields.get("enum").and_then(Value::as_array).cloned(),
         pattern,
@@ -215,6 +249,39 @@ fn prune_at(schema: &Schema, value: &mut Value, is_object_root: bool) {
     }
 }
 
+/// The paths of members that pruning would remove.
+pub(crate) fn unknown_fields(schema: &Schema, object: &Value) -> Vec<String> {
+    let mut pruned = object.clone();
+    prune(schema, &mut pruned);
+    let mut out = Vec::new();
+    differences(object, &pruned, "", &mut out);
+    out
+}
+
+fn differences(before: &Value, after: &Value, path: &str, out: &mut Vec<String>) {
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => {
+            for (name, value) in before {
+                let at = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                match after.get(name) {
+                    Some(kept) => differences(value, kept, &at, out),
+                    None => out.push(at),
+                }
+            }
+        }
+        (Value::Array(before), Value::Array(after)) => {
+            for (i, (value, kept)) in before.iter().zip(after).enumerate() {
+                differences(value, kept, &format!("{path}[{i}]"), out);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Fills defaults, from the outside in. `null` in a field that is not nullable and has a default gives way to it.
 pub(crate) fn default(schema: &Schema, object: &mut Value) {
     match object {
@@ -271,7 +338,10 @@ fn check(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     if let Some(allowed) = &schema.enumeration
         && !allowed.contains(value)
     {
-        let names: Vec<String> = allowed.iter().map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).collect();
+        let names: Vec<String> = allowed
+            .iter()
+            .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
+            .collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         causes.push(Cause::not_supported(path, value, &names));
     }
@@ -286,8 +356,16 @@ fn check(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
 }
 
 fn wrong_type(path: &str, value: &Value, expected: &str) -> Cause {
-    let shown = if path.is_empty() { "<nil>" } else { path.trim_start_matches('.') };
-    Cause::type_invalid(shown, value, &format!("{shown} in body must be of type {expected}: \"{}\"", type_name(value)))
+    let shown = if path.is_empty() {
+        "<nil>"
+    } else {
+        path.trim_start_matches('.')
+    };
+    Cause::type_invalid(
+        shown,
+        value,
+        &format!("{shown} in body must be of type {expected}: \"{}\"", type_name(value)),
+    )
 }
 
 fn type_mismatch(schema: &Schema, value: &Value) -> Option<String> {
@@ -310,18 +388,34 @@ fn check_string(schema: &Schema, text: &str, path: &str, causes: &mut Vec<Cause>
     let length = text.chars().count() as u64;
     let value = json!(text);
     if let Some(limit) = schema.max_length.filter(|&l| length > l) {
-        causes.push(Cause { reason: "FieldValueTooLong", message: format!("Too long: may not be more than {limit} bytes"), field: name.into() });
+        causes.push(Cause {
+            reason: "FieldValueTooLong",
+            message: format!("Too long: may not be more than {limit} bytes"),
+            field: name.into(),
+        });
     }
     if let Some(limit) = schema.min_length.filter(|&l| length < l) {
-        causes.push(Cause::invalid(name, &value, &format!("{name} in body should be at least {limit} chars long")));
+        causes.push(Cause::invalid(
+            name,
+            &value,
+            &format!("{name} in body should be at least {limit} chars long"),
+        ));
     }
     if let Some(pattern) = schema.pattern.as_ref().filter(|p| !p.is_match(text)) {
-        causes.push(Cause::invalid(name, &value, &format!("{name} in body should match '{}'", pattern.as_str())));
+        causes.push(Cause::invalid(
+            name,
+            &value,
+            &format!("{name} in body should match '{}'", pattern.as_str()),
+        ));
     }
     if let Some(format) = &schema.format
         && !super::formats::fits(format, text)
     {
-        causes.push(Cause::invalid(name, &value, &format!("{name} in body must be of type {format}: {value}")));
+        causes.push(Cause::invalid(
+            name,
+            &value,
+            &format!("{name} in body must be of type {format}: {value}"),
+        ));
     }
 }
 
@@ -357,10 +451,18 @@ fn check_list(schema: &Schema, items: &[Value], path: &str, causes: &mut Vec<Cau
     let name = path.trim_start_matches('.');
     let length = items.len() as u64;
     if let Some(limit) = schema.max_items.filter(|&l| length > l) {
-        causes.push(Cause { reason: "FieldValueTooMany", message: format!("Too many: {length}: must have at most {limit} items"), field: name.into() });
+        causes.push(Cause {
+            reason: "FieldValueTooMany",
+            message: format!("Too many: {length}: must have at most {limit} items"),
+            field: name.into(),
+        });
     }
     if let Some(limit) = schema.min_items.filter(|&l| length < l) {
-        causes.push(Cause::invalid(name, &json!(length), &format!("{name} in body should have at least {limit} items")));
+        causes.push(Cause::invalid(
+            name,
+            &json!(length),
+            &format!("{name} in body should have at least {limit} items"),
+        ));
     }
     let key = |item: &Value| -> Option<Value> {
         match schema.list_type.as_deref() {
@@ -397,10 +499,18 @@ fn check_object(schema: &Schema, fields: &Map<String, Value>, path: &str, causes
     }
     let count = fields.len() as u64;
     if let Some(limit) = schema.max_properties.filter(|&l| count > l) {
-        causes.push(Cause { reason: "FieldValueTooMany", message: format!("Too many: {count}: must have at most {limit} items"), field: name.into() });
+        causes.push(Cause {
+            reason: "FieldValueTooMany",
+            message: format!("Too many: {count}: must have at most {limit} items"),
+            field: name.into(),
+        });
     }
     if let Some(limit) = schema.min_properties.filter(|&l| count < l) {
-        causes.push(Cause::invalid(name, &json!(count), &format!("{name} in body should have at least {limit} properties")));
+        causes.push(Cause::invalid(
+            name,
+            &json!(count),
+            &format!("{name} in body should have at least {limit} properties"),
+        ));
     }
     for (field, child) in fields {
         if path.is_empty() && matches!(field.as_str(), "apiVersion" | "kind" | "metadata") {
@@ -447,21 +557,23 @@ mod tests {
     }
 
     fn sample() -> Schema {
-        schema(json!({"type": "object", "properties": {"spec": {"type": "object", "required": ["port"], "properties": {
-            "port": {"x-kubernetes-int-or-string": true},
-            "mode": {"type": "string", "enum": ["a", "b"], "default": "a"},
-            "name": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 5, "minLength": 2},
-            "n": {"type": "integer", "minimum": 1, "maximum": 10, "format": "int32"},
-            "wait": {"type": "string", "format": "duration"},
-            "at": {"type": "string", "format": "date-time"},
-            "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-            "labels": {"type": "object", "additionalProperties": {"type": "string"}},
-            "list": {"type": "array", "items": {"type": "object", "properties": {"k": {"type": "string", "default": "d"}}}},
-            "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
-            "maybe": {"type": "string", "nullable": true},
-            "either": {"type": "object", "oneOf": [{"required": ["x"]}, {"required": ["y"]}],
-                       "properties": {"x": {"type": "string"}, "y": {"type": "string"}}},
-        }}}}))
+        schema(
+            json!({"type": "object", "properties": {"spec": {"type": "object", "required": ["port"], "properties": {
+                "port": {"x-kubernetes-int-or-string": true},
+                "mode": {"type": "string", "enum": ["a", "b"], "default": "a"},
+                "name": {"type": "string", "pattern": "^[a-z]+$", "maxLength": 5, "minLength": 2},
+                "n": {"type": "integer", "minimum": 1, "maximum": 10, "format": "int32"},
+                "wait": {"type": "string", "format": "duration"},
+                "at": {"type": "string", "format": "date-time"},
+                "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+                "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                "list": {"type": "array", "items": {"type": "object", "properties": {"k": {"type": "string", "default": "d"}}}},
+                "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+                "maybe": {"type": "string", "nullable": true},
+                "either": {"type": "object", "oneOf": [{"required": ["x"]}, {"required": ["y"]}],
+                           "properties": {"x": {"type": "string"}, "y": {"type": "string"}}},
+            }}}}),
+        )
     }
 
     #[rstest]
@@ -488,7 +600,10 @@ mod tests {
     #[case(json!({"port": 1, "free": {"any": [1]}}), &[])]
     #[case(json!([]), &["spec"])]
     fn validation(#[case] spec: Value, #[case] expected: &[&str]) {
-        let causes = validate(&sample(), &json!({"kind": "X", "metadata": {"name": "a"}, "spec": spec}));
+        let causes = validate(
+            &sample(),
+            &json!({"kind": "X", "metadata": {"name": "a"}, "spec": spec}),
+        );
         let fields: Vec<&str> = causes.iter().map(|c| c.field.as_str()).collect();
         assert_eq!(fields, expected, "{causes:?}");
     }
@@ -508,7 +623,11 @@ mod tests {
 
     #[test]
     fn bad_schemas_are_refused_with_their_place() {
-        let causes = parse(&json!({"type": "object", "properties": {"a": {"type": "strin"}, "b": {"type": "array"}}}), "s").unwrap_err();
+        let causes = parse(
+            &json!({"type": "object", "properties": {"a": {"type": "strin"}, "b": {"type": "array"}}}),
+            "s",
+        )
+        .unwrap_err();
         assert_eq!(causes[0].field, "s.properties[a].type");
         assert_eq!(causes[1].field, "s.properties[b].items");
         assert!(parse(&json!({"type": "string", "pattern": "("}), "s").is_err());

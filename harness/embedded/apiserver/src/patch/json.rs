@@ -17,8 +17,11 @@ pub(crate) fn apply(target: &mut Value, operations: &Value) -> Result<(), Status
         return Err(Status::too_large(OPERATIONS_LIMIT));
     }
     let mut result = target.clone();
-    json_patch::patch(&mut result, &patch)
-        .map_err(|e| Status::unprocessable(format!("the server rejected our request due to an error in our request: {e}")))?;
+    json_patch::patch(&mut result, &patch).map_err(|e| {
+        Status::unprocessable(format!(
+            "the server rejected our request due to an error in our request: {e}"
+        ))
+    })?;
     *target = result;
     Ok(())
 }

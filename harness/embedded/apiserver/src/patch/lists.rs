@@ -27,7 +27,9 @@ pub(crate) struct ListTypes {
 
 impl ListTypes {
     pub(crate) fn of(_resource: &ResourceType, version: &VersionInfo) -> Self {
-        Self { schema: version.schema.clone() }
+        Self {
+            schema: version.schema.clone(),
+        }
     }
 
     #[cfg(test)]
@@ -37,12 +39,20 @@ impl ListTypes {
 
     #[cfg(test)]
     pub(crate) fn with_schema(schema: Schema) -> Self {
-        Self { schema: Some(Arc::new(schema)) }
+        Self {
+            schema: Some(Arc::new(schema)),
+        }
     }
 
     /// The place of the whole object.
     pub(crate) fn root(&self) -> Place<'_> {
-        Place { custom: self.schema.is_some(), schema: self.schema.as_deref(), parent: "", field: "", depth: 0 }
+        Place {
+            custom: self.schema.is_some(),
+            schema: self.schema.as_deref(),
+            parent: "",
+            field: "",
+            depth: 0,
+        }
     }
 }
 
@@ -59,25 +69,39 @@ pub(crate) struct Place<'a> {
 impl<'a> Place<'a> {
     /// The place of a member.
     pub(crate) fn member(self, field: &'a str) -> Self {
-        let schema = self.schema.and_then(|s| match (s.properties.get(field), &s.additional) {
-            (Some(property), _) => Some(property),
-            (None, Additional::Schema(values)) => Some(&**values),
-            (None, _) => None,
-        });
+        let schema = self
+            .schema
+            .and_then(|s| match (s.properties.get(field), &s.additional) {
+                (Some(property), _) => Some(property),
+                (None, Additional::Schema(values)) => Some(&**values),
+                (None, _) => None,
+            });
         // Metadata is built in, also in custom resources.
         let custom = self.custom && !(self.depth == 0 && field == "metadata");
-        Self { custom, schema, parent: self.field, field, depth: self.depth + 1 }
+        Self {
+            custom,
+            schema,
+            parent: self.field,
+            field,
+            depth: self.depth + 1,
+        }
     }
 
     /// The place of a list's items.
     pub(crate) fn item(self) -> Self {
-        Self { schema: self.schema.and_then(|s| s.items.as_deref()), depth: self.depth + 1, ..self }
+        Self {
+            schema: self.schema.and_then(|s| s.items.as_deref()),
+            depth: self.depth + 1,
+            ..self
+        }
     }
 
     /// How a list here is merged.
     pub(crate) fn list_kind(self) -> ListKind {
         if self.custom {
-            let Some(schema) = self.schema else { return ListKind::Atomic };
+            let Some(schema) = self.schema else {
+                return ListKind::Atomic;
+            };
             return match schema.list_type.as_deref() {
                 Some("map") => ListKind::Map(schema.list_map_keys.clone()),
                 Some("set") => ListKind::Set,
@@ -89,7 +113,9 @@ impl<'a> Place<'a> {
             ("metadata", "ownerReferences") => &["uid"],
             ("containers" | "initContainers" | "ephemeralContainers", "ports") => &["containerPort", "protocol"],
             ("spec", "ports") => &["port", "protocol"],
-            (_, "containers" | "initContainers" | "ephemeralContainers" | "volumes" | "env" | "imagePullSecrets") => &["name"],
+            (_, "containers" | "initContainers" | "ephemeralContainers" | "volumes" | "env" | "imagePullSecrets") => {
+                &["name"]
+            }
             ("", "secrets") => &["name"],
             (_, "volumeMounts") => &["mountPath"],
             (_, "volumeDevices") => &["devicePath"],
@@ -131,7 +157,11 @@ impl<'a> Place<'a> {
         let item = item.as_object()?;
         let mut key = Map::new();
         for name in keys {
-            let declared = self.schema.and_then(|s| s.items.as_ref()).and_then(|i| i.properties.get(name)).and_then(|p| p.default.clone());
+            let declared = self
+                .schema
+                .and_then(|s| s.items.as_ref())
+                .and_then(|i| i.properties.get(name))
+                .and_then(|p| p.default.clone());
             let default = || declared.or_else(|| (!self.custom && name == "protocol").then(|| json!("TCP")));
             if let Some(value) = item.get(name).cloned().or_else(default) {
                 key.insert(name.clone(), value);

@@ -81,7 +81,10 @@ impl FieldSet {
             let common = child.intersection(other.children.get(key)?);
             (!common.is_empty()).then(|| (key.clone(), common))
         });
-        Self { member: self.member && other.member, children: children.collect() }
+        Self {
+            member: self.member && other.member,
+            children: children.collect(),
+        }
     }
 
     /// Every path in the set, as lists of keys.
@@ -198,7 +201,13 @@ fn set_of(object: &Value, lists: &ListTypes) -> FieldSet {
                 ListKind::Set => {
                     set.member = items.is_empty();
                     for item in items {
-                        set.children.insert(format!("v:{item}"), FieldSet { member: true, ..FieldSet::default() });
+                        set.children.insert(
+                            format!("v:{item}"),
+                            FieldSet {
+                                member: true,
+                                ..FieldSet::default()
+                            },
+                        );
                     }
                 }
                 ListKind::Map(keys) => {
@@ -249,7 +258,11 @@ fn changed(set: &FieldSet, new: &Value, old: &Value) -> FieldSet {
         let mut out = FieldSet::default();
         if set.member {
             let before = value_at(old, path);
-            out.member = if set.children.is_empty() { value_at(new, path) != before } else { before.is_none() };
+            out.member = if set.children.is_empty() {
+                value_at(new, path) != before
+            } else {
+                before.is_none()
+            };
         }
         for (key, child) in &set.children {
             path.push(key);
@@ -343,7 +356,10 @@ pub(crate) fn apply(
             let whom = if entry.subresource.is_empty() {
                 format!("\"{}\" using {}", entry.manager, entry.api_version)
             } else {
-                format!("\"{}\" with subresource \"{}\" using {}", entry.manager, entry.subresource, entry.api_version)
+                format!(
+                    "\"{}\" with subresource \"{}\" using {}",
+                    entry.manager, entry.subresource, entry.api_version
+                )
             };
             conflicts.push((whom, common.paths().iter().map(|p| readable(p)).collect()));
         }
@@ -368,7 +384,11 @@ pub(crate) fn apply(
 
     entries.retain(|e| !is_own(e));
     let mut probe = merged.clone();
-    crate::store::set_or_remove(&mut probe["metadata"], "managedFields", before["metadata"].get("managedFields").cloned());
+    crate::store::set_or_remove(
+        &mut probe["metadata"],
+        "managedFields",
+        before["metadata"].get("managedFields").cloned(),
+    );
     let unchanged = own.as_ref().is_some_and(|own| own.fields == new_set) && probe == *before;
     entries.push(Entry {
         manager: manager.name.to_owned(),
@@ -485,7 +505,8 @@ fn remove(object: &mut Value, dropped: &FieldSet, kept: &FieldSet) {
                     fields.remove(field);
                 } else if let Some(value) = fields.get_mut(field) {
                     remove(value, child, kept_child);
-                    let emptied = value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty);
+                    let emptied =
+                        value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty);
                     if emptied && kept_child.is_empty() {
                         fields.remove(field);
                     }
@@ -518,8 +539,16 @@ pub(crate) fn same_apart_from_times(new: &Value, old: &Value) -> bool {
 mod tests {
     use super::*;
 
-    const KUBECTL: Manager<'_> = Manager { name: "kubectl", api_version: "apps/v1", subresource: "" };
-    const OTHER: Manager<'_> = Manager { name: "other", api_version: "apps/v1", subresource: "" };
+    const KUBECTL: Manager<'_> = Manager {
+        name: "kubectl",
+        api_version: "apps/v1",
+        subresource: "",
+    };
+    const OTHER: Manager<'_> = Manager {
+        name: "other",
+        api_version: "apps/v1",
+        subresource: "",
+    };
 
     fn deployment(replicas: Option<u32>, images: &[(&str, &str)]) -> Value {
         let containers: Vec<Value> = images.iter().map(|(n, i)| json!({"name": n, "image": i})).collect();
@@ -553,7 +582,14 @@ mod tests {
         let four = apply(Some(&three), &without, &KUBECTL, false, &lists).unwrap();
         assert!(four["spec"]["replicas"].is_null());
         assert_eq!(four["metadata"]["labels"]["a"], "b");
-        let five = apply(Some(&four), &json!({"metadata": {"name": "web"}}), &OTHER, false, &lists).unwrap();
+        let five = apply(
+            Some(&four),
+            &json!({"metadata": {"name": "web"}}),
+            &OTHER,
+            false,
+            &lists,
+        )
+        .unwrap();
         assert!(five["metadata"]["labels"].is_null());
     }
 
@@ -562,7 +598,10 @@ mod tests {
         let lists = ListTypes::built_in();
         let one = apply(None, &deployment(Some(1), &[]), &KUBECTL, false, &lists).unwrap();
         let error = apply(Some(&one), &deployment(Some(2), &[]), &OTHER, false, &lists).unwrap_err();
-        assert_eq!(error.message, "Apply failed with 1 conflict: conflict with \"kubectl\" using apps/v1: .spec.replicas");
+        assert_eq!(
+            error.message,
+            "Apply failed with 1 conflict: conflict with \"kubectl\" using apps/v1: .spec.replicas"
+        );
         assert_eq!(error.details.unwrap().causes[0].reason, "FieldManagerConflict");
         let forced = apply(Some(&one), &deployment(Some(2), &[]), &OTHER, true, &lists).unwrap();
         assert_eq!(forced["spec"]["replicas"], 2);
@@ -585,7 +624,14 @@ mod tests {
         let lists = ListTypes::built_in();
         let config = deployment(Some(1), &[("web", "a")]);
         let one = apply(None, &config, &KUBECTL, false, &lists).unwrap();
-        let two = apply(Some(&one), &deployment(Some(1), &[("side", "b")]), &OTHER, false, &lists).unwrap();
+        let two = apply(
+            Some(&one),
+            &deployment(Some(1), &[("side", "b")]),
+            &OTHER,
+            false,
+            &lists,
+        )
+        .unwrap();
         assert_eq!(apply(Some(&two), &config, &KUBECTL, false, &lists).unwrap(), two);
     }
 
@@ -624,8 +670,22 @@ mod tests {
                        "items": {"type": "object", "properties": {"name": {"type": "string"}, "n": {"type": "integer"}}}},
             "plain": {"type": "array", "items": {"type": "string"}}}});
         let lists = ListTypes::with_schema(crate::crd::schema::parse(&schema, "").unwrap());
-        let one = apply(None, &json!({"byName": [{"name": "a", "n": 1}], "plain": ["x"]}), &KUBECTL, false, &lists).unwrap();
-        let two = apply(Some(&one), &json!({"byName": [{"name": "b", "n": 2}]}), &OTHER, false, &lists).unwrap();
+        let one = apply(
+            None,
+            &json!({"byName": [{"name": "a", "n": 1}], "plain": ["x"]}),
+            &KUBECTL,
+            false,
+            &lists,
+        )
+        .unwrap();
+        let two = apply(
+            Some(&one),
+            &json!({"byName": [{"name": "b", "n": 2}]}),
+            &OTHER,
+            false,
+            &lists,
+        )
+        .unwrap();
         assert_eq!(two["byName"].as_array().unwrap().len(), 2);
         let error = apply(Some(&two), &json!({"plain": ["y"]}), &OTHER, false, &lists).unwrap_err();
         assert!(error.message.contains(".plain"));

@@ -11,7 +11,16 @@ fn merge_key(parent: &str, field: &str) -> Option<&'static str> {
     Some(match (parent, field) {
         ("containers" | "initContainers" | "ephemeralContainers", "ports") => "containerPort",
         ("spec", "ports") => "port",
-        (_, "containers" | "initContainers" | "ephemeralContainers" | "volumes" | "env" | "imagePullSecrets" | "secrets") => "name",
+        (
+            _,
+            "containers"
+            | "initContainers"
+            | "ephemeralContainers"
+            | "volumes"
+            | "env"
+            | "imagePullSecrets"
+            | "secrets",
+        ) => "name",
         (_, "volumeMounts") => "mountPath",
         (_, "volumeDevices") => "devicePath",
         (_, "hostAliases") => "ip",
@@ -68,7 +77,11 @@ fn merge_object(target: &mut Value, patch: &Map<String, Value>, field: &str) -> 
             *target = Value::Object(Map::new());
             return Ok(());
         }
-        Some(other) => return Err(Status::bad_request(format!("unrecognized directive \"$patch: {other}\""))),
+        Some(other) => {
+            return Err(Status::bad_request(format!(
+                "unrecognized directive \"$patch: {other}\""
+            )));
+        }
     }
     if !target.is_object() {
         *target = Value::Object(Map::new());
@@ -129,7 +142,9 @@ fn merge_list(target: &mut Value, patch: &[Value], parent: &str, field: &str) ->
     let mut items = target.as_array().cloned().unwrap_or_default();
     for change in patch {
         let Some(id) = change.get(key).filter(|id| !id.is_null()) else {
-            return Err(Status::bad_request(format!("map: {change} does not contain declared merge key: {key}")));
+            return Err(Status::bad_request(format!(
+                "map: {change} does not contain declared merge key: {key}"
+            )));
         };
         let existing = items.iter().position(|item| item.get(key) == Some(id));
         if change["$patch"] == "delete" {
@@ -164,7 +179,9 @@ mod tests {
 
     #[test]
     fn containers_merge_by_name() {
-        let before = pod(json!([{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}, {"name": "b", "image": "1"}]));
+        let before = pod(
+            json!([{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}, {"name": "b", "image": "1"}]),
+        );
         let change = pod(json!([{"name": "a", "image": "2", "env": [{"name": "Y", "value": "2"}]}]));
         let after = patched(before, &change);
         assert_eq!(after["spec"]["containers"][0]["image"], "2");
@@ -179,7 +196,10 @@ mod tests {
         assert_eq!(deleted, pod(json!([{"name": "b"}])));
         let replaced = patched(before.clone(), &pod(json!([{"name": "c"}, {"$patch": "replace"}])));
         assert_eq!(replaced, pod(json!([{"name": "c"}])));
-        let ordered = patched(before, &json!({"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}]}}));
+        let ordered = patched(
+            before,
+            &json!({"spec": {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}]}}),
+        );
         assert_eq!(ordered, pod(json!([{"name": "b"}, {"name": "a"}])));
         let kept = patched(
             json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {}}}}),
@@ -187,7 +207,10 @@ mod tests {
         );
         assert_eq!(kept, json!({"spec": {"strategy": {"type": "Recreate"}}}));
         let finalizers = json!({"metadata": {"finalizers": ["a/1", "a/2"]}});
-        let less = patched(finalizers.clone(), &json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a/1"]}}));
+        let less = patched(
+            finalizers.clone(),
+            &json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a/1"]}}),
+        );
         assert_eq!(less["metadata"]["finalizers"], json!(["a/2"]));
         let more = patched(finalizers, &json!({"metadata": {"finalizers": ["a/3"]}}));
         assert_eq!(more["metadata"]["finalizers"], json!(["a/1", "a/2", "a/3"]));
@@ -196,19 +219,35 @@ mod tests {
     #[test]
     fn atomic_lists_are_replaced() {
         let before = json!({"subsets": [{"a": 1}]});
-        assert_eq!(patched(before, &json!({"subsets": [{"b": 2}]})), json!({"subsets": [{"b": 2}]}));
+        assert_eq!(
+            patched(before, &json!({"subsets": [{"b": 2}]})),
+            json!({"subsets": [{"b": 2}]})
+        );
     }
 
     #[test]
     fn mistakes_are_named() {
         let mut target = pod(json!([{"name": "a"}]));
-        assert!(merge(&mut target, &pod(json!([{"image": "x"}]))).unwrap_err().message.contains("merge key: name"));
-        assert!(merge(&mut target, &json!({"spec": {"$patch": "explode"}})).unwrap_err().message.contains("explode"));
+        assert!(
+            merge(&mut target, &pod(json!([{"image": "x"}])))
+                .unwrap_err()
+                .message
+                .contains("merge key: name")
+        );
+        assert!(
+            merge(&mut target, &json!({"spec": {"$patch": "explode"}}))
+                .unwrap_err()
+                .message
+                .contains("explode")
+        );
     }
 
     fn named_list() -> impl Strategy<Value = Value> {
         prop::collection::btree_map("[a-e]", value(), 0..4).prop_map(|items| {
-            items.into_iter().map(|(name, value)| json!({"name": name, "x": value})).collect()
+            items
+                .into_iter()
+                .map(|(name, value)| json!({"name": name, "x": value}))
+                .collect()
         })
     }
 

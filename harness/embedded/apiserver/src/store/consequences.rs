@@ -35,16 +35,24 @@ impl State {
     pub(crate) fn bootstrap(&mut self) {
         for (storage, object) in bootstrap::objects(&self.config) {
             let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-            let key = ObjectKey { storage, namespace: text("namespace"), name: text("name") };
+            let key = ObjectKey {
+                storage,
+                namespace: text("namespace"),
+                name: text("name"),
+            };
             self.put(&key, object);
             self.settle();
         }
     }
 
     fn written(&mut self, key: &ObjectKey) {
-        let Some(object) = self.object(key).cloned() else { return };
+        let Some(object) = self.object(key).cloned() else {
+            return;
+        };
         match (&*key.storage.group, &*key.storage.resource) {
-            ("", "namespaces") if object["metadata"]["deletionTimestamp"].is_null() => self.furnish_namespace(&key.name),
+            ("", "namespaces") if object["metadata"]["deletionTimestamp"].is_null() => {
+                self.furnish_namespace(&key.name)
+            }
             ("", "secrets") => token_secrets::fill(self, key, &object),
             ("", "serviceaccounts") => token_secrets::fill_waiting(self, key),
             ("apiextensions.k8s.io", "customresourcedefinitions") => crate::crd::establish(self, key, &object),
@@ -81,8 +89,12 @@ impl State {
     /// An owner is gone: dependents lose the reference, and go too when it was their last.
     fn collect_dependents(&mut self, owner_uid: &str) {
         for key in self.dependents(owner_uid) {
-            let Some(object) = self.object(&key).cloned() else { continue };
-            let other_owner = owner_uids(&object).iter().any(|uid| uid != owner_uid && self.owner_exists(uid, &key));
+            let Some(object) = self.object(&key).cloned() else {
+                continue;
+            };
+            let other_owner = owner_uids(&object)
+                .iter()
+                .any(|uid| uid != owner_uid && self.owner_exists(uid, &key));
             if other_owner {
                 self.drop_owner_reference(&key, &object, owner_uid);
             } else if !awaits_orphaning(&object) {
@@ -94,11 +106,16 @@ impl State {
     /// An object whose owners are all missing goes away, as the garbage collector does with absent owners. References to kinds
     /// that are not served are left alone: whether such an owner exists cannot be known.
     fn collect_if_ownerless(&mut self, key: &ObjectKey) {
-        let Some(object) = self.object(key).cloned() else { return };
+        let Some(object) = self.object(key).cloned() else {
+            return;
+        };
         if !object["metadata"]["deletionTimestamp"].is_null() {
             return;
         }
-        let references = object["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
+        let references = object["metadata"]["ownerReferences"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let absent = |reference: &Value| {
             let kind = |field: &str| reference[field].as_str().unwrap_or_default();
             let known_kind = self.registry.by_kind(kind("apiVersion"), kind("kind")).is_some();
@@ -110,7 +127,8 @@ impl State {
     }
 
     fn owner_exists(&self, uid: &str, dependent: &ObjectKey) -> bool {
-        self.by_uid(uid).is_some_and(|owner| owner.namespace.is_empty() || owner.namespace == dependent.namespace)
+        self.by_uid(uid)
+            .is_some_and(|owner| owner.namespace.is_empty() || owner.namespace == dependent.namespace)
     }
 
     fn drop_owner_reference(&mut self, key: &ObjectKey, object: &Value, owner_uid: &str) {
@@ -136,11 +154,17 @@ impl State {
     /// Deletes the dependents of an owner that waits for them.
     pub(super) fn delete_dependents_first(&mut self, owner_uid: &str) {
         for key in self.dependents(owner_uid) {
-            let Some(object) = self.object(&key).cloned() else { continue };
-            let has_dependents =
-                object["metadata"]["uid"].as_str().is_some_and(|uid| !self.dependents(uid).is_empty());
-            let propagation =
-                if has_dependents && blocks(&object, owner_uid) { Propagation::Foreground } else { Propagation::Background };
+            let Some(object) = self.object(&key).cloned() else {
+                continue;
+            };
+            let has_dependents = object["metadata"]["uid"]
+                .as_str()
+                .is_some_and(|uid| !self.dependents(uid).is_empty());
+            let propagation = if has_dependents && blocks(&object, owner_uid) {
+                Propagation::Foreground
+            } else {
+                Propagation::Background
+            };
             self.delete_quietly(&key, propagation);
         }
         self.finish_foreground(owner_uid);
@@ -148,14 +172,21 @@ impl State {
 
     /// Lets an owner go that waited for its dependents, when none is left that blocks it.
     fn finish_foreground(&mut self, owner_uid: &str) {
-        let Some(key) = self.by_uid(owner_uid).cloned() else { return };
-        let Some(owner) = self.object(&key).cloned() else { return };
+        let Some(key) = self.by_uid(owner_uid).cloned() else {
+            return;
+        };
+        let Some(owner) = self.object(&key).cloned() else {
+            return;
+        };
         let finalizers = owner["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
         if owner["metadata"]["deletionTimestamp"].is_null() || !finalizers.iter().any(|f| f == FOREGROUND) {
             return;
         }
-        let blocked =
-            self.dependents(owner_uid).iter().filter_map(|key| self.object(key)).any(|object| blocks(object, owner_uid));
+        let blocked = self
+            .dependents(owner_uid)
+            .iter()
+            .filter_map(|key| self.object(key))
+            .any(|object| blocks(object, owner_uid));
         if !blocked {
             self.remove_finalizer(&key, &owner, FOREGROUND);
         }
@@ -186,7 +217,8 @@ impl State {
         for key in self.namespace_content(name) {
             self.delete_quietly(&key, Propagation::Background);
         }
-        self.pending.push_back(Consequence::NamespaceContentGone(name.to_owned()));
+        self.pending
+            .push_back(Consequence::NamespaceContentGone(name.to_owned()));
     }
 
     fn namespace_content(&self, name: &str) -> Vec<ObjectKey> {
@@ -194,7 +226,10 @@ impl State {
         let mut keys: Vec<ObjectKey> = self
             .tables()
             .flat_map(|(storage, table)| {
-                let objects = table.objects.range(first.clone()..).take_while(|((namespace, _), _)| namespace == name);
+                let objects = table
+                    .objects
+                    .range(first.clone()..)
+                    .take_while(|((namespace, _), _)| namespace == name);
                 objects.map(|((namespace, name), _)| ObjectKey {
                     storage: storage.clone(),
                     namespace: namespace.clone(),
@@ -209,7 +244,9 @@ impl State {
     /// Removes a terminating namespace when nothing is left in it, or says in its conditions what is.
     fn finish_namespace(&mut self, name: &str) {
         let key = namespace_key(name);
-        let Some(namespace) = self.object(&key).cloned() else { return };
+        let Some(namespace) = self.object(&key).cloned() else {
+            return;
+        };
         if namespace["metadata"]["deletionTimestamp"].is_null() {
             return;
         }
@@ -230,15 +267,29 @@ impl State {
         let mut counts: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
         let mut finalizers: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
         for key in content {
-            let group = if key.storage.group.is_empty() { String::new() } else { format!(".{}", key.storage.group) };
+            let group = if key.storage.group.is_empty() {
+                String::new()
+            } else {
+                format!(".{}", key.storage.group)
+            };
             *counts.entry(format!("{}{group}", key.storage.resource)).or_default() += 1;
             let object = self.object(key);
-            for finalizer in object.and_then(|o| o["metadata"]["finalizers"].as_array()).into_iter().flatten() {
-                *finalizers.entry(finalizer.as_str().unwrap_or_default().to_owned()).or_default() += 1;
+            for finalizer in object
+                .and_then(|o| o["metadata"]["finalizers"].as_array())
+                .into_iter()
+                .flatten()
+            {
+                *finalizers
+                    .entry(finalizer.as_str().unwrap_or_default().to_owned())
+                    .or_default() += 1;
             }
         }
         let list = |counts: &std::collections::BTreeMap<String, usize>, what: &str| {
-            counts.iter().map(|(name, n)| format!("{name} {what} {n}")).collect::<Vec<_>>().join(", ")
+            counts
+                .iter()
+                .map(|(name, n)| format!("{name} {what} {n}"))
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         let mut conditions = Vec::new();
         if !counts.is_empty() {
@@ -258,7 +309,10 @@ impl State {
 
     /// Deletes an object that may already be gone or going.
     pub(crate) fn delete_quietly(&mut self, key: &ObjectKey, propagation: Propagation) {
-        let options = DeleteOptions { propagation, ..DeleteOptions::default() };
+        let options = DeleteOptions {
+            propagation,
+            ..DeleteOptions::default()
+        };
         // The only errors are 404 (gone meanwhile, which is what was wanted) and preconditions (none given).
         let _ = delete(self, key, &options, false);
     }
@@ -266,13 +320,22 @@ impl State {
 
 fn blocks(dependent: &Value, owner_uid: &str) -> bool {
     let references = dependent["metadata"]["ownerReferences"].as_array();
-    references.into_iter().flatten().any(|r| r["uid"] == owner_uid && r["blockOwnerDeletion"] == true)
+    references
+        .into_iter()
+        .flatten()
+        .any(|r| r["uid"] == owner_uid && r["blockOwnerDeletion"] == true)
 }
 
 fn awaits_orphaning(object: &Value) -> bool {
-    object["metadata"]["finalizers"].as_array().is_some_and(|f| f.iter().any(|f| f == "orphan"))
+    object["metadata"]["finalizers"]
+        .as_array()
+        .is_some_and(|f| f.iter().any(|f| f == "orphan"))
 }
 
 fn namespace_key(name: &str) -> ObjectKey {
-    ObjectKey { storage: StorageKey::new("", "namespaces"), namespace: String::new(), name: name.to_owned() }
+    ObjectKey {
+        storage: StorageKey::new("", "namespaces"),
+        namespace: String::new(),
+        name: name.to_owned(),
+    }
 }

@@ -13,9 +13,17 @@ pub(super) const FOREGROUND: &str = "foregroundDeletion";
 /// What Kubernetes gives a pod that says nothing.
 const DEFAULT_POD_GRACE_SECONDS: u64 = 30;
 
-pub(super) fn delete(state: &mut State, key: &ObjectKey, options: &DeleteOptions, dry_run: bool) -> Result<Deleted, Status> {
+pub(super) fn delete(
+    state: &mut State,
+    key: &ObjectKey,
+    options: &DeleteOptions,
+    dry_run: bool,
+) -> Result<Deleted, Status> {
     let (group, resource) = (&*key.storage.group, &*key.storage.resource);
-    let object = state.object(key).cloned().ok_or_else(|| Status::not_found(group, resource, &key.name))?;
+    let object = state
+        .object(key)
+        .cloned()
+        .ok_or_else(|| Status::not_found(group, resource, &key.name))?;
     check_preconditions(key, &object, options)?;
     if dry_run {
         return Ok(Deleted::Gone(object));
@@ -26,8 +34,12 @@ pub(super) fn delete(state: &mut State, key: &ObjectKey, options: &DeleteOptions
     let crd_with_objects = resource == "customresourcedefinitions" && state.crd_has_objects(&object);
 
     let metadata = &object["metadata"];
-    let mut finalizers: Vec<String> =
-        metadata["finalizers"].as_array().into_iter().flatten().filter_map(|f| f.as_str().map(str::to_owned)).collect();
+    let mut finalizers: Vec<String> = metadata["finalizers"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|f| f.as_str().map(str::to_owned))
+        .collect();
     let uid = metadata["uid"].as_str().unwrap_or_default().to_owned();
     match options.propagation {
         Propagation::Background => {}
@@ -42,7 +54,11 @@ pub(super) fn delete(state: &mut State, key: &ObjectKey, options: &DeleteOptions
         finalizers.push(crate::crd::CLEANUP_FINALIZER.into());
     }
 
-    let grace = if resource == "pods" && group.is_empty() { pod_grace(&object, options) } else { 0 };
+    let grace = if resource == "pods" && group.is_empty() {
+        pod_grace(&object, options)
+    } else {
+        0
+    };
     let deleting = !metadata["deletionTimestamp"].is_null();
     if finalizers.is_empty() && grace == 0 {
         let last = state.remove(key).unwrap_or(object);
@@ -54,7 +70,8 @@ pub(super) fn delete(state: &mut State, key: &ObjectKey, options: &DeleteOptions
     if !deleting || earlier {
         metadata["deletionGracePeriodSeconds"] = json!(grace);
         if !deleting {
-            let at = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(i64::try_from(grace).unwrap_or(i64::MAX / 4));
+            let at =
+                jiff::Timestamp::now() + jiff::SignedDuration::from_secs(i64::try_from(grace).unwrap_or(i64::MAX / 4));
             metadata["deletionTimestamp"] = json!(time_text(at));
             if let Some(generation) = metadata["generation"].as_i64() {
                 metadata["generation"] = json!(generation + 1);
@@ -88,12 +105,21 @@ fn check_preconditions(key: &ObjectKey, object: &Value, options: &DeleteOptions)
             "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {}",
             found.as_str().unwrap_or_default()
         );
-        Err(Status::conflict(&key.storage.group, &key.storage.resource, &key.name, &why))
+        Err(Status::conflict(
+            &key.storage.group,
+            &key.storage.resource,
+            &key.name,
+            &why,
+        ))
     };
     if let Some(uid) = options.uid.as_deref().filter(|u| metadata["uid"] != **u) {
         return conflict("UID", uid, &metadata["uid"]);
     }
-    if let Some(version) = options.resource_version.as_deref().filter(|v| metadata["resourceVersion"] != **v) {
+    if let Some(version) = options
+        .resource_version
+        .as_deref()
+        .filter(|v| metadata["resourceVersion"] != **v)
+    {
         return conflict("ResourceVersion", version, &metadata["resourceVersion"]);
     }
     Ok(())

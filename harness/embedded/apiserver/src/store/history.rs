@@ -26,7 +26,11 @@ pub(crate) struct History {
 
 impl History {
     pub(crate) fn new(capacity: usize, created_at: u64) -> Self {
-        Self { changes: VecDeque::new(), capacity: capacity.max(1), compacted: created_at }
+        Self {
+            changes: VecDeque::new(),
+            capacity: capacity.max(1),
+            compacted: created_at,
+        }
     }
 
     pub(crate) fn push(&mut self, change: Change) {
@@ -44,7 +48,10 @@ impl History {
     /// 410 when some of them were dropped.
     pub(crate) fn since(&self, revision: u64) -> Result<impl DoubleEndedIterator<Item = &Change>, Status> {
         if revision < self.compacted {
-            return Err(Status::expired(format!("too old resource version: {revision} ({})", self.compacted)));
+            return Err(Status::expired(format!(
+                "too old resource version: {revision} ({})",
+                self.compacted
+            )));
         }
         let start = self.changes.partition_point(|c| c.revision <= revision);
         Ok(self.changes.range(start..))
@@ -56,7 +63,12 @@ mod tests {
     use super::*;
 
     fn change(revision: u64) -> Change {
-        Change { revision, before: None, after: None, removed: None }
+        Change {
+            revision,
+            before: None,
+            after: None,
+            removed: None,
+        }
     }
 
     #[test]

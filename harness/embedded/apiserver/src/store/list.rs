@@ -51,11 +51,17 @@ pub(super) fn list(
         return Err(Status::too_large_resource_version(revision, state.revision()));
     }
     let Some(table) = state.table(&resource.storage) else {
-        return Ok(ObjectList { resource_version: revision, ..ObjectList::default() });
+        return Ok(ObjectList {
+            resource_version: revision,
+            ..ObjectList::default()
+        });
     };
     let namespace = namespace.filter(|n| !n.is_empty() && resource.namespaced);
     let in_scope = |key: &(String, String)| {
-        namespace.is_none_or(|n| n == key.0) && position.as_ref().is_none_or(|p| (&key.0, &key.1) > (&p.namespace, &p.name))
+        namespace.is_none_or(|n| n == key.0)
+            && position
+                .as_ref()
+                .is_none_or(|p| (&key.0, &key.1) > (&p.namespace, &p.name))
     };
 
     // The state at an earlier revision is the present one with the later changes undone.
@@ -86,7 +92,9 @@ pub(super) fn list(
         }
     }
 
-    let mut chosen = snapshot.into_iter().map(|(key, object)| (key, shown(&resource, &gvr.version, object)));
+    let mut chosen = snapshot
+        .into_iter()
+        .map(|(key, object)| (key, shown(&resource, &gvr.version, object)));
     let mut chosen = chosen.by_ref().filter(|(_, object)| selector.matches(object));
     let limit = options.limit.filter(|&l| l > 0).unwrap_or(usize::MAX);
     let mut items = Vec::new();
@@ -97,10 +105,20 @@ pub(super) fn list(
     }
     let rest = chosen.count();
     let continue_token = last.filter(|_| rest > 0).map(|(namespace, name)| {
-        Position { revision, namespace: namespace.clone(), name: name.clone() }.encode()
+        Position {
+            revision,
+            namespace: namespace.clone(),
+            name: name.clone(),
+        }
+        .encode()
     });
     let remaining = (continue_token.is_some() && selector.is_all()).then_some(rest);
-    Ok(ObjectList { items, resource_version: revision, continue_token, remaining })
+    Ok(ObjectList {
+        items,
+        resource_version: revision,
+        continue_token,
+        remaining,
+    })
 }
 
 /// What a continue token says.

@@ -119,7 +119,10 @@ pub struct DeleteOptions {
 impl DeleteOptions {
     /// Without a grace period: what a kubelet does when a pod has stopped.
     pub fn now() -> Self {
-        Self { grace_period_seconds: Some(0), ..Self::default() }
+        Self {
+            grace_period_seconds: Some(0),
+            ..Self::default()
+        }
     }
 }
 
@@ -157,7 +160,9 @@ struct Shared {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Store").field("manager", &self.writer.manager).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("manager", &self.writer.manager)
+            .finish_non_exhaustive()
     }
 }
 
@@ -168,21 +173,38 @@ impl Store {
         let mut state = State::new(config);
         state.bootstrap();
         Self {
-            shared: Arc::new(Shared { state: Mutex::new(state) }),
-            writer: Writer { manager: "in-process".into(), dry_run: false },
+            shared: Arc::new(Shared {
+                state: Mutex::new(state),
+            }),
+            writer: Writer {
+                manager: "in-process".into(),
+                dry_run: false,
+            },
         }
     }
 
     /// The same store, writing under another name in `metadata.managedFields`.
     #[must_use]
     pub fn with_manager(&self, manager: &str) -> Self {
-        Self { shared: self.shared.clone(), writer: Writer { manager: manager.to_owned(), ..self.writer.clone() } }
+        Self {
+            shared: self.shared.clone(),
+            writer: Writer {
+                manager: manager.to_owned(),
+                ..self.writer.clone()
+            },
+        }
     }
 
     /// The same store, whose writes are checked and answered but not kept.
     #[must_use]
     pub fn dry_run(&self, dry_run: bool) -> Self {
-        Self { shared: self.shared.clone(), writer: Writer { dry_run, ..self.writer.clone() } }
+        Self {
+            shared: self.shared.clone(),
+            writer: Writer {
+                dry_run,
+                ..self.writer.clone()
+            },
+        }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -283,7 +305,9 @@ impl Store {
         change: impl FnOnce(&mut Value) -> bool,
     ) -> Result<Arc<Value>, Status> {
         let mut state = self.lock();
-        let result = write::modify(&mut state, &self.writer, gvr, namespace, name, part, |object| Ok(change(object)));
+        let result = write::modify(&mut state, &self.writer, gvr, namespace, name, part, |object| {
+            Ok(change(object))
+        });
         state.settle();
         result
     }
@@ -293,15 +317,23 @@ impl Store {
     /// # Errors
     /// As [`Self::update`]; 409 with a cause per field when a server-side apply conflicts with another manager.
     pub fn patch(&self, gvr: &Gvr, namespace: Option<&str>, name: &str, patch: &Patch) -> Result<Arc<Value>, Status> {
-        self.patch_part(gvr, namespace, name, patch, Subresource::Main).map(|(object, _)| object)
+        self.patch_part(gvr, namespace, name, patch, Subresource::Main)
+            .map(|(object, _)| object)
     }
 
     /// Patches an object's status.
     ///
     /// # Errors
     /// As [`Self::patch`].
-    pub fn patch_status(&self, gvr: &Gvr, namespace: Option<&str>, name: &str, patch: &Patch) -> Result<Arc<Value>, Status> {
-        self.patch_part(gvr, namespace, name, patch, Subresource::Status).map(|(object, _)| object)
+    pub fn patch_status(
+        &self,
+        gvr: &Gvr,
+        namespace: Option<&str>,
+        name: &str,
+        patch: &Patch,
+    ) -> Result<Arc<Value>, Status> {
+        self.patch_part(gvr, namespace, name, patch, Subresource::Status)
+            .map(|(object, _)| object)
     }
 
     /// Patches a part; tells whether the object was created (by a server-side apply).
@@ -406,11 +438,18 @@ pub(crate) fn object_key(resource: &ResourceType, namespace: Option<&str>, name:
     let namespace = match (resource.namespaced, namespace.filter(|n| !n.is_empty())) {
         (true, Some(namespace)) => namespace,
         (true, None) => {
-            return Err(Status::bad_request(format!("an empty namespace may not be set for {}", resource.plural)));
+            return Err(Status::bad_request(format!(
+                "an empty namespace may not be set for {}",
+                resource.plural
+            )));
         }
         (false, _) => "",
     };
-    Ok(ObjectKey { storage: resource.storage.clone(), namespace: namespace.to_owned(), name: name.to_owned() })
+    Ok(ObjectKey {
+        storage: resource.storage.clone(),
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    })
 }
 
-pub(crate) use write::{now, remove as remove_field, set_or_remove};
+pub(crate) use write::{now, remove as remove_field, set_or_remove, time_text};

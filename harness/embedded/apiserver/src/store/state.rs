@@ -81,7 +81,10 @@ impl State {
     }
 
     pub(crate) fn object(&self, key: &ObjectKey) -> Option<&Arc<Value>> {
-        self.tables.get(&key.storage)?.objects.get(&(key.namespace.clone(), key.name.clone()))
+        self.tables
+            .get(&key.storage)?
+            .objects
+            .get(&(key.namespace.clone(), key.name.clone()))
     }
 
     pub(crate) fn by_uid(&self, uid: &str) -> Option<&ObjectKey> {
@@ -126,8 +129,15 @@ impl State {
         object["metadata"]["resourceVersion"] = json!(revision.to_string());
         let object = Arc::new(object);
         let table = self.table_mut(&key.storage);
-        let before = table.objects.insert((key.namespace.clone(), key.name.clone()), object.clone());
-        table.history.push(Change { revision, before: before.clone(), after: Some(object.clone()), removed: None });
+        let before = table
+            .objects
+            .insert((key.namespace.clone(), key.name.clone()), object.clone());
+        table.history.push(Change {
+            revision,
+            before: before.clone(),
+            after: Some(object.clone()),
+            removed: None,
+        });
         table.changed.send_replace(revision);
         if let Some(before) = &before {
             self.unindex(key, before);
@@ -149,7 +159,12 @@ impl State {
         let mut last = (*before).clone();
         last["metadata"]["resourceVersion"] = json!(revision.to_string());
         let last = Arc::new(last);
-        table.history.push(Change { revision, before: Some(before.clone()), after: None, removed: Some(last.clone()) });
+        table.history.push(Change {
+            revision,
+            before: Some(before.clone()),
+            after: None,
+            removed: Some(last.clone()),
+        });
         table.changed.send_replace(revision);
         self.unindex(key, &before);
         if let Some(uid) = before["metadata"]["uid"].as_str() {
@@ -159,7 +174,8 @@ impl State {
             self.pending.push_back(Consequence::DependentGone { owner_uid });
         }
         if !key.namespace.is_empty() {
-            self.pending.push_back(Consequence::NamespaceContentGone(key.namespace.clone()));
+            self.pending
+                .push_back(Consequence::NamespaceContentGone(key.namespace.clone()));
         }
         self.pending.push_back(Consequence::Removed(key.clone(), last.clone()));
         Some(last)
@@ -192,13 +208,21 @@ impl State {
 /// The uids in `metadata.ownerReferences`.
 pub(crate) fn owner_uids(object: &Value) -> Vec<String> {
     let owners = object["metadata"]["ownerReferences"].as_array();
-    owners.into_iter().flatten().filter_map(|o| o["uid"].as_str().map(str::to_owned)).collect()
+    owners
+        .into_iter()
+        .flatten()
+        .filter_map(|o| o["uid"].as_str().map(str::to_owned))
+        .collect()
 }
 
 /// The key of an object that came out of the store.
 pub(crate) fn key_of(resource: &ResourceType, object: &Value) -> ObjectKey {
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
-    ObjectKey { storage: resource.storage.clone(), namespace: text("namespace"), name: text("name") }
+    ObjectKey {
+        storage: resource.storage.clone(),
+        namespace: text("namespace"),
+        name: text("name"),
+    }
 }
 
 /// An object as it is shown in a version. Objects are kept in the storage version, and versions differ only in name, except

@@ -22,15 +22,29 @@ pub(super) fn issue(
     expires: Option<jiff::Timestamp>,
 ) -> Result<String, Status> {
     let key = account_key(namespace, name);
-    let account = state.object(&key).ok_or_else(|| Status::not_found("", "serviceaccounts", name))?;
+    let account = state
+        .object(&key)
+        .ok_or_else(|| Status::not_found("", "serviceaccounts", name))?;
     let uid = account["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
     let user = UserInfo::service_account(namespace, name, &uid);
-    Ok(state.tokens.issue(user, TokenBinding { account_uid: Some(uid), secret_uid: None, expires }))
+    Ok(state.tokens.issue(
+        user,
+        TokenBinding {
+            account_uid: Some(uid),
+            secret_uid: None,
+            expires,
+        },
+    ))
 }
 
 impl super::Store {
     /// A bearer token of a service account that expires.
-    pub(crate) fn issue_token_until(&self, namespace: &str, name: &str, expires: jiff::Timestamp) -> Result<String, Status> {
+    pub(crate) fn issue_token_until(
+        &self,
+        namespace: &str,
+        name: &str,
+        expires: jiff::Timestamp,
+    ) -> Result<String, Status> {
         issue(&mut self.lock(), namespace, name, Some(expires))
     }
 }
@@ -40,8 +54,12 @@ pub(super) fn fill(state: &mut State, key: &ObjectKey, secret: &Value) {
     if secret["type"] != TOKEN_TYPE || !secret["data"]["token"].is_null() {
         return;
     }
-    let Some(account_name) = secret["metadata"]["annotations"][ACCOUNT_NAME].as_str() else { return };
-    let Some(account) = state.object(&account_key(&key.namespace, account_name)) else { return };
+    let Some(account_name) = secret["metadata"]["annotations"][ACCOUNT_NAME].as_str() else {
+        return;
+    };
+    let Some(account) = state.object(&account_key(&key.namespace, account_name)) else {
+        return;
+    };
     let account_uid = account["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
     let wanted = secret["metadata"]["annotations"][ACCOUNT_UID].as_str();
     if wanted.is_some_and(|wanted| wanted != account_uid) {
@@ -49,8 +67,14 @@ pub(super) fn fill(state: &mut State, key: &ObjectKey, secret: &Value) {
     }
     let user = UserInfo::service_account(&key.namespace, account_name, &account_uid);
     let secret_uid = secret["metadata"]["uid"].as_str().map(str::to_owned);
-    let token =
-        state.tokens.issue(user, TokenBinding { account_uid: Some(account_uid.clone()), secret_uid, expires: None });
+    let token = state.tokens.issue(
+        user,
+        TokenBinding {
+            account_uid: Some(account_uid.clone()),
+            secret_uid,
+            expires: None,
+        },
+    );
     let mut new = secret.clone();
     if !new["data"].is_object() {
         new["data"] = json!({});
@@ -82,9 +106,11 @@ pub(super) fn revoke_account(state: &mut State, key: &ObjectKey, account: &Value
     let uid = account["metadata"]["uid"].as_str().unwrap_or_default();
     state.tokens.revoke_account(uid);
     for secret_key in secrets_of(state, key) {
-        let same = state
-            .object(&secret_key)
-            .is_some_and(|s| s["metadata"]["annotations"][ACCOUNT_UID].as_str().is_none_or(|u| u == uid));
+        let same = state.object(&secret_key).is_some_and(|s| {
+            s["metadata"]["annotations"][ACCOUNT_UID]
+                .as_str()
+                .is_none_or(|u| u == uid)
+        });
         if same {
             state.delete_quietly(&secret_key, Propagation::Background);
         }
@@ -93,7 +119,9 @@ pub(super) fn revoke_account(state: &mut State, key: &ObjectKey, account: &Value
 
 fn secrets_of(state: &State, account: &ObjectKey) -> Vec<ObjectKey> {
     let storage = StorageKey::new("", "secrets");
-    let Some(table) = state.table(&storage) else { return Vec::new() };
+    let Some(table) = state.table(&storage) else {
+        return Vec::new();
+    };
     let first = (account.namespace.clone(), String::new());
     table
         .objects

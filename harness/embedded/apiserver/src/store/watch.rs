@@ -113,9 +113,22 @@ pub(super) fn watch(
             }
         }
         WatchStart::WithExisting => {
-            let present = list::list(&cursor.store.lock(), gvr, namespace, selector, &list::ListOptions::default())?;
+            let present = list::list(
+                &cursor.store.lock(),
+                gvr,
+                namespace,
+                selector,
+                &list::ListOptions::default(),
+            )?;
             cursor.seen = present.resource_version;
-            cursor.queue = present.items.into_iter().map(|object| WatchEvent { kind: WatchKind::Added, object }).collect();
+            cursor.queue = present
+                .items
+                .into_iter()
+                .map(|object| WatchEvent {
+                    kind: WatchKind::Added,
+                    object,
+                })
+                .collect();
             if options.initial_events_end {
                 let end = cursor.bookmark(true);
                 cursor.queue.push_back(end);
@@ -133,7 +146,9 @@ fn open(store: Store, gvr: &Gvr, namespace: Option<&str>, selector: &Selector) -
         (resource, changed, state.revision())
     };
     Ok(Cursor {
-        namespace: namespace.filter(|n| !n.is_empty() && resource.namespaced).map(str::to_owned),
+        namespace: namespace
+            .filter(|n| !n.is_empty() && resource.namespaced)
+            .map(str::to_owned),
         version: gvr.version.to_string(),
         selector: selector.clone(),
         queue: VecDeque::new(),
@@ -149,7 +164,9 @@ fn open(store: Store, gvr: &Gvr, namespace: Option<&str>, selector: &Selector) -
 
 impl Cursor {
     fn into_stream(self) -> impl Stream<Item = Result<WatchEvent, Status>> + Send {
-        stream::unfold(self, |mut cursor| async move { cursor.next().await.map(|item| (item, cursor)) })
+        stream::unfold(self, |mut cursor| async move {
+            cursor.next().await.map(|item| (item, cursor))
+        })
     }
 
     async fn next(&mut self) -> Option<Result<WatchEvent, Status>> {
@@ -204,18 +221,31 @@ impl Cursor {
     /// Moves the changes since `seen` into the queue.
     fn read_changes(&mut self) -> Result<(), Status> {
         let state = self.store.lock();
-        let Some(table) = state.table(&self.resource.storage) else { return Ok(()) };
+        let Some(table) = state.table(&self.resource.storage) else {
+            return Ok(());
+        };
         for change in table.history.since(self.seen)? {
             let visible = |object: &Option<Arc<Value>>| {
-                object.as_ref().filter(|o| self.in_namespace(o)).map(|o| shown(&self.resource, &self.version, o)).filter(|o| self.selector.matches(o))
+                object
+                    .as_ref()
+                    .filter(|o| self.in_namespace(o))
+                    .map(|o| shown(&self.resource, &self.version, o))
+                    .filter(|o| self.selector.matches(o))
             };
             let (before, after) = (visible(&change.before), visible(&change.after));
             let event = match (before, after) {
-                (None, Some(object)) => WatchEvent { kind: WatchKind::Added, object },
-                (Some(_), Some(object)) => WatchEvent { kind: WatchKind::Modified, object },
-                (Some(before), None) => {
-                    WatchEvent { kind: WatchKind::Deleted, object: self.last_state(before, change.removed.as_ref(), change.revision) }
-                }
+                (None, Some(object)) => WatchEvent {
+                    kind: WatchKind::Added,
+                    object,
+                },
+                (Some(_), Some(object)) => WatchEvent {
+                    kind: WatchKind::Modified,
+                    object,
+                },
+                (Some(before), None) => WatchEvent {
+                    kind: WatchKind::Deleted,
+                    object: self.last_state(before, change.removed.as_ref(), change.revision),
+                },
                 (None, None) => continue,
             };
             self.queue.push_back(event);
@@ -237,7 +267,9 @@ impl Cursor {
     }
 
     fn in_namespace(&self, object: &Value) -> bool {
-        self.namespace.as_deref().is_none_or(|n| object["metadata"]["namespace"] == n)
+        self.namespace
+            .as_deref()
+            .is_none_or(|n| object["metadata"]["namespace"] == n)
     }
 
     fn bookmark(&self, initial_events_end: bool) -> WatchEvent {
@@ -249,7 +281,10 @@ impl Cursor {
         if initial_events_end {
             object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
-        WatchEvent { kind: WatchKind::Bookmark, object: Arc::new(object) }
+        WatchEvent {
+            kind: WatchKind::Bookmark,
+            object: Arc::new(object),
+        }
     }
 }
 
@@ -268,8 +303,11 @@ pub(super) fn informer(
     namespace: Option<&str>,
     selector: &Selector,
 ) -> Result<WatchStream, Status> {
-    let mut informer =
-        Informer { cursor: open(store, gvr, namespace, selector)?, gvr: gvr.clone(), known: Known::new() };
+    let mut informer = Informer {
+        cursor: open(store, gvr, namespace, selector)?,
+        gvr: gvr.clone(),
+        known: Known::new(),
+    };
     informer.relist()?;
     let end = informer.cursor.bookmark(true);
     informer.cursor.queue.push_back(end);
@@ -326,18 +364,33 @@ impl Informer {
             match gone.remove(&name_of(&object)) {
                 Some(known) if known["metadata"]["resourceVersion"] == object["metadata"]["resourceVersion"] => {}
                 Some(known) if known["metadata"]["uid"] == object["metadata"]["uid"] => {
-                    cursor.queue.push_back(WatchEvent { kind: WatchKind::Modified, object });
+                    cursor.queue.push_back(WatchEvent {
+                        kind: WatchKind::Modified,
+                        object,
+                    });
                 }
                 // The same name, another object: the old one was deleted in between.
                 Some(known) => {
-                    cursor.queue.push_back(WatchEvent { kind: WatchKind::Deleted, object: known });
-                    cursor.queue.push_back(WatchEvent { kind: WatchKind::Added, object });
+                    cursor.queue.push_back(WatchEvent {
+                        kind: WatchKind::Deleted,
+                        object: known,
+                    });
+                    cursor.queue.push_back(WatchEvent {
+                        kind: WatchKind::Added,
+                        object,
+                    });
                 }
-                None => cursor.queue.push_back(WatchEvent { kind: WatchKind::Added, object }),
+                None => cursor.queue.push_back(WatchEvent {
+                    kind: WatchKind::Added,
+                    object,
+                }),
             }
         }
         for object in gone.into_values() {
-            cursor.queue.push_back(WatchEvent { kind: WatchKind::Deleted, object });
+            cursor.queue.push_back(WatchEvent {
+                kind: WatchKind::Deleted,
+                object,
+            });
         }
         Ok(())
     }

@@ -39,7 +39,14 @@ pub(super) fn create(
     namespace: Option<&str>,
     object: Value,
 ) -> Result<Arc<Value>, Status> {
-    create_owned(state, writer, gvr, namespace, object, &Ownership::Changed(&writer.manager))
+    create_owned(
+        state,
+        writer,
+        gvr,
+        namespace,
+        object,
+        &Ownership::Changed(&writer.manager),
+    )
 }
 
 fn create_owned(
@@ -54,8 +61,14 @@ fn create_owned(
     let version = served(&resource, gvr)?;
     check_shape(&resource, gvr, &mut object)?;
     let key = name_new_object(&resource, namespace, &mut object)?;
-    if !object["metadata"]["resourceVersion"].as_str().unwrap_or_default().is_empty() {
-        return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+    if !object["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap_or_default()
+        .is_empty()
+    {
+        return Err(Status::bad_request(
+            "resourceVersion should not be set on objects to be created",
+        ));
     }
     check_namespace(state, &resource, &key)?;
     if resource.custom && state.crd_is_terminating(&resource.storage) {
@@ -67,7 +80,13 @@ fn create_owned(
     let metadata = &mut object["metadata"];
     metadata["uid"] = json!(admission::names::new_uid());
     metadata["creationTimestamp"] = json!(now());
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation", "resourceVersion"] {
+    for field in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "generation",
+        "resourceVersion",
+    ] {
         remove(metadata, field);
     }
     if !matches!(ownership, Ownership::Applied) {
@@ -117,14 +136,23 @@ pub(super) fn update(
     check_shape(&resource, gvr, &mut object)?;
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     if name.is_empty() {
-        return Err(Status::bad_request("the name of the object must be given in metadata.name"));
+        return Err(Status::bad_request(
+            "the name of the object must be given in metadata.name",
+        ));
     }
     let namespace = own_namespace(&resource, namespace, &object)?;
     if resource.custom
         && part == Subresource::Main
-        && object["metadata"]["resourceVersion"].as_str().unwrap_or_default().is_empty()
+        && object["metadata"]["resourceVersion"]
+            .as_str()
+            .unwrap_or_default()
+            .is_empty()
     {
-        let cause = crate::Cause::invalid("metadata.resourceVersion", &json!("0x0"), "must be specified for an update");
+        let cause = crate::Cause::invalid(
+            "metadata.resourceVersion",
+            &json!("0x0"),
+            "must be specified for an update",
+        );
         return Err(resource.invalid(&name, vec![cause]));
     }
     to_storage(&resource, &mut object);
@@ -151,7 +179,17 @@ pub(super) fn modify(
     if !change(&mut new)? {
         return Ok(shown(&resource, &gvr.version, &old));
     }
-    replace(state, writer, gvr, &resource, &key, &old, new, part, &Ownership::Changed(&writer.manager))
+    replace(
+        state,
+        writer,
+        gvr,
+        &resource,
+        &key,
+        &old,
+        new,
+        part,
+        &Ownership::Changed(&writer.manager),
+    )
 }
 
 pub(super) fn patch(
@@ -167,7 +205,9 @@ pub(super) fn patch(
     let version = served(&resource, gvr)?;
     let key = object_key(&resource, namespace, name)?;
     if let Patch::Apply { object, manager, force } = patch {
-        return apply(state, writer, gvr, &resource, version, &key, object, manager, *force, part);
+        return apply(
+            state, writer, gvr, &resource, version, &key, object, manager, *force, part,
+        );
     }
     let old = state.object(&key).cloned().ok_or_else(|| resource.not_found(name))?;
     let current = shown(&resource, &gvr.version, &old);
@@ -202,7 +242,10 @@ pub(super) fn patch(
     replace(state, writer, gvr, &resource, &key, &old, new, part, &ownership).map(|object| (object, false))
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of one request, used in this file only")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of one request, used in this file only"
+)]
 fn apply(
     state: &mut State,
     writer: &Writer,
@@ -225,7 +268,10 @@ fn apply(
         )));
     }
     own_namespace(resource, Some(&key.namespace), &applied)?;
-    if applied["metadata"]["managedFields"].as_array().is_some_and(|m| !m.is_empty()) {
+    if applied["metadata"]["managedFields"]
+        .as_array()
+        .is_some_and(|m| !m.is_empty())
+    {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
     applied["metadata"]["name"] = json!(key.name);
@@ -239,11 +285,18 @@ fn apply(
     if let Some(wanted) = applied["metadata"]["uid"].as_str()
         && live.as_ref().is_none_or(|live| live["metadata"]["uid"] != wanted)
     {
-        let found = live.as_ref().and_then(|live| live["metadata"]["uid"].as_str()).unwrap_or_default();
+        let found = live
+            .as_ref()
+            .and_then(|live| live["metadata"]["uid"].as_str())
+            .unwrap_or_default();
         let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}");
         return Err(Status::conflict(&resource.group, &resource.plural, &key.name, &why));
     }
-    let manager = managed::Manager { name: manager, api_version: &gvr.api_version(), subresource };
+    let manager = managed::Manager {
+        name: manager,
+        api_version: &gvr.api_version(),
+        subresource,
+    };
     let merged = managed::apply(live.as_deref(), &applied, &manager, force, &lists)?;
     match old {
         None => {
@@ -256,13 +309,27 @@ fn apply(
                 remove(&mut merged["metadata"], "resourceVersion");
             }
             to_storage(resource, &mut merged);
-            replace(state, writer, gvr, resource, key, &old, merged, part, &Ownership::Applied).map(|object| (object, false))
+            replace(
+                state,
+                writer,
+                gvr,
+                resource,
+                key,
+                &old,
+                merged,
+                part,
+                &Ownership::Applied,
+            )
+            .map(|object| (object, false))
         }
     }
 }
 
 /// The common end of every change to an existing object.
-#[expect(clippy::too_many_arguments, reason = "the parts of one request, used in this file only")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "the parts of one request, used in this file only"
+)]
 fn replace(
     state: &mut State,
     writer: &Writer,
@@ -328,7 +395,9 @@ fn replace(
         // The last finalizer is gone: the deletion that was asked for earlier happens now.
         state.remove(key);
     } else if !stored["metadata"]["deletionTimestamp"].is_null() && *key.storage.resource == *"namespaces" {
-        state.pending.push_back(super::state::Consequence::NamespaceContentGone(key.name.clone()));
+        state
+            .pending
+            .push_back(super::state::Consequence::NamespaceContentGone(key.name.clone()));
     }
     Ok(shown(resource, &gvr.version, &stored))
 }
@@ -340,7 +409,10 @@ fn served<'a>(resource: &'a ResourceType, gvr: &Gvr) -> Result<&'a VersionInfo, 
 /// The object must be a JSON object of the right kind with a metadata object. A missing kind is filled in, as decoders do.
 fn check_shape(resource: &ResourceType, gvr: &Gvr, object: &mut Value) -> Result<(), Status> {
     let Some(fields) = object.as_object_mut() else {
-        return Err(Status::bad_request(format!("the object provided is not a {}: expected a JSON object", resource.kind)));
+        return Err(Status::bad_request(format!(
+            "the object provided is not a {}: expected a JSON object",
+            resource.kind
+        )));
     };
     let api_version = gvr.api_version();
     for (field, expected) in [("apiVersion", api_version.as_str()), ("kind", resource.kind.as_str())] {
@@ -415,11 +487,18 @@ fn check_namespace(state: &State, resource: &ResourceType, key: &ObjectKey) -> R
     if key.namespace.is_empty() {
         return Ok(());
     }
-    let namespace = state.namespace(&key.namespace).ok_or_else(|| Status::not_found("", "namespaces", &key.namespace))?;
+    let namespace = state
+        .namespace(&key.namespace)
+        .ok_or_else(|| Status::not_found("", "namespaces", &key.namespace))?;
     if namespace["metadata"]["deletionTimestamp"].is_null() {
         Ok(())
     } else {
-        Err(Status::namespace_terminating(&resource.group, &resource.plural, &key.name, &key.namespace))
+        Err(Status::namespace_terminating(
+            &resource.group,
+            &resource.plural,
+            &key.name,
+            &key.namespace,
+        ))
     }
 }
 
@@ -437,9 +516,14 @@ fn check_identity(resource: &ResourceType, key: &ObjectKey, old: &Value, new: &V
     }
     if let Some(uid) = new["uid"].as_str().filter(|u| !u.is_empty() && old["uid"] != **u) {
         let found = old["uid"].as_str().unwrap_or_default();
-        return conflict(&format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {found}"));
+        return conflict(&format!(
+            "Precondition failed: UID in precondition: {uid}, UID in object meta: {found}"
+        ));
     }
-    if new["resourceVersion"].as_str().is_some_and(|v| !v.is_empty() && old["resourceVersion"] != *v) {
+    if new["resourceVersion"]
+        .as_str()
+        .is_some_and(|v| !v.is_empty() && old["resourceVersion"] != *v)
+    {
         return conflict("the object has been modified; please apply your changes to the latest version and try again");
     }
     Ok(())
@@ -490,7 +574,11 @@ fn default_and_prune(resource: &ResourceType, version: &VersionInfo, object: &mu
 }
 
 fn schema_causes(version: &VersionInfo, object: &Value) -> Vec<crate::Cause> {
-    version.schema.as_ref().map(|schema| schema::validate(schema, object)).unwrap_or_default()
+    version
+        .schema
+        .as_ref()
+        .map(|schema| schema::validate(schema, object))
+        .unwrap_or_default()
 }
 
 fn has_generation(resource: &ResourceType) -> bool {

@@ -30,7 +30,16 @@ const TYPES: &[(&str, &str, &[(&str, &str)])] = &[
             ("spec.template.spec.containers.*.command", "array"),
         ],
     ),
-    ("batch", "jobs", &[("spec", "object"), ("spec.template", "object"), ("spec.template.spec", "object"), ("spec.template.spec.containers", "array")]),
+    (
+        "batch",
+        "jobs",
+        &[
+            ("spec", "object"),
+            ("spec.template", "object"),
+            ("spec.template.spec", "object"),
+            ("spec.template.spec.containers", "array"),
+        ],
+    ),
     (
         "",
         "pods",
@@ -68,15 +77,89 @@ const TYPES: &[(&str, &str, &[(&str, &str)])] = &[
             ("spec.externalName", "string"),
         ],
     ),
-    ("", "endpoints", &[("subsets", "array"), ("subsets.*.addresses", "array"), ("subsets.*.ports", "array"), ("subsets.*.ports.*.port", "integer"), ("subsets.*.addresses.*.ip", "string")]),
-    ("discovery.k8s.io", "endpointslices", &[("endpoints", "array"), ("endpoints.*.addresses", "array"), ("ports", "array"), ("ports.*.port", "integer"), ("addressType", "string")]),
-    ("", "configmaps", &[("data", "object"), ("data.*", "string"), ("binaryData", "object"), ("immutable", "boolean")]),
-    ("", "secrets", &[("data", "object"), ("data.*", "string"), ("stringData", "object"), ("stringData.*", "string"), ("type", "string"), ("immutable", "boolean")]),
+    (
+        "",
+        "endpoints",
+        &[
+            ("subsets", "array"),
+            ("subsets.*.addresses", "array"),
+            ("subsets.*.ports", "array"),
+            ("subsets.*.ports.*.port", "integer"),
+            ("subsets.*.addresses.*.ip", "string"),
+        ],
+    ),
+    (
+        "discovery.k8s.io",
+        "endpointslices",
+        &[
+            ("endpoints", "array"),
+            ("endpoints.*.addresses", "array"),
+            ("ports", "array"),
+            ("ports.*.port", "integer"),
+            ("addressType", "string"),
+        ],
+    ),
+    (
+        "",
+        "configmaps",
+        &[
+            ("data", "object"),
+            ("data.*", "string"),
+            ("binaryData", "object"),
+            ("immutable", "boolean"),
+        ],
+    ),
+    (
+        "",
+        "secrets",
+        &[
+            ("data", "object"),
+            ("data.*", "string"),
+            ("stringData", "object"),
+            ("stringData.*", "string"),
+            ("type", "string"),
+            ("immutable", "boolean"),
+        ],
+    ),
     ("", "nodes", &[("spec", "object"), ("status", "object")]),
     ("", "namespaces", &[("spec", "object"), ("status", "object")]),
-    ("coordination.k8s.io", "leases", &[("spec", "object"), ("spec.holderIdentity", "string"), ("spec.leaseDurationSeconds", "integer"), ("spec.renewTime", "string"), ("spec.acquireTime", "string"), ("spec.leaseTransitions", "integer")]),
-    ("rbac.authorization.k8s.io", "", &[("rules", "array"), ("rules.*", "object"), ("rules.*.verbs", "array"), ("rules.*.resources", "array"), ("rules.*.apiGroups", "array"), ("subjects", "array"), ("subjects.*", "object"), ("roleRef", "object")]),
-    ("apiextensions.k8s.io", "", &[("spec", "object"), ("spec.names", "object"), ("spec.versions", "array"), ("spec.versions.*", "object"), ("status", "object")]),
+    (
+        "coordination.k8s.io",
+        "leases",
+        &[
+            ("spec", "object"),
+            ("spec.holderIdentity", "string"),
+            ("spec.leaseDurationSeconds", "integer"),
+            ("spec.renewTime", "string"),
+            ("spec.acquireTime", "string"),
+            ("spec.leaseTransitions", "integer"),
+        ],
+    ),
+    (
+        "rbac.authorization.k8s.io",
+        "",
+        &[
+            ("rules", "array"),
+            ("rules.*", "object"),
+            ("rules.*.verbs", "array"),
+            ("rules.*.resources", "array"),
+            ("rules.*.apiGroups", "array"),
+            ("subjects", "array"),
+            ("subjects.*", "object"),
+            ("roleRef", "object"),
+        ],
+    ),
+    (
+        "apiextensions.k8s.io",
+        "",
+        &[
+            ("spec", "object"),
+            ("spec.names", "object"),
+            ("spec.versions", "array"),
+            ("spec.versions.*", "object"),
+            ("status", "object"),
+        ],
+    ),
 ];
 
 /// Refuses an object whose important fields cannot be decoded.
@@ -104,7 +187,11 @@ pub(super) fn check_types(resource: &ResourceType, object: &Value) -> Result<(),
 fn check_path(value: &Value, path: &[&str], expected: &str, at: &str) -> Result<(), (String, &'static str)> {
     let Some((first, rest)) = path.split_first() else {
         let found = type_name(value);
-        return if found == expected || value.is_null() { Ok(()) } else { Err((at.to_owned(), found)) };
+        return if found == expected || value.is_null() {
+            Ok(())
+        } else {
+            Err((at.to_owned(), found))
+        };
     };
     if *first == "*" {
         match value {
@@ -122,7 +209,11 @@ fn check_path(value: &Value, path: &[&str], expected: &str, at: &str) -> Result<
         }
         return Ok(());
     }
-    let at = if at.is_empty() { (*first).to_owned() } else { format!("{at}.{first}") };
+    let at = if at.is_empty() {
+        (*first).to_owned()
+    } else {
+        format!("{at}.{first}")
+    };
     match value.get(first) {
         Some(child) => check_path(child, rest, expected, &at),
         None => Ok(()),
@@ -131,9 +222,14 @@ fn check_path(value: &Value, path: &[&str], expected: &str, at: &str) -> Result<
 
 /// A cause per path whose value changed.
 pub(super) fn immutable(new: &Value, old: &Value, paths: &[&str]) -> Vec<Cause> {
-    let at = |object: &Value, path: &str| path.split('.').fold(object.clone(), |value, field| value[field].clone());
+    let at = |object: &Value, path: &str| {
+        path.split('.')
+            .fold(object.clone(), |value, field| value[field].clone())
+    };
     let changed = paths.iter().filter(|path| at(new, path) != at(old, path));
-    changed.map(|path| Cause::invalid(*path, &at(new, path), "field is immutable")).collect()
+    changed
+        .map(|path| Cause::invalid(*path, &at(new, path), "field is immutable"))
+        .collect()
 }
 
 /// Sets a field that is missing or null. Does nothing to a value that is no object: validation will name it.
@@ -153,14 +249,22 @@ pub(super) fn check_port(value: &Value, at: &str) -> Option<Cause> {
     match value.as_i64() {
         None => Some(Cause::required(at, "")),
         Some(1..=65535) => None,
-        Some(other) => Some(Cause::invalid(at, &json!(other), "must be between 1 and 65535, inclusive")),
+        Some(other) => Some(Cause::invalid(
+            at,
+            &json!(other),
+            "must be between 1 and 65535, inclusive",
+        )),
     }
 }
 
 /// A number that is at least zero, if there is one.
 pub(super) fn check_non_negative(object: &Value, field: &str, at: &str) -> Option<Cause> {
     let value = object[field].as_i64().filter(|&n| n < 0)?;
-    Some(Cause::invalid(format!("{at}.{field}"), &json!(value), "must be greater than or equal to 0"))
+    Some(Cause::invalid(
+        format!("{at}.{field}"),
+        &json!(value),
+        "must be greater than or equal to 0",
+    ))
 }
 
 #[cfg(test)]
@@ -173,7 +277,13 @@ mod tests {
         let resource = Registry::built_in().lookup(&crate::gvr::SERVICES).unwrap();
         let error = check_types(&resource, &json!({"spec": {"ports": [{"port": 80}, {"port": "http"}]}})).unwrap_err();
         assert_eq!(error.code, 400);
-        assert!(error.message.contains("string into field spec.ports[1].port of type integer"), "{}", error.message);
+        assert!(
+            error
+                .message
+                .contains("string into field spec.ports[1].port of type integer"),
+            "{}",
+            error.message
+        );
         check_types(&resource, &json!({"spec": {"ports": [{"port": 80}]}})).unwrap();
         let error = check_types(&resource, &json!({"spec": []})).unwrap_err();
         assert!(error.message.contains("field spec of type object"));

@@ -90,7 +90,9 @@ pub(super) fn validate_change(resource: &ResourceType, new: &Value, old: &Value)
         ("discovery.k8s.io", "endpointslices") => fields::immutable(new, old, &["addressType"]),
         ("apps", "statefulsets") => workloads::validate_stateful_set_change(new, old),
         ("apps", _) => fields::immutable(new, old, &["spec.selector"]),
-        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => rbac::validate_binding_change(new, old),
+        ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
+            rbac::validate_binding_change(new, old)
+        }
         ("apiextensions.k8s.io", _) => crd::validate_change(new, old),
         _ => Vec::new(),
     }

@@ -42,13 +42,21 @@ pub(super) fn validate_endpoints(object: &Value) -> Vec<Cause> {
 
 fn check_endpoint_address(value: &Value, at: String) -> Option<Cause> {
     let Some(address) = value.as_str().and_then(|t| t.parse::<IpAddr>().ok()) else {
-        return Some(Cause::invalid(at, value, "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
+        return Some(Cause::invalid(
+            at,
+            value,
+            "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        ));
     };
     if address.is_unspecified() {
         return Some(Cause::invalid(at, value, "may not be unspecified (0.0.0.0 or ::)"));
     }
     if address.is_loopback() {
-        return Some(Cause::invalid(at, value, "may not be in the loopback range (127.0.0.0/8, ::1/128)"));
+        return Some(Cause::invalid(
+            at,
+            value,
+            "may not be in the loopback range (127.0.0.0/8, ::1/128)",
+        ));
     }
     None
 }
@@ -60,16 +68,27 @@ pub(super) fn validate_endpoint_slice(object: &Value) -> Vec<Cause> {
     if kind.is_empty() {
         causes.push(Cause::required("addressType", ""));
     } else if !matches!(kind, "IPv4" | "IPv6" | "FQDN") {
-        causes.push(Cause::not_supported("addressType", &object["addressType"], &["FQDN", "IPv4", "IPv6"]));
+        causes.push(Cause::not_supported(
+            "addressType",
+            &object["addressType"],
+            &["FQDN", "IPv4", "IPv6"],
+        ));
     }
     let endpoints = object["endpoints"].as_array().cloned().unwrap_or_default();
     if endpoints.len() > 1000 {
-        causes.push(Cause { reason: "FieldValueTooMany", message: format!("Too many: {}: must have at most 1000 items", endpoints.len()), field: "endpoints".into() });
+        causes.push(Cause {
+            reason: "FieldValueTooMany",
+            message: format!("Too many: {}: must have at most 1000 items", endpoints.len()),
+            field: "endpoints".into(),
+        });
     }
     for (i, endpoint) in endpoints.iter().enumerate() {
         let addresses = endpoint["addresses"].as_array().cloned().unwrap_or_default();
         if addresses.is_empty() {
-            causes.push(Cause::required(format!("endpoints[{i}].addresses"), "must contain at least 1 address"));
+            causes.push(Cause::required(
+                format!("endpoints[{i}].addresses"),
+                "must contain at least 1 address",
+            ));
         }
         for (j, address) in addresses.iter().enumerate() {
             let text = address.as_str().unwrap_or_default();
@@ -103,7 +122,10 @@ mod tests {
         let bad = json!({"addressType": "IPv4", "endpoints": [{"addresses": ["web"]}, {"addresses": []}], "ports": [{"port": 0}]});
         let causes = validate_endpoint_slice(&bad);
         let fields: Vec<&str> = causes.iter().map(|c| c.field.as_str()).collect();
-        assert_eq!(fields, ["endpoints[0].addresses[0]", "endpoints[1].addresses", "ports[0].port"]);
+        assert_eq!(
+            fields,
+            ["endpoints[0].addresses[0]", "endpoints[1].addresses", "ports[0].port"]
+        );
     }
 
     #[test]

@@ -34,9 +34,17 @@ pub(super) fn default_spec(spec: &mut Value) {
 
 fn default_container(container: &mut Value) {
     let image = container["image"].as_str().unwrap_or_default();
-    let tag = image.rsplit('/').next().and_then(|last| last.split_once(':')).map(|(_, tag)| tag);
+    let tag = image
+        .rsplit('/')
+        .next()
+        .and_then(|last| last.split_once(':'))
+        .map(|(_, tag)| tag);
     let latest = !image.contains('@') && tag.is_none_or(|t| t == "latest");
-    set_default(container, "imagePullPolicy", json!(if latest { "Always" } else { "IfNotPresent" }));
+    set_default(
+        container,
+        "imagePullPolicy",
+        json!(if latest { "Always" } else { "IfNotPresent" }),
+    );
     set_default(container, "terminationMessagePath", json!("/dev/termination-log"));
     set_default(container, "terminationMessagePolicy", json!("File"));
     set_default(container, "resources", json!({}));
@@ -53,7 +61,12 @@ fn default_container(container: &mut Value) {
             continue;
         }
         let probe = &mut container[probe];
-        for (field, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)] {
+        for (field, value) in [
+            ("timeoutSeconds", 1),
+            ("periodSeconds", 10),
+            ("successThreshold", 1),
+            ("failureThreshold", 3),
+        ] {
             set_default(probe, field, json!(value));
         }
         if probe["httpGet"].is_object() {
@@ -67,7 +80,11 @@ fn default_container(container: &mut Value) {
 pub(super) fn qos_class(pod: &Value) -> &'static str {
     let containers = || pod["spec"]["containers"].as_array().into_iter().flatten();
     let has = |c: &Value, part: &str, name: &str| !c["resources"][part][name].is_null();
-    let anything = containers().any(|c| ["requests", "limits"].iter().any(|p| has(c, p, "cpu") || has(c, p, "memory")));
+    let anything = containers().any(|c| {
+        ["requests", "limits"]
+            .iter()
+            .any(|p| has(c, p, "cpu") || has(c, p, "memory"))
+    });
     let guaranteed = containers().all(|c| {
         ["cpu", "memory"].iter().all(|name| {
             let limit = &c["resources"]["limits"][name];
@@ -92,7 +109,12 @@ pub(super) fn validate(spec: &Value, path: &str) -> Vec<Cause> {
     let mut container_names = HashSet::new();
     for list in ["initContainers", "containers"] {
         for (i, container) in spec[list].as_array().into_iter().flatten().enumerate() {
-            validate_container(container, &format!("{path}.{list}[{i}]"), &mut container_names, &mut causes);
+            validate_container(
+                container,
+                &format!("{path}.{list}[{i}]"),
+                &mut container_names,
+                &mut causes,
+            );
         }
     }
     let mut volumes = HashSet::new();
@@ -109,7 +131,10 @@ pub(super) fn validate(spec: &Value, path: &str) -> Vec<Cause> {
     }
     for (field, allowed) in [
         ("restartPolicy", &["Always", "OnFailure", "Never"][..]),
-        ("dnsPolicy", &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"]),
+        (
+            "dnsPolicy",
+            &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"],
+        ),
     ] {
         if !allowed.iter().any(|a| spec[field] == *a) {
             causes.push(Cause::not_supported(format!("{path}.{field}"), &spec[field], allowed));
@@ -136,7 +161,11 @@ fn validate_container(container: &Value, at: &str, seen: &mut HashSet<String>, c
         let at = format!("{at}.ports[{i}]");
         causes.extend(check_port(&port["containerPort"], &format!("{at}.containerPort")));
         if !["TCP", "UDP", "SCTP"].iter().any(|p| port["protocol"] == *p) {
-            causes.push(Cause::not_supported(format!("{at}.protocol"), &port["protocol"], &["SCTP", "TCP", "UDP"]));
+            causes.push(Cause::not_supported(
+                format!("{at}.protocol"),
+                &port["protocol"],
+                &["SCTP", "TCP", "UDP"],
+            ));
         }
         if let Some(name) = port["name"].as_str().filter(|n| !n.is_empty()) {
             if let Err(why) = names::port_name(name) {
@@ -151,7 +180,11 @@ fn validate_container(container: &Value, at: &str, seen: &mut HashSet<String>, c
         if name.is_empty() {
             causes.push(Cause::required(format!("{at}.env[{i}].name"), ""));
         } else if name.contains('=') {
-            causes.push(Cause::invalid(format!("{at}.env[{i}].name"), &json!(name), "must not contain '='"));
+            causes.push(Cause::invalid(
+                format!("{at}.env[{i}].name"),
+                &json!(name),
+                "must not contain '='",
+            ));
         }
     }
 }
@@ -165,7 +198,12 @@ pub(super) fn validate_change(new: &Value, old: &Value) -> Vec<Cause> {
                 crate::store::remove_field(container, "image");
             }
         }
-        for field in ["activeDeadlineSeconds", "tolerations", "terminationGracePeriodSeconds", "schedulingGates"] {
+        for field in [
+            "activeDeadlineSeconds",
+            "tolerations",
+            "terminationGracePeriodSeconds",
+            "schedulingGates",
+        ] {
             crate::store::remove_field(&mut spec, field);
         }
         // A pod is bound to a node once.
@@ -186,7 +224,8 @@ mod tests {
     use super::*;
 
     fn pod() -> Value {
-        let mut pod = json!({"spec": {"containers": [{"name": "a", "image": "x:1", "ports": [{"containerPort": 80}]}]}});
+        let mut pod =
+            json!({"spec": {"containers": [{"name": "a", "image": "x:1", "ports": [{"containerPort": 80}]}]}});
         default(&mut pod);
         pod
     }

@@ -27,20 +27,33 @@ pub(super) fn validate_role(resource: &ResourceType, object: &Value) -> Vec<Caus
     for (i, rule) in object["rules"].as_array().into_iter().flatten().enumerate() {
         let at = format!("rules[{i}]");
         if empty(&rule["verbs"]) {
-            causes.push(Cause::required(format!("{at}.verbs"), "verbs must contain at least one value"));
+            causes.push(Cause::required(
+                format!("{at}.verbs"),
+                "verbs must contain at least one value",
+            ));
         }
         if !empty(&rule["nonResourceURLs"]) {
             if resource.namespaced {
                 let why = "namespaced rules cannot apply to non-resource URLs";
-                causes.push(Cause::invalid(format!("{at}.nonResourceURLs"), &rule["nonResourceURLs"], why));
+                causes.push(Cause::invalid(
+                    format!("{at}.nonResourceURLs"),
+                    &rule["nonResourceURLs"],
+                    why,
+                ));
             }
             continue;
         }
         if empty(&rule["apiGroups"]) {
-            causes.push(Cause::required(format!("{at}.apiGroups"), "resource rules must supply at least one api group"));
+            causes.push(Cause::required(
+                format!("{at}.apiGroups"),
+                "resource rules must supply at least one api group",
+            ));
         }
         if empty(&rule["resources"]) {
-            causes.push(Cause::required(format!("{at}.resources"), "resource rules must supply at least one resource"));
+            causes.push(Cause::required(
+                format!("{at}.resources"),
+                "resource rules must supply at least one resource",
+            ));
         }
     }
     causes
@@ -51,7 +64,11 @@ pub(super) fn validate_binding(object: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     let role = &object["roleRef"];
     if !matches!(role["kind"].as_str(), Some("Role" | "ClusterRole")) {
-        causes.push(Cause::not_supported("roleRef.kind", &role["kind"], &["ClusterRole", "Role"]));
+        causes.push(Cause::not_supported(
+            "roleRef.kind",
+            &role["kind"],
+            &["ClusterRole", "Role"],
+        ));
     }
     if role["name"].as_str().unwrap_or_default().is_empty() {
         causes.push(Cause::required("roleRef.name", ""));
@@ -60,7 +77,11 @@ pub(super) fn validate_binding(object: &Value) -> Vec<Cause> {
         let at = format!("subjects[{i}]");
         let kind = subject["kind"].as_str().unwrap_or_default();
         if !matches!(kind, "ServiceAccount" | "User" | "Group") {
-            causes.push(Cause::not_supported(format!("{at}.kind"), &subject["kind"], &["Group", "ServiceAccount", "User"]));
+            causes.push(Cause::not_supported(
+                format!("{at}.kind"),
+                &subject["kind"],
+                &["Group", "ServiceAccount", "User"],
+            ));
         }
         if subject["name"].as_str().unwrap_or_default().is_empty() {
             causes.push(Cause::required(format!("{at}.name"), ""));
@@ -86,7 +107,8 @@ mod tests {
 
     #[test]
     fn bindings() {
-        let mut binding = json!({"roleRef": {"kind": "Role", "name": "r"}, "subjects": [{"kind": "User", "name": "u"}]});
+        let mut binding =
+            json!({"roleRef": {"kind": "Role", "name": "r"}, "subjects": [{"kind": "User", "name": "u"}]});
         default_binding(&mut binding);
         assert_eq!(binding["subjects"][0]["apiGroup"], GROUP);
         assert!(validate_binding(&binding).is_empty());

@@ -81,7 +81,11 @@ pub(super) fn validate(service: &Value) -> Vec<Cause> {
         }
         causes.extend(check_port(&port["port"], &format!("{at}.port")));
         if !["TCP", "UDP", "SCTP"].iter().any(|p| port["protocol"] == *p) {
-            causes.push(Cause::not_supported(format!("{at}.protocol"), &port["protocol"], &["SCTP", "TCP", "UDP"]));
+            causes.push(Cause::not_supported(
+                format!("{at}.protocol"),
+                &port["protocol"],
+                &["SCTP", "TCP", "UDP"],
+            ));
         }
         match &port["targetPort"] {
             Value::String(name) => {
@@ -92,10 +96,16 @@ pub(super) fn validate(service: &Value) -> Vec<Cause> {
             number => causes.extend(check_port(number, &format!("{at}.targetPort"))),
         }
         if !port["nodePort"].is_null() && kind == "ClusterIP" {
-            causes.push(Cause::forbidden(format!("{at}.nodePort"), "may not be used when `type` is 'ClusterIP'"));
+            causes.push(Cause::forbidden(
+                format!("{at}.nodePort"),
+                "may not be used when `type` is 'ClusterIP'",
+            ));
         }
         if !port_numbers.insert((port["port"].to_string(), port["protocol"].to_string())) {
-            causes.push(Cause::duplicate(at, &json!({"port": port["port"], "protocol": port["protocol"]})));
+            causes.push(Cause::duplicate(
+                at,
+                &json!({"port": port["port"], "protocol": port["protocol"]}),
+            ));
         }
     }
     for (key, value) in spec["selector"].as_object().into_iter().flatten() {
@@ -125,7 +135,11 @@ pub(super) fn validate_change(new: &Value, old: &Value) -> Vec<Cause> {
     if external(old) || external(new) || was.is_null() || is.is_null() || was == is {
         return Vec::new();
     }
-    vec![Cause::invalid("spec.clusterIPs[0]", &json!([is]), "may not change once set")]
+    vec![Cause::invalid(
+        "spec.clusterIPs[0]",
+        &json!([is]),
+        "may not change once set",
+    )]
 }
 
 #[cfg(test)]
@@ -153,14 +167,24 @@ mod tests {
         let fields: Vec<&str> = causes.iter().map(|c| c.field.as_str()).collect();
         assert_eq!(
             fields,
-            ["spec.type", "spec.ports[0].name", "spec.ports[0].port", "spec.ports[0].targetPort", "spec.ports[2].name", "spec.ports[2]"]
+            [
+                "spec.type",
+                "spec.ports[0].name",
+                "spec.ports[0].port",
+                "spec.ports[0].targetPort",
+                "spec.ports[2].name",
+                "spec.ports[2]"
+            ]
         );
     }
 
     #[test]
     fn the_cluster_ip_stays() {
         let service = |ip: &str| json!({"spec": {"type": "ClusterIP", "clusterIP": ip}});
-        assert_eq!(validate_change(&service("10.0.0.2"), &service("10.0.0.1"))[0].field, "spec.clusterIPs[0]");
+        assert_eq!(
+            validate_change(&service("10.0.0.2"), &service("10.0.0.1"))[0].field,
+            "spec.clusterIPs[0]"
+        );
         assert!(validate_change(&service("10.0.0.1"), &service("10.0.0.1")).is_empty());
     }
 }

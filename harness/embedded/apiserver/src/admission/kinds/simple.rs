@@ -15,7 +15,9 @@ fn validate_data_keys(object: &Value, field: &str, causes: &mut Vec<Cause>) -> u
         size += value.as_str().map_or(0, str::len);
         let fits = !key.is_empty()
             && key.len() <= 253
-            && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+            && key
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
             && key != "."
             && !key.starts_with("..");
         if !fits {
@@ -58,7 +60,11 @@ pub(super) fn validate_secret(object: &Value) -> Vec<Cause> {
     for (key, value) in object["data"].as_object().into_iter().flatten() {
         if STANDARD.decode(value.as_str().unwrap_or_default()).is_err() {
             // The value itself stays out of the message.
-            causes.push(Cause::invalid(format!("data[{key}]"), &json!("<redacted>"), "must be base64"));
+            causes.push(Cause::invalid(
+                format!("data[{key}]"),
+                &json!("<redacted>"),
+                "must be base64",
+            ));
         }
     }
     let required: &[&str] = match object["type"].as_str() {
@@ -73,7 +79,10 @@ pub(super) fn validate_secret(object: &Value) -> Vec<Cause> {
     }
     let account = &object["metadata"]["annotations"]["kubernetes.io/service-account.name"];
     if object["type"] == "kubernetes.io/service-account-token" && account.as_str().unwrap_or_default().is_empty() {
-        causes.push(Cause::required("metadata.annotations[kubernetes.io/service-account.name]", ""));
+        causes.push(Cause::required(
+            "metadata.annotations[kubernetes.io/service-account.name]",
+            "",
+        ));
     }
     causes
 }
@@ -102,7 +111,11 @@ pub(super) fn validate_event(object: &Value) -> Vec<Cause> {
     if fits {
         return Vec::new();
     }
-    vec![Cause::invalid("involvedObject.namespace", &json!(involved), "does not match event.namespace")]
+    vec![Cause::invalid(
+        "involvedObject.namespace",
+        &json!(involved),
+        "does not match event.namespace",
+    )]
 }
 
 /// Field errors of a Lease.
@@ -110,14 +123,22 @@ pub(super) fn validate_lease(object: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     let spec = &object["spec"];
     if let Some(seconds) = spec["leaseDurationSeconds"].as_i64().filter(|&n| n <= 0) {
-        causes.push(Cause::invalid("spec.leaseDurationSeconds", &json!(seconds), "must be greater than 0"));
+        causes.push(Cause::invalid(
+            "spec.leaseDurationSeconds",
+            &json!(seconds),
+            "must be greater than 0",
+        ));
     }
     causes.extend(check_non_negative(spec, "leaseTransitions", "spec"));
     for field in ["renewTime", "acquireTime"] {
         if let Some(text) = spec[field].as_str()
             && text.parse::<jiff::Timestamp>().is_err()
         {
-            causes.push(Cause::invalid(format!("spec.{field}"), &json!(text), "must be an RFC 3339 time"));
+            causes.push(Cause::invalid(
+                format!("spec.{field}"),
+                &json!(text),
+                "must be an RFC 3339 time",
+            ));
         }
     }
     causes
@@ -140,13 +161,22 @@ mod tests {
     #[test]
     fn immutable_data() {
         let old = json!({"immutable": true, "data": {"a": "1"}});
-        assert_eq!(validate_immutable_data(&json!({"immutable": true, "data": {"a": "2"}}), &old).len(), 1);
+        assert_eq!(
+            validate_immutable_data(&json!({"immutable": true, "data": {"a": "2"}}), &old).len(),
+            1
+        );
         assert!(validate_immutable_data(&old, &old).is_empty());
     }
 
     #[test]
     fn leases() {
-        assert!(validate_lease(&json!({"spec": {"renewTime": "2026-01-01T00:00:00.000000Z", "leaseDurationSeconds": 15}})).is_empty());
-        assert_eq!(validate_lease(&json!({"spec": {"renewTime": "now", "leaseDurationSeconds": 0}})).len(), 2);
+        assert!(
+            validate_lease(&json!({"spec": {"renewTime": "2026-01-01T00:00:00.000000Z", "leaseDurationSeconds": 15}}))
+                .is_empty()
+        );
+        assert_eq!(
+            validate_lease(&json!({"spec": {"renewTime": "now", "leaseDurationSeconds": 0}})).len(),
+            2
+        );
     }
 }

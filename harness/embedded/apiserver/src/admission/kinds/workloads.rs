@@ -45,8 +45,16 @@ pub(super) fn default_stateful_set(object: &mut Value) {
     set_default(spec, "replicas", json!(1));
     set_default(spec, "revisionHistoryLimit", json!(10));
     set_default(spec, "podManagementPolicy", json!("OrderedReady"));
-    set_default(spec, "updateStrategy", json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}));
-    set_default(spec, "persistentVolumeClaimRetentionPolicy", json!({"whenDeleted": "Retain", "whenScaled": "Retain"}));
+    set_default(
+        spec,
+        "updateStrategy",
+        json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}),
+    );
+    set_default(
+        spec,
+        "persistentVolumeClaimRetentionPolicy",
+        json!({"whenDeleted": "Retain", "whenScaled": "Retain"}),
+    );
 }
 
 /// Defaults of a DaemonSet.
@@ -88,7 +96,8 @@ pub(super) fn validate(resource: &ResourceType, object: &Value) -> Vec<Cause> {
     let labels = &template["metadata"]["labels"];
     let selector = &spec["selector"];
     let empty = |part: &str| {
-        selector[part].as_object().is_none_or(serde_json::Map::is_empty) && selector[part].as_array().is_none_or(Vec::is_empty)
+        selector[part].as_object().is_none_or(serde_json::Map::is_empty)
+            && selector[part].as_array().is_none_or(Vec::is_empty)
     };
     if selector.is_null() {
         causes.push(Cause::required("spec.selector", ""));
@@ -105,7 +114,8 @@ pub(super) fn validate(resource: &ResourceType, object: &Value) -> Vec<Cause> {
             Ok(_) => {}
         }
     }
-    let template_metadata = json!({"name": "template", "labels": labels, "annotations": template["metadata"]["annotations"]});
+    let template_metadata =
+        json!({"name": "template", "labels": labels, "annotations": template["metadata"]["annotations"]});
     for mut cause in crate::admission::metadata::validate(&template_metadata, |_| Ok(())) {
         cause.field = format!("spec.template.{}", cause.field);
         causes.push(cause);
@@ -114,11 +124,19 @@ pub(super) fn validate(resource: &ResourceType, object: &Value) -> Vec<Cause> {
     let restart_policy = &template["spec"]["restartPolicy"];
     let is_job = resource.plural == "jobs";
     if !is_job && restart_policy != "Always" && restart_policy.is_string() {
-        causes.push(Cause::not_supported("spec.template.spec.restartPolicy", restart_policy, &["Always"]));
+        causes.push(Cause::not_supported(
+            "spec.template.spec.restartPolicy",
+            restart_policy,
+            &["Always"],
+        ));
     }
     if is_job && restart_policy == "Always" {
         let supported = ["OnFailure", "Never"];
-        causes.push(Cause::not_supported("spec.template.spec.restartPolicy", restart_policy, &supported));
+        causes.push(Cause::not_supported(
+            "spec.template.spec.restartPolicy",
+            restart_policy,
+            &supported,
+        ));
     }
     causes
 }

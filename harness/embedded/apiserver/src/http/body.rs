@@ -1,0 +1,138 @@
+//! Bodies: reading them with a limit, decoding JSON and YAML, and the bodies of responses.
+
+use crate::Status;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use serde_json::Value;
+use std::convert::Infallible;
+
+/// What the API server answers with.
+pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// The limit that Kubernetes sets to request bodies.
+pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
+
+pub(crate) const JSON: &str = "application/json";
+pub(crate) const YAML: &str = "application/yaml";
+
+/// Reads a whole body.
+///
+/// # Errors
+/// 413 when it is too large, 400 when the client did not finish it.
+pub(crate) async fn read(body: Incoming) -> Result<Bytes, Status> {
+    match Limited::new(body, LIMIT).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(LIMIT)),
+        Err(error) => Err(Status::bad_request(format!(
+            "the body of the request could not be read: {error}"
+        ))),
+    }
+}
+
+/// The media type of a request, without parameters, in lower case. Missing means JSON.
+pub(crate) fn media_type(headers: &HeaderMap) -> String {
+    let header = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or(JSON);
+    let media_type = header.split(';').next().unwrap_or_default().trim().to_lowercase();
+    if media_type.is_empty() {
+        JSON.to_owned()
+    } else {
+        media_type
+    }
+}
+
+/// Decodes an object that was sent as JSON or YAML.
+///
+/// # Errors
+/// 415 for other media types (protobuf among them), 400 with the place for malformed text.
+pub(crate) fn decode(bytes: &[u8], media_type: &str) -> Result<Value, Status> {
+    match media_type {
+        JSON | "text/json" | "application/x-www-form-urlencoded" => json(bytes),
+        YAML | "application/x-yaml" | "text/yaml" | "application/vnd.yaml" => yaml(bytes),
+        other => Err(Status::unsupported_media_type(
+            other,
+            "application/json, application/yaml",
+        )),
+    }
+}
+
+pub(crate) fn json(bytes: &[u8]) -> Result<Value, Status> {
+    serde_json::from_slice(bytes)
+        .map_err(|e| Status::bad_request(format!("the object provided is unrecognized (must be valid JSON): {e}")))
+}
+
+/// YAML, which includes JSON: what the media type of server-side apply promises.
+pub(crate) fn yaml(bytes: &[u8]) -> Result<Value, Status> {
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        return Ok(value);
+    }
+    let bad = |e: serde_yaml::Error| Status::bad_request(format!("error converting YAML to JSON: {e}"));
+    let value: serde_yaml::Value = serde_yaml::from_slice(bytes).map_err(bad)?;
+    serde_json::to_value(value).map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))
+}
+
+/// A response of one piece.
+pub(crate) fn full(code: u16, content_type: &str, body: impl Into<Bytes>) -> Response<Body> {
+    let body: Bytes = body.into();
+    let mut response = Response::new(Full::new(body).boxed_unsync());
+    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let Ok(value) = HeaderValue::from_str(content_type) {
+        response.headers_mut().insert(CONTENT_TYPE, value);
+    }
+    response
+        .headers_mut()
+        .insert("cache-control", HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+/// A response with an object, as JSON or YAML.
+pub(crate) fn object(code: u16, value: &Value, as_yaml: bool) -> Response<Body> {
+    if as_yaml && let Ok(text) = serde_yaml::to_string(value) {
+        return full(code, YAML, text);
+    }
+    full(code, JSON, value.to_string())
+}
+
+/// A response with an error.
+pub(crate) fn failure(status: &Status) -> Response<Body> {
+    let mut response = object(status.code, &status.to_json(), false);
+    let retry = status.details.as_ref().and_then(|d| d.retry_after_seconds);
+    if let Some(seconds) = retry {
+        response.headers_mut().insert("retry-after", HeaderValue::from(seconds));
+    }
+    if status.code == 401 {
+        response
+            .headers_mut()
+            .insert("www-authenticate", HeaderValue::from_static("Bearer"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn json_and_yaml() {
+        assert_eq!(decode(b"{\"a\": 1}", JSON).unwrap()["a"], 1);
+        assert_eq!(decode(b"a: 1", YAML).unwrap()["a"], 1);
+        assert_eq!(decode(b"a: 1", JSON).unwrap_err().code, 400);
+        assert_eq!(decode(b"a: [", YAML).unwrap_err().code, 400);
+        assert_eq!(
+            decode(b"", "application/vnd.kubernetes.protobuf").unwrap_err().code,
+            415
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn decoding_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _ = decode(&bytes, JSON);
+            let _ = decode(&bytes, YAML);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! HTTPS: connections, requests, responses.
+
+pub(crate) mod body;
+pub(crate) mod connection;
+pub(crate) mod counts;
+pub(crate) mod discovery;
+pub(crate) mod handler;
+pub(crate) mod openapi;
+pub(crate) mod resource_request;
+pub(crate) mod route;
+pub(crate) mod watch_response;

@@ -1,0 +1,124 @@
+//! Watches over HTTP: one JSON line per event until the client goes, time is up or the history has been left behind.
+
+use super::body::{self, Body};
+use super::resource_request::{ResourceRequest, Shape, metadata_only};
+use crate::resource::ResourceType;
+use crate::server::ServerState;
+use crate::store::{ObjectList, WatchEvent, WatchKind, WatchOptions, WatchStart, WatchStream};
+use crate::table;
+use crate::{Selector, Status};
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use http::Response;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use serde_json::{Value, json};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long a watch lives when the client does not say. Kubernetes takes 30 to 60 minutes.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(45 * 60);
+
+pub(super) fn answer(request: &ResourceRequest, selector: Selector) -> Result<Response<Body>, Status> {
+    let query = &request.query;
+    let number = |name: &str| {
+        let parse = |text: &str| {
+            text.parse::<u64>().map_err(|_| {
+                Status::bad_request(format!(
+                    "{name}: Invalid value: \"{text}\": must be a non-negative integer"
+                ))
+            })
+        };
+        query.get(name).map(parse).transpose()
+    };
+    let bookmarks = query.flag("allowWatchBookmarks");
+    let send_initial = query.get("sendInitialEvents");
+    if send_initial.is_some() && query.get("resourceVersionMatch") != Some("NotOlderThan") {
+        return Err(Status::unprocessable(
+            "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        ));
+    }
+    let version = number("resourceVersion")?;
+    let start = match (send_initial, version) {
+        (Some("true"), _) | (None, None | Some(0)) => WatchStart::WithExisting,
+        (_, None | Some(0)) => WatchStart::Now,
+        (_, Some(version)) => WatchStart::After(version),
+    };
+    let options = WatchOptions {
+        start,
+        bookmark_interval: bookmarks.then_some(request.state.bookmark_interval),
+        initial_events_end: bookmarks && send_initial == Some("true"),
+    };
+    let timeout = number("timeoutSeconds")?
+        .filter(|&t| t > 0)
+        .map_or(DEFAULT_TIMEOUT, Duration::from_secs);
+    let resource = request.store.lock().registry.lookup(request.gvr())?;
+    let events = match request
+        .store
+        .watch(request.gvr(), request.namespace(), &selector, options)
+    {
+        Ok(events) => events,
+        // As the watch cache does it: the answer is a stream whose only event is the error.
+        Err(status) if status.code == 410 => stream::once(async { Err(status) }).boxed(),
+        Err(status) => return Err(status),
+    };
+    let lines = Lines {
+        events,
+        state: request.state.clone(),
+        shape: request.form.shape,
+        resource,
+        version: request.gvr().version.to_string(),
+        deadline: Instant::now() + timeout,
+    };
+    let frames = stream::unfold(lines, |mut lines| async move {
+        let line = lines.next().await?;
+        Some((Ok::<_, Infallible>(Frame::data(line)), lines))
+    });
+    let mut response = body::full(200, body::JSON, Bytes::new());
+    *response.body_mut() = StreamBody::new(frames).boxed_unsync();
+    Ok(response)
+}
+
+struct Lines {
+    events: WatchStream,
+    state: Arc<ServerState>,
+    shape: Shape,
+    resource: Arc<ResourceType>,
+    version: String,
+    deadline: Instant,
+}
+
+impl Lines {
+    async fn next(&mut self) -> Option<Bytes> {
+        let event = tokio::time::timeout_at(self.deadline, self.events.next())
+            .await
+            .ok()??;
+        self.state.wait_while_paused().await;
+        let (kind, object) = match event {
+            Ok(event) => (event.kind.as_str(), self.shaped(&event)),
+            Err(status) => ("ERROR", status.to_json()),
+        };
+        Some(Bytes::from(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n")))
+    }
+
+    fn shaped(&self, event: &WatchEvent) -> Value {
+        match self.shape {
+            Shape::Whole => (*event.object).clone(),
+            Shape::Metadata => metadata_only(&event.object),
+            Shape::Table(_) if event.kind == WatchKind::Bookmark => {
+                json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": event.object["metadata"], "columnDefinitions": null, "rows": []})
+            }
+            Shape::Table(include) => {
+                let list = ObjectList {
+                    items: vec![event.object.clone()],
+                    ..ObjectList::default()
+                };
+                let mut table = table::render(&self.resource, &self.version, &list, include);
+                table["metadata"] = json!({"resourceVersion": event.object["metadata"]["resourceVersion"]});
+                table
+            }
+        }
+    }
+}
