@@ -1,12 +1,13 @@
-//! The command line of the agent.
+//! The command line of the agent. In the library, because whoever runs agents in process reads a container's `args` and
+//! `env` with it too.
 
 use std::time::Duration;
 
-use meshproof_agent::protocol::{CONTROL_PORT, HTTP_PORT, Identity, TCP_PORT};
-use meshproof_agent::server::{DRAIN_TIME, LEDGER_CAPACITY};
+use crate::protocol::{CONTROL_PORT, HTTP_PORT, Identity, TCP_PORT};
+use crate::server::{DRAIN_TIME, LEDGER_CAPACITY};
 
 /// What `--help` prints.
-pub(crate) const HELP: &str = "\
+pub const HELP: &str = "\
 meshproof-agent: traffic client and server, driven over a control port
 
 Usage: meshproof-agent --cluster <name> --namespace <name> --workload <name> --pod <name> --nonce <text> [options]
@@ -37,7 +38,7 @@ Example:
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Command {
+pub enum Command {
     /// Run an agent.
     Run(Options),
     /// Print [`HELP`].
@@ -48,21 +49,28 @@ pub(crate) enum Command {
 
 /// How to run the agent.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Options {
-    pub(crate) identity: Identity,
-    pub(crate) http_ports: Vec<u16>,
-    pub(crate) tcp_ports: Vec<u16>,
-    pub(crate) control_port: u16,
-    pub(crate) drain: Duration,
-    pub(crate) ledger_capacity: usize,
-    pub(crate) log_requests: bool,
+pub struct Options {
+    /// Who the agent is.
+    pub identity: Identity,
+    /// Ports for HTTP/1.1 and HTTP/2.
+    pub http_ports: Vec<u16>,
+    /// Ports for opaque TCP.
+    pub tcp_ports: Vec<u16>,
+    /// Port of the control API.
+    pub control_port: u16,
+    /// How long to wait for outstanding requests when stopping.
+    pub drain: Duration,
+    /// Rows that the ledger of received requests keeps.
+    pub ledger_capacity: usize,
+    /// Also log a line for every request received.
+    pub log_requests: bool,
 }
 
 /// Reads the arguments (without the program's name), with `environment` for what they leave out.
 ///
 /// # Errors
 /// A sentence that names the argument, what it holds and what was expected.
-pub(crate) fn parse(
+pub fn parse(
     arguments: impl IntoIterator<Item = String>,
     environment: impl Fn(&str) -> Option<String>,
 ) -> Result<Command, String> {

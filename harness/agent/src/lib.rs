@@ -22,6 +22,7 @@
 //! * The client never repeats a request. Only one that could not be written because its kept connection turned out to be
 //!   closed is sent on a new connection, once.
 
+pub mod arguments;
 mod client;
 pub mod control;
 mod lines;

@@ -1,15 +1,13 @@
 //! The agent as a program of its own: command line, signals, log on standard output.
 
-mod arguments;
-
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use meshproof_agent::arguments::{self, Command, HELP, Options};
 use meshproof_agent::{LogSink, OsNetwork, Server, ServerConfig};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use arguments::{Command, HELP, Options};
 
 const STOPPED: u8 = 0;
 const FAILED: u8 = 1;
