@@ -234,6 +234,12 @@ pub enum Outcome {
         server: Option<Identity>,
         /// `Host` that the server saw.
         host: Option<String>,
+        /// Protocol as the server saw it.
+        #[serde(default)]
+        protocol: Option<Protocol>,
+        /// Port on which the request arrived at the application.
+        #[serde(default)]
+        port: Option<u16>,
         /// Requested headers as the server saw them ([`Job::record`]).
         #[serde(default)]
         seen: BTreeMap<String, Vec<String>>,

@@ -163,6 +163,8 @@ pub(crate) fn judge(reply: Result<Reply, Failure>, job: &Job, id: &str) -> (Outc
             status: reply.status,
             server: None,
             host: None,
+            protocol: None,
+            port: None,
             seen: BTreeMap::new(),
             error_headers,
         };
@@ -182,6 +184,8 @@ pub(crate) fn judge(reply: Result<Reply, Failure>, job: &Job, id: &str) -> (Outc
         status: reply.status,
         server: Some(answer.server),
         host: Some(answer.host),
+        protocol: Some(answer.protocol),
+        port: Some(answer.port),
         seen,
         error_headers,
     };
@@ -310,6 +314,8 @@ mod tests {
             status: 200,
             server: Some(identity()),
             host: Some("h".to_owned()),
+            protocol: Some(Protocol::Http1),
+            port: Some(1),
             seen: [("x-seen".to_owned(), vec!["1".to_owned(), "2".to_owned()])].into(),
             error_headers: BTreeMap::new(),
         };

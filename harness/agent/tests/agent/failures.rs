@@ -108,6 +108,8 @@ async fn an_answer_of_a_proxy_has_no_server_but_its_headers() {
             status: 504,
             server: None,
             host: None,
+            protocol: None,
+            port: None,
             seen: [].into(),
             error_headers: [("x-proxy-error".to_owned(), "no endpoints".to_owned())].into(),
         };

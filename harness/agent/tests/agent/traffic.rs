@@ -22,6 +22,8 @@ async fn every_answer_says_who_answered_and_what_was_seen(#[case] protocol: Prot
             status: 200,
             server: Some(identity("store")),
             host: Some(host.to_owned()),
+            protocol: Some(protocol),
+            port: Some(job(protocol, 1).port),
             seen: [("x-extra".to_owned(), vec!["1".to_owned()])].into(),
             error_headers: [].into(),
         };
