@@ -12,6 +12,8 @@
 pub mod catalogue;
 pub mod code;
 pub mod diagnostic;
+pub mod expand;
+pub mod fact;
 pub mod scalar;
 pub mod scenario;
 pub mod source;

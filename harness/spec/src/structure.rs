@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 use crate::code;
 use crate::diagnostic::{Diagnostic, closest};
 use crate::scalar::{Name, Rate, RequirementId, Target, TimeSpan};
-use crate::yaml::{Entry, Node, Tree, escape};
+use crate::source::Span;
+use crate::yaml::{Entry, Node, Tree, escape, plain_scalar};
 
 /// A mistake, with the JSON pointer of the value that cannot be read because of it.
 #[derive(Clone, Debug)]
@@ -18,8 +19,9 @@ pub struct Problem {
     pub diagnostic: Diagnostic,
 }
 
-/// All structural mistakes of `node` read as a `T`.
-pub fn check<T: JsonSchema>(node: &Node) -> Vec<Problem> {
+/// All structural mistakes of `node` read as a `T`. Text that came out of `${…}` becomes a number or a truth value where
+/// the type asks for one.
+pub fn check<T: JsonSchema>(node: &mut Node) -> Vec<Problem> {
     let schema = SchemaGenerator::default().into_root_schema_for::<T>();
     let root = schema.as_value();
     let mut walker = Walker {
@@ -44,9 +46,10 @@ impl<'s> Walker<'s> {
     }
 
     /// `what` names the value for people: `` `rate` ``.
-    fn visit(&mut self, node: &Node, schema: &'s Value, pointer: &str, what: &str) {
+    fn visit(&mut self, node: &mut Node, schema: &'s Value, pointer: &str, what: &str) {
         let Some(schema) = schema.as_object() else {
-            return; // `true`: anything goes, e.g. a Kubernetes object.
+            settle(node); // `true`: anything goes, e.g. a Kubernetes object.
+            return;
         };
         if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
             let name = reference.rsplit('/').next().unwrap_or_default();
@@ -67,6 +70,7 @@ impl<'s> Walker<'s> {
             .iter()
             .any(|key| schema.contains_key(*key));
         if !typed {
+            settle(node);
             return;
         }
         if node.tree == Tree::Null {
@@ -104,7 +108,7 @@ impl<'s> Walker<'s> {
         }
     }
 
-    fn typed(&mut self, node: &Node, schema: &'s Map<String, Value>, pointer: &str, what: &str) {
+    fn typed(&mut self, node: &mut Node, schema: &'s Map<String, Value>, pointer: &str, what: &str) {
         let kind = match schema.get("type") {
             Some(Value::String(kind)) => kind.as_str(),
             Some(Value::Array(kinds)) => kinds
@@ -114,11 +118,15 @@ impl<'s> Walker<'s> {
                 .unwrap_or_default(),
             _ => return,
         };
-        match (kind, &node.tree) {
-            ("object", Tree::Map(entries)) => self.object(node, entries, schema, pointer),
+        if let ("integer" | "number" | "boolean", Tree::Text { text, filled: true, .. }) = (kind, &node.tree) {
+            node.tree = plain_scalar(text);
+        }
+        let span = node.span.clone();
+        match (kind, &mut node.tree) {
+            ("object", Tree::Map(entries)) => self.object(&span, entries, schema, pointer),
             ("array", Tree::List(items)) => {
                 if let Some(schema) = schema.get("items") {
-                    for (index, item) in items.iter().enumerate() {
+                    for (index, item) in items.iter_mut().enumerate() {
                         self.visit(
                             item,
                             schema,
@@ -197,35 +205,33 @@ impl<'s> Walker<'s> {
         self.report(pointer, diagnostic);
     }
 
-    fn object(&mut self, node: &Node, entries: &[Entry], schema: &'s Map<String, Value>, pointer: &str) {
+    fn object(&mut self, span: &Span, entries: &mut [Entry], schema: &'s Map<String, Value>, pointer: &str) {
         let properties = schema.get("properties").and_then(Value::as_object);
         let rest = schema.get("additionalProperties");
-        for entry in entries {
+        let written: Vec<String> = entries.iter().map(|entry| entry.key.clone()).collect();
+        for entry in entries.iter_mut() {
             let below = format!("{pointer}/{}", escape(&entry.key));
             let known = properties.and_then(|known| known.get(&entry.key));
             if let Some(schema) = known {
-                self.visit(&entry.value, schema, &below, &format!("`{}`", entry.key));
+                self.visit(&mut entry.value, schema, &below, &format!("`{}`", entry.key));
             } else if rest == Some(&Value::Bool(false)) {
                 let names = properties.map(Map::keys).into_iter().flatten();
-                self.unknown_field(entry, names.map(String::as_str).collect(), entries, &below);
+                self.unknown_field(entry, names.map(String::as_str).collect(), &written, &below);
             } else if let Some(schema) = rest {
-                self.visit(&entry.value, schema, &below, &format!("`{}`", entry.key));
+                self.visit(&mut entry.value, schema, &below, &format!("`{}`", entry.key));
             }
         }
         let required = schema.get("required").and_then(Value::as_array);
         for name in required.into_iter().flatten().filter_map(Value::as_str) {
-            if entries.iter().any(|entry| entry.key == name) {
+            if written.iter().any(|key| key == name) {
                 continue;
             }
             let description = properties
                 .and_then(|all| all.get(name)?.get("description")?.as_str())
                 .unwrap_or_default();
-            let mut diagnostic = Diagnostic::error(
-                code::MISSING_FIELD,
-                format!("`{name}` is missing"),
-                node.span.first_line(),
-            )
-            .label(format!("has no `{name}`"));
+            let mut diagnostic =
+                Diagnostic::error(code::MISSING_FIELD, format!("`{name}` is missing"), span.first_line())
+                    .label(format!("has no `{name}`"));
             if !description.is_empty() {
                 diagnostic = diagnostic.help(format!("`{name}`: {description}"));
             }
@@ -233,11 +239,11 @@ impl<'s> Walker<'s> {
         }
     }
 
-    fn unknown_field(&mut self, entry: &Entry, names: Vec<&str>, all: &[Entry], pointer: &str) {
+    fn unknown_field(&mut self, entry: &Entry, names: Vec<&str>, all: &[String], pointer: &str) {
         let free = names
             .iter()
             .copied()
-            .filter(|name| all.iter().all(|other| other.key != *name));
+            .filter(|name| all.iter().all(|other| other != *name));
         let meant = closest(&entry.key, free).or_else(|| synonym(&entry.key, &names));
         let diagnostic = Diagnostic::error(
             code::UNKNOWN_FIELD,
@@ -251,14 +257,15 @@ impl<'s> Walker<'s> {
     }
 
     /// A value that is a mapping with exactly one key out of several, e.g. a step.
-    fn single_key(&mut self, node: &Node, variants: &'s [Value], pointer: &str) {
+    fn single_key(&mut self, node: &mut Node, variants: &'s [Value], pointer: &str) {
         let known: Vec<(&str, &'s Value)> = variants
             .iter()
             .filter_map(|variant| variant.get("properties")?.as_object()?.iter().next())
             .map(|(verb, schema)| (verb.as_str(), schema))
             .collect();
         let verbs: Vec<&str> = known.iter().map(|(verb, _)| *verb).collect();
-        let Tree::Map(entries) = &node.tree else {
+        let span = node.span.clone();
+        let Tree::Map(entries) = &mut node.tree else {
             let meant = node.text().and_then(|text| closest(text, verbs.iter().copied()));
             let diagnostic = Diagnostic::error(
                 code::NOT_ONE_VERB,
@@ -270,44 +277,48 @@ impl<'s> Walker<'s> {
             self.report(pointer, diagnostic);
             return;
         };
-        let mut verb_seen: Option<&Entry> = None;
-        for entry in entries {
+        let owners: Vec<(String, Span)> = entries
+            .iter()
+            .map(|entry| (entry.key.clone(), entry.key_span.clone()))
+            .collect();
+        let mut verb_seen: Option<(String, Span)> = None;
+        for entry in entries.iter_mut() {
             let below = format!("{pointer}/{}", escape(&entry.key));
             match known.iter().find(|(verb, _)| *verb == entry.key) {
                 Some((_, schema)) => {
-                    if let Some(first) = verb_seen {
+                    if let Some((first, first_span)) = &verb_seen {
                         let diagnostic = Diagnostic::error(
                             code::NOT_ONE_VERB,
-                            format!("a step with two verbs: `{}` and `{}`", first.key, entry.key),
+                            format!("a step with two verbs: `{first}` and `{}`", entry.key),
                             entry.key_span.clone(),
                         )
                         .label("a second verb")
-                        .also(first.key_span.clone(), "the first verb")
+                        .also(first_span.clone(), "the first verb")
                         .help(format!("begin a new step: `- {}: ...`", entry.key));
                         self.report(pointer, diagnostic);
                     } else {
-                        verb_seen = Some(entry);
+                        verb_seen = Some((entry.key.clone(), entry.key_span.clone()));
                     }
-                    self.visit(&entry.value, schema, &below, &format!("`{}`", entry.key));
+                    self.visit(&mut entry.value, schema, &below, &format!("`{}`", entry.key));
                 }
-                None => self.unknown_verb(entry, entries, &known, &below),
+                None => self.unknown_verb(entry, &owners, &known, &below),
             }
         }
         if entries.is_empty() {
-            let diagnostic = Diagnostic::error(code::NOT_ONE_VERB, "a step without a verb", node.span.clone())
+            let diagnostic = Diagnostic::error(code::NOT_ONE_VERB, "a step without a verb", span)
                 .expected(format!("one of {}", list(&verbs)));
             self.report(pointer, diagnostic);
         }
     }
 
-    fn unknown_verb(&mut self, entry: &Entry, entries: &[Entry], known: &[(&str, &'s Value)], pointer: &str) {
+    fn unknown_verb(&mut self, entry: &Entry, entries: &[(String, Span)], known: &[(&str, &'s Value)], pointer: &str) {
         let verbs: Vec<&str> = known.iter().map(|(verb, _)| *verb).collect();
         // `- deploy:` followed by fields at the same indentation: a field, not a verb.
-        let owner = entries.iter().find_map(|other| {
-            let (_, schema) = known.iter().find(|(verb, _)| *verb == other.key)?;
+        let owner = entries.iter().find_map(|(other, span)| {
+            let (_, schema) = known.iter().find(|(verb, _)| verb == other)?;
             self.fields(schema)
                 .is_some_and(|fields| fields.contains_key(&entry.key))
-                .then_some(other)
+                .then_some((other, span))
         });
         let mut diagnostic = Diagnostic::error(
             code::UNKNOWN_STEP,
@@ -315,10 +326,10 @@ impl<'s> Walker<'s> {
             entry.key_span.clone(),
         )
         .label("no verb of a step");
-        if let Some(owner) = owner {
-            diagnostic = diagnostic.also(owner.key_span.clone(), "the verb").help(format!(
+        if let Some((owner, place)) = owner {
+            diagnostic = diagnostic.also(place.clone(), "the verb").help(format!(
                 "`{}` is a field of `{}`: indent it further than `{}`",
-                entry.key, owner.key, owner.key
+                entry.key, owner, owner
             ));
         } else {
             let meant = closest(&entry.key, verbs.iter().copied()).or_else(|| synonym(&entry.key, &verbs));
@@ -461,6 +472,20 @@ impl<'s> Walker<'s> {
     }
 }
 
+/// Without a type to go by, a reference without quotes becomes what the same text would be in a file.
+fn settle(node: &mut Node) {
+    match &mut node.tree {
+        Tree::Text {
+            text,
+            plain: true,
+            filled: true,
+        } => node.tree = plain_scalar(text),
+        Tree::List(items) => items.iter_mut().for_each(settle),
+        Tree::Map(entries) => entries.iter_mut().for_each(|entry| settle(&mut entry.value)),
+        _ => {}
+    }
+}
+
 fn is_null(schema: &Value) -> bool {
     schema.get("type").and_then(Value::as_str) == Some("null")
 }
@@ -577,8 +602,8 @@ mod tests {
     const HEAD: &str = "scenario: x\nsummary: y\ntopology: pair\nchecks: [A-1]\n";
 
     fn codes(text: &str) -> Vec<(String, Code)> {
-        let node = read(&Source::new("x.yaml", text), Limits::default()).unwrap();
-        check::<Scenario>(&node)
+        let mut node = read(&Source::new("x.yaml", text), Limits::default()).unwrap();
+        check::<Scenario>(&mut node)
             .into_iter()
             .map(|problem| (problem.pointer, problem.diagnostic.code))
             .collect()

@@ -58,8 +58,10 @@ pub enum Tree {
     Text {
         /// The text.
         text: String,
-        /// Whether it stands without quotes, so that a reference in it may become a number.
+        /// Whether it stands without quotes.
         plain: bool,
+        /// Whether it is what one `${…}` was replaced by, so that it may still become a number or a truth value.
+        filled: bool,
     },
     /// A list.
     List(Vec<Node>),
@@ -138,6 +140,7 @@ pub fn plain_scalar(text: &str) -> Tree {
         _ => Tree::Text {
             text: text.to_owned(),
             plain: true,
+            filled: false,
         },
     }
 }
@@ -606,7 +609,11 @@ fn join(sketch: Sketch, value: Value, disagreements: &mut Vec<Diagnostic>) -> No
             }
             Tree::Map(joined)
         }
-        (Shape::Scalar { text, plain }, Value::String(known)) if text == known => Tree::Text { text, plain },
+        (Shape::Scalar { text, plain }, Value::String(known)) if text == known => Tree::Text {
+            text,
+            plain,
+            filled: false,
+        },
         (Shape::Scalar { plain: true, text }, known) => match known {
             // JSON has no infinity and no NaN; they arrive as null.
             Value::Null if !matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL") => {

@@ -1,0 +1,587 @@
+//! Expansion: matrix rows, variables and fragments are written out, before anything is typed. Pure.
+//!
+//! The result is a tree whose values still know their places, those of a fragment in the fragment's file. A reference
+//! that makes up a whole value may become a number or a truth value where the type asks for one:
+//! `replicas: "${matrix.replicas}"`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::code;
+use crate::diagnostic::{Diagnostic, closest};
+use crate::fact::{Fact, Part, parts};
+use crate::source::Span;
+use crate::structure::list;
+use crate::yaml::{Entry, Node, Tree};
+
+/// Rows of a matrix, at most.
+const MAX_ROWS: usize = 64;
+/// Text that expansion may produce from one file, in bytes.
+const MAX_TEXT: usize = 4 * 1024 * 1024;
+/// Values that one expanded file may hold.
+const MAX_NODES: usize = 60_000;
+
+/// A file of `scenarios/fragments/`, read and checked.
+#[derive(Clone, Debug)]
+pub struct FragmentTree {
+    /// Its parameters.
+    pub parameters: Vec<String>,
+    /// Its steps, not yet filled in.
+    pub steps: Vec<Node>,
+    /// Where its name stands.
+    pub name_span: Span,
+}
+
+/// Fragments by name. `None` when a file of that name exists but has mistakes, which are reported there.
+pub type Fragments = BTreeMap<String, Option<FragmentTree>>;
+
+/// One row of a file's matrix, written out.
+#[derive(Clone, Debug)]
+pub struct Expansion {
+    /// Name of the row and the place of its name; `None` for a file without a matrix.
+    pub row: Option<(String, Span)>,
+    /// Values of the row.
+    pub values: BTreeMap<String, String>,
+    /// The tree.
+    pub node: Node,
+    /// What is wrong in this row.
+    pub problems: Vec<Diagnostic>,
+    /// Whether steps are missing because of a mistake, so that names may seem to be undeclared.
+    pub incomplete: bool,
+}
+
+/// Names and values that `${…}` may refer to.
+#[derive(Default)]
+struct Scope {
+    /// By full name, e.g. `vars.x`. `None` when the value is no text, which is reported elsewhere.
+    values: BTreeMap<String, Option<String>>,
+    used: BTreeSet<String>,
+}
+
+/// Work on one row.
+#[derive(Default)]
+struct Expander {
+    problems: Vec<Diagnostic>,
+    text: usize,
+    nodes: usize,
+    exhausted: bool,
+}
+
+/// Writes all rows of a scenario's tree out. Also returns what is wrong with the variables themselves.
+pub fn expand(node: &Node, fragments: &Fragments) -> (Vec<Expansion>, Vec<Diagnostic>) {
+    let mut problems = Vec::new();
+    let rows = rows(node, &mut problems);
+    let mut used = BTreeSet::new();
+    let expansions: Vec<Expansion> = rows
+        .into_iter()
+        .map(|(row, values)| expand_row(node, row, values, fragments, &mut used))
+        .collect();
+    unused(node, &used, &mut problems);
+    (expansions, problems)
+}
+
+/// Fills the parameters of a fragment with their own names, to find references to nothing when it is linted alone.
+pub fn check_fragment(fragment: &FragmentTree, declared: &Node) -> Vec<Diagnostic> {
+    let mut expander = Expander::default();
+    let mut scope = Scope::default();
+    for parameter in &fragment.parameters {
+        scope
+            .values
+            .insert(format!("params.{parameter}"), Some(parameter.clone()));
+    }
+    for step in &fragment.steps {
+        expander.substitute(step, &mut scope);
+    }
+    for entry in entries(declared.get("parameters")) {
+        if !scope.used.contains(&format!("params.{}", entry.key)) {
+            expander.problems.push(
+                Diagnostic::warning(
+                    code::UNUSED_VARIABLE,
+                    format!("the parameter `{}` is never used", entry.key),
+                    entry.key_span.clone(),
+                )
+                .help(format!("refer to it as `${{params.{}}}`, or remove it", entry.key)),
+            );
+        }
+    }
+    expander.problems
+}
+
+type RowOfMatrix = (Option<(String, Span)>, Vec<(String, Option<String>)>);
+
+fn rows(node: &Node, problems: &mut Vec<Diagnostic>) -> Vec<RowOfMatrix> {
+    let rows = entries(node.get("matrix"));
+    if rows.is_empty() {
+        return vec![(None, Vec::new())];
+    }
+    if let Some(row) = rows.get(MAX_ROWS) {
+        problems.push(
+            Diagnostic::error(
+                code::TOO_LARGE,
+                format!("more than {MAX_ROWS} matrix rows"),
+                row.key_span.clone(),
+            )
+            .label("this row and those after it are not read"),
+        );
+    }
+    let first = rows.first();
+    let columns: BTreeSet<&str> = first.map(|row| keys(&row.value)).unwrap_or_default();
+    for row in rows.iter().skip(1).take(MAX_ROWS) {
+        let own = keys(&row.value);
+        if own == columns {
+            continue;
+        }
+        let missing: Vec<&str> = columns.difference(&own).copied().collect();
+        let extra: Vec<&str> = own.difference(&columns).copied().collect();
+        let message = if missing.is_empty() {
+            format!("row `{}` has {}, which other rows lack", row.key, list(&extra))
+        } else {
+            format!("row `{}` has no {}", row.key, list(&missing))
+        };
+        let mut diagnostic = Diagnostic::error(code::MATRIX_ROWS, message, row.key_span.clone());
+        if let Some(first) = first {
+            diagnostic = diagnostic.also(first.key_span.clone(), "the first row");
+        }
+        problems.push(diagnostic.help("give every row a value for the same columns"));
+    }
+    rows.iter()
+        .take(MAX_ROWS)
+        .map(|row| {
+            let values = entries(Some(&row.value))
+                .iter()
+                .map(|entry| (entry.key.clone(), entry.value.text().map(str::to_owned)))
+                .collect();
+            (Some((row.key.clone(), row.key_span.clone())), values)
+        })
+        .collect()
+}
+
+fn expand_row(
+    node: &Node,
+    row: Option<(String, Span)>,
+    values: Vec<(String, Option<String>)>,
+    fragments: &Fragments,
+    used: &mut BTreeSet<String>,
+) -> Expansion {
+    let mut expander = Expander::default();
+    let mut scope = Scope::default();
+    for (column, value) in &values {
+        scope.values.insert(format!("matrix.{column}"), value.clone());
+    }
+    // Constants may refer to the matrix, not to each other.
+    let mut constants = Vec::new();
+    for entry in entries(node.get("vars")) {
+        let value = expander.substitute(&entry.value, &mut scope);
+        constants.push((format!("vars.{}", entry.key), value.text().map(str::to_owned)));
+    }
+    scope.values.extend(constants);
+
+    let mut incomplete = false;
+    let tree = match &node.tree {
+        Tree::Map(entries) => Tree::Map(
+            entries
+                .iter()
+                .map(|entry| Entry {
+                    value: match entry.key.as_str() {
+                        "vars" | "matrix" => entry.value.clone(),
+                        "steps" => {
+                            let steps = expander.substitute(&entry.value, &mut scope);
+                            expander.insert_fragments(steps, fragments, &mut incomplete)
+                        }
+                        _ => expander.substitute(&entry.value, &mut scope),
+                    },
+                    ..entry.clone()
+                })
+                .collect(),
+        ),
+        other => other.clone(),
+    };
+    used.extend(scope.used);
+    Expansion {
+        row,
+        values: values
+            .into_iter()
+            .filter_map(|(column, value)| Some((column, value?)))
+            .collect(),
+        node: Node {
+            tree,
+            span: node.span.clone(),
+        },
+        incomplete: incomplete || expander.exhausted,
+        problems: expander.problems,
+    }
+}
+
+impl Expander {
+    fn substitute(&mut self, node: &Node, scope: &mut Scope) -> Node {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            self.exhaust(&node.span, "values");
+            return Node {
+                tree: Tree::Null,
+                span: node.span.clone(),
+            };
+        }
+        let tree = match &node.tree {
+            Tree::Text { text, plain, filled } => {
+                let written = self.fill(text, &node.span, scope);
+                // Only a value that is one whole reference may change its type.
+                let whole = matches!(parts(text).as_slice(), [Part::Reference(_)]);
+                Tree::Text {
+                    filled: *filled || (whole && written != *text),
+                    text: written,
+                    plain: *plain,
+                }
+            }
+            Tree::List(items) => Tree::List(items.iter().map(|item| self.substitute(item, scope)).collect()),
+            Tree::Map(entries) => self.substitute_map(entries, scope),
+            other => other.clone(),
+        };
+        Node {
+            tree,
+            span: node.span.clone(),
+        }
+    }
+
+    fn substitute_map(&mut self, entries: &[Entry], scope: &mut Scope) -> Tree {
+        let mut filled: Vec<Entry> = Vec::new();
+        for entry in entries {
+            let key = self.fill(&entry.key, &entry.key_span, scope);
+            if let Some(first) = filled.iter().find(|other| other.key == key) {
+                self.problems.push(
+                    Diagnostic::error(
+                        code::DUPLICATE_KEY,
+                        format!("filled in, this key is `{key}`, which is there already"),
+                        entry.key_span.clone(),
+                    )
+                    .also(first.key_span.clone(), "first here"),
+                );
+                continue;
+            }
+            let value = self.substitute(&entry.value, scope);
+            filled.push(Entry {
+                key,
+                key_span: entry.key_span.clone(),
+                value,
+            });
+        }
+        Tree::Map(filled)
+    }
+
+    fn fill(&mut self, text: &str, span: &Span, scope: &mut Scope) -> String {
+        if !text.contains("${") {
+            return text.to_owned();
+        }
+        let mut filled = String::new();
+        for part in parts(text) {
+            match part {
+                Part::Literal(literal) => filled.push_str(literal),
+                Part::Unclosed(rest) => {
+                    self.problems.push(
+                        Diagnostic::error(code::UNKNOWN_VARIABLE, "`${` without `}`", span.find("${").first_line())
+                            .label("begins here and never ends"),
+                    );
+                    filled.push_str(rest);
+                }
+                Part::Reference(name) => match scope.values.get(name) {
+                    Some(value) => {
+                        scope.used.insert(name.to_owned());
+                        filled.push_str(value.as_deref().unwrap_or("x"));
+                    }
+                    None => {
+                        if Fact::parse(name).is_none() {
+                            self.problems.push(unknown_reference(name, span, scope));
+                        }
+                        filled.push_str("${");
+                        filled.push_str(name);
+                        filled.push('}');
+                    }
+                },
+            }
+        }
+        self.text += filled.len();
+        if self.text > MAX_TEXT {
+            self.exhaust(span, "bytes of text");
+            return String::new();
+        }
+        filled
+    }
+
+    fn exhaust(&mut self, span: &Span, what: &str) {
+        if !self.exhausted {
+            self.exhausted = true;
+            self.problems.push(
+                Diagnostic::error(
+                    code::TOO_LARGE,
+                    format!("written out, the file has too many {what}"),
+                    span.first_line(),
+                )
+                .label("expansion stopped here")
+                .help("split the file, or shorten the variables"),
+            );
+        }
+    }
+
+    fn insert_fragments(&mut self, steps: Node, fragments: &Fragments, incomplete: &mut bool) -> Node {
+        let Tree::List(items) = steps.tree else {
+            return steps;
+        };
+        let mut written = Vec::new();
+        for step in items {
+            match step.get("use") {
+                None => written.push(step),
+                Some(used) => match self.fragment(used, fragments) {
+                    Some(steps) => written.extend(steps),
+                    None => *incomplete = true,
+                },
+            }
+        }
+        Node {
+            tree: Tree::List(written),
+            span: steps.span,
+        }
+    }
+
+    /// Steps of the fragment that `used` names, filled in; `None` when it cannot be used.
+    fn fragment(&mut self, used: &Node, fragments: &Fragments) -> Option<Vec<Node>> {
+        let Some((node, name)) = used.get("fragment").and_then(|node| Some((node, node.text()?))) else {
+            self.problems.push(
+                Diagnostic::error(
+                    code::FRAGMENT,
+                    "`use` without the name of a fragment",
+                    used.span.first_line(),
+                )
+                .help("write `- use: {fragment: <name>, with: {...}}`"),
+            );
+            return None;
+        };
+        if let (Tree::Map(fields), span) = (&used.tree, &used.span) {
+            for field in fields {
+                if !matches!(field.key.as_str(), "fragment" | "with") {
+                    self.problems.push(
+                        Diagnostic::error(
+                            code::UNKNOWN_FIELD,
+                            format!("unknown field `{}`", field.key),
+                            field.key_span.clone(),
+                        )
+                        .label("does not exist here")
+                        .expected("`fragment` and `with`")
+                        .did_you_mean(closest(&field.key, ["fragment", "with"]))
+                        .also(span.find(name), "parameters of the fragment go into `with`"),
+                    );
+                }
+            }
+        }
+        let Some(fragment) = fragments.get(name) else {
+            let known: Vec<&str> = fragments.keys().map(String::as_str).collect();
+            self.problems.push(
+                Diagnostic::error(
+                    code::FRAGMENT,
+                    format!("there is no fragment `{name}`"),
+                    node.span.clone(),
+                )
+                .expected(format!(
+                    "the name of a file in `scenarios/fragments/`: {}",
+                    list(&known)
+                ))
+                .did_you_mean(closest(name, known)),
+            );
+            return None;
+        };
+        let fragment = fragment.as_ref()?;
+        let given = entries(used.get("with"));
+        let mut scope = Scope::default();
+        for entry in given {
+            if !fragment.parameters.contains(&entry.key) {
+                let known: Vec<&str> = fragment.parameters.iter().map(String::as_str).collect();
+                self.problems.push(
+                    Diagnostic::error(
+                        code::FRAGMENT,
+                        format!("the fragment `{name}` has no parameter `{}`", entry.key),
+                        entry.key_span.clone(),
+                    )
+                    .also(fragment.name_span.clone(), "the fragment")
+                    .expected(list(&known))
+                    .did_you_mean(closest(&entry.key, known)),
+                );
+            }
+        }
+        for parameter in &fragment.parameters {
+            let value = given.iter().find(|entry| entry.key == *parameter);
+            if value.is_none() {
+                self.problems.push(
+                    Diagnostic::error(
+                        code::FRAGMENT,
+                        format!("the fragment `{name}` needs a value for `{parameter}`"),
+                        used.span.first_line(),
+                    )
+                    .also(fragment.name_span.clone(), "the fragment")
+                    .help(format!("add `{parameter}: ...` to `with`")),
+                );
+            }
+            let text = value.and_then(|entry| {
+                let text = entry.value.text().map(str::to_owned);
+                if text.is_none() {
+                    self.problems.push(
+                        Diagnostic::error(
+                            code::WRONG_TYPE,
+                            format!("`{parameter}` is {}, which does not fit", entry.value.kind()),
+                            entry.value.span.first_line(),
+                        )
+                        .expected("text")
+                        .help(format!("write it in quotes: \"{}\"", entry.value.span.text())),
+                    );
+                }
+                text
+            });
+            scope.values.insert(format!("params.{parameter}"), text);
+        }
+        Some(
+            fragment
+                .steps
+                .iter()
+                .map(|step| self.substitute(step, &mut scope))
+                .collect(),
+        )
+    }
+}
+
+fn unknown_reference(name: &str, span: &Span, scope: &Scope) -> Diagnostic {
+    let place = span.find(&format!("${{{name}}}"));
+    let known = scope.values.keys().map(String::as_str);
+    let meant = closest(name, known.chain(["namespace", "mesh.namespace"]));
+    let diagnostic = Diagnostic::error(
+        code::UNKNOWN_VARIABLE,
+        format!("unknown reference `${{{name}}}`"),
+        place,
+    )
+    .did_you_mean(meant.map(|meant| format!("${{{meant}}}")));
+    let kind = name.split('.').next().unwrap_or_default();
+    let declared: Vec<&str> = scope
+        .values
+        .keys()
+        .filter_map(|known| known.strip_prefix(kind)?.strip_prefix('.'))
+        .collect();
+    match kind {
+        "vars" | "matrix" | "params" if declared.is_empty() => diagnostic.label(format!("no `{}` here", section(kind))),
+        "vars" | "matrix" | "params" => diagnostic
+            .label(format!("not in `{}`", section(kind)))
+            .expected(list(&declared)),
+        "env" => diagnostic.help("scenarios do not read the environment; use `vars` or `matrix`"),
+        _ => diagnostic.expected(format!(
+            "`vars.<name>`, `matrix.<column>`, in a fragment `params.<name>`, or one of {}",
+            list(Fact::FORMS)
+        )),
+    }
+}
+
+fn section(kind: &str) -> &str {
+    match kind {
+        "params" => "parameters",
+        other => other,
+    }
+}
+
+fn unused(node: &Node, used: &BTreeSet<String>, problems: &mut Vec<Diagnostic>) {
+    for entry in entries(node.get("vars")) {
+        if !used.contains(&format!("vars.{}", entry.key)) {
+            problems.push(
+                Diagnostic::warning(
+                    code::UNUSED_VARIABLE,
+                    format!("`{}` is never used", entry.key),
+                    entry.key_span.clone(),
+                )
+                .help(format!("refer to it as `${{vars.{}}}`, or remove it", entry.key)),
+            );
+        }
+    }
+    if let Some(row) = entries(node.get("matrix")).first() {
+        for entry in entries(Some(&row.value)) {
+            if !used.contains(&format!("matrix.{}", entry.key)) {
+                problems.push(
+                    Diagnostic::warning(
+                        code::UNUSED_VARIABLE,
+                        format!("the column `{}` is never used", entry.key),
+                        entry.key_span.clone(),
+                    )
+                    .help(format!("refer to it as `${{matrix.{}}}`, or remove it", entry.key)),
+                );
+            }
+        }
+    }
+}
+
+fn entries(node: Option<&Node>) -> &[Entry] {
+    match node.map(|node| &node.tree) {
+        Some(Tree::Map(entries)) => entries,
+        _ => &[],
+    }
+}
+
+fn keys(node: &Node) -> BTreeSet<&str> {
+    entries(Some(node)).iter().map(|entry| entry.key.as_str()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{Fragments, expand};
+    use crate::code::{self, Code};
+    use crate::source::Source;
+    use crate::yaml::{Limits, read};
+
+    fn expanded(text: &str) -> (Vec<serde_json::Value>, Vec<Code>) {
+        let node = read(&Source::new("a.yaml", text), Limits::default()).unwrap();
+        let (rows, problems) = expand(&node, &Fragments::new());
+        let codes = problems
+            .iter()
+            .chain(rows.iter().flat_map(|row| &row.problems))
+            .map(|diagnostic| diagnostic.code)
+            .collect();
+        let trees = rows
+            .iter()
+            .map(|row| row.node.get("steps").unwrap().to_value())
+            .collect();
+        (trees, codes)
+    }
+
+    #[test]
+    fn rows_and_constants_are_written_out() {
+        let (rows, codes) = expanded(
+            "vars: {to: 'store@${matrix.c}'}\nmatrix:\n  one: {c: east, n: '1'}\n  two: {c: west, n: '2'}\nsteps:\n  - {to: '${vars.to}', n: '${matrix.n}', o: 'x${matrix.n}', p: '${mirror.store.east}'}\n",
+        );
+        assert_eq!(codes, []);
+        assert_eq!(
+            rows,
+            [
+                json!([{"to": "store@east", "n": "1", "o": "x1", "p": "${mirror.store.east}"}]),
+                json!([{"to": "store@west", "n": "2", "o": "x2", "p": "${mirror.store.east}"}]),
+            ]
+        );
+    }
+
+    #[test]
+    fn references_to_nothing_are_found() {
+        let (_, codes) = expanded("vars: {a: b}\nsteps: ['${vars.b}', '${env.HOME}', '${a']\n");
+        assert_eq!(
+            codes,
+            [
+                code::UNUSED_VARIABLE,
+                code::UNKNOWN_VARIABLE,
+                code::UNKNOWN_VARIABLE,
+                code::UNKNOWN_VARIABLE
+            ]
+        );
+    }
+
+    #[test]
+    fn expansion_is_bounded() {
+        let text = format!(
+            "vars: {{a: '{}'}}\nsteps: [{}]\n",
+            "x".repeat(100_000),
+            "'${vars.a}${vars.a}${vars.a}',".repeat(1000)
+        );
+        let (_, codes) = expanded(&text);
+        assert_eq!(codes, [code::TOO_LARGE]);
+    }
+}
