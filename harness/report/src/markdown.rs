@@ -1,0 +1,95 @@
+//! Markdown for the summary of a build job.
+
+use crate::model::Report;
+use crate::text::{count, seconds};
+
+/// The report as Markdown: the verdict, the tally, and every requirement that is not met with where and why.
+#[must_use]
+pub fn markdown(report: &Report) -> String {
+    let mut lines = vec![format!("## meshproof: {}", report.outcome), String::new()];
+    let tally: Vec<String> = report
+        .tally()
+        .into_iter()
+        .filter(|(_, number)| *number > 0)
+        .map(|(outcome, number)| format!("{number} {outcome}"))
+        .collect();
+    let scenarios = count(report.scenarios.len() as u64, "scenario");
+    lines.push(format!(
+        "{scenarios} on `{}` ({}), {}.",
+        report.environment,
+        tally.join(", "),
+        seconds(report.duration_us)
+    ));
+    if !report.certifies {
+        lines.push("This environment is a model: the run certifies nothing.".to_owned());
+    }
+    if !report.complete {
+        lines.push("**The run was ended before its end.**".to_owned());
+    }
+    if let Some(broken) = &report.journal.broken {
+        lines.push(format!("**The journal is broken**: {}", escape(broken)));
+    }
+    if !report.defects.is_empty() {
+        lines.push(format!("Defects switched on: {}.", report.defects.join(", ")));
+    }
+    lines.push(String::new());
+
+    let unmet: Vec<_> = report
+        .requirements
+        .iter()
+        .filter(|row| !matches!(row.status.as_str(), "pass" | "not run"))
+        .collect();
+    if !unmet.is_empty() {
+        lines.push("| requirement | status | where | what happened |".to_owned());
+        lines.push("|---|---|---|---|".to_owned());
+        for row in unmet {
+            let checks: Vec<_> = report
+                .scenarios
+                .iter()
+                .flat_map(|scenario| scenario.checks.iter().map(move |check| (scenario, check)))
+                .filter(|(_, check)| check.requirement == row.id && check.outcome != "pass")
+                .collect();
+            let known = if row.known_deviation.is_some() {
+                " (known upstream)"
+            } else {
+                ""
+            };
+            let (place, what) = match checks.first() {
+                Some((scenario, check)) => (
+                    format!(
+                        "{}, `{}:{}`, at {}",
+                        check.place,
+                        scenario.file,
+                        check.line,
+                        seconds(check.decided_us)
+                    ),
+                    check.summary.clone(),
+                ),
+                None => (String::new(), row.text.clone()),
+            };
+            lines.push(format!(
+                "| {}{known} | {} | {} | {} |",
+                row.id,
+                row.status,
+                escape(&place),
+                escape(&what)
+            ));
+        }
+        lines.push(String::new());
+    }
+    let met = report.requirements.iter().filter(|row| row.status == "pass").count();
+    lines.push(format!(
+        "{met} of {} requirements of the catalogue were shown to be met.",
+        report.requirements.len()
+    ));
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+fn escape(text: &str) -> String {
+    let text: Vec<&str> = text.split_whitespace().collect();
+    text.join(" ")
+        .replace('\\', "\\\\")
+        .replace('|', "\\|")
+        .replace('<', "&lt;")
+}

@@ -1,0 +1,536 @@
+//! The report as data: what `report.json` holds, and what all other formats are printed from.
+
+use std::collections::BTreeMap;
+
+use meshproof_verdict::history::{CheckHistory, ScenarioHistory};
+use meshproof_verdict::question::Question;
+use meshproof_verdict::record::{CloseReason, Outcome, Problem};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::run_folder::RunFolder;
+use crate::text;
+use crate::traffic::{Timeline, timeline};
+
+/// Version of the format of `report.json`.
+pub const FORMAT: &str = "meshproof/report/v1";
+
+/// `report.json`. Times are scenario µs since the start of the run, unless they say otherwise.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Report {
+    /// [`FORMAT`].
+    pub format: String,
+    /// Run id.
+    pub run: String,
+    /// Wall clock at the start, RFC 3339.
+    pub started: String,
+    /// Version of the harness.
+    pub version: String,
+    /// Command line.
+    pub command: Vec<String>,
+    /// Kind of environment.
+    pub environment: String,
+    /// Whether the run can certify anything.
+    pub certifies: bool,
+    /// Scenario seconds per wall second.
+    pub pace: f64,
+    /// Seed of everything drawn at random.
+    pub seed: u64,
+    /// Defects that were switched on.
+    pub defects: Vec<String>,
+    /// SHA-256 over the suite's files.
+    pub suite_digest: String,
+    /// Part of the suite, `1/3`.
+    pub partition: Option<String>,
+    /// Worst outcome: `pass`, `fail`, `inconclusive`, `error` or `skip`.
+    pub outcome: String,
+    /// Length of the run.
+    pub duration_us: u64,
+    /// Whether the run came to its end.
+    pub complete: bool,
+    /// State of the journal.
+    pub journal: JournalState,
+    /// Environments in the order in which they came up.
+    pub environments: Vec<EnvironmentRow>,
+    /// All requirements of the catalogue, in its order.
+    pub requirements: Vec<RequirementStatus>,
+    /// All scenarios of the plan, in its order.
+    pub scenarios: Vec<ScenarioRow>,
+}
+
+/// State of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct JournalState {
+    /// Records that were read.
+    pub records: u64,
+    /// Hash of the last one.
+    pub head: String,
+    /// What is wrong with it, if anything is.
+    pub broken: Option<String>,
+}
+
+/// An environment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EnvironmentRow {
+    /// Key.
+    pub environment: String,
+    /// Clusters: name, Kubernetes version, mesh version, trust root.
+    pub clusters: Vec<ClusterRow>,
+    /// Directed links.
+    pub links: Vec<String>,
+    /// Wall time to bring it up, µs.
+    pub took_wall_us: u64,
+    /// Why it did not come up.
+    pub problem: Option<ProblemRow>,
+}
+
+/// A cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ClusterRow {
+    /// Name.
+    pub name: String,
+    /// UID of kube-system.
+    pub uid: String,
+    /// Kubernetes version.
+    pub kubernetes: String,
+    /// Mesh and version.
+    pub mesh: String,
+    /// Fingerprint of the trust root.
+    pub trust_root: String,
+}
+
+/// What became of a requirement.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RequirementStatus {
+    /// Id.
+    pub id: String,
+    /// `MUST` or `SHOULD`.
+    pub level: String,
+    /// The sentence.
+    pub text: String,
+    /// Worst outcome of its checks; `not run` when no selected scenario decides it.
+    pub status: String,
+    /// Checks that decided it.
+    pub checks: Vec<CheckKey>,
+    /// What upstream is known to break about it.
+    pub known_deviation: Option<String>,
+}
+
+/// Where a check is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckKey {
+    /// Key of the scenario.
+    pub scenario: String,
+    /// Key of the check.
+    pub check: u32,
+}
+
+/// A scenario.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ScenarioRow {
+    /// Key: id, and repetition if there are several.
+    pub key: String,
+    /// Id.
+    pub id: String,
+    /// Area.
+    pub area: String,
+    /// File.
+    pub file: String,
+    /// What is shown.
+    pub summary: String,
+    /// Topology.
+    pub topology: String,
+    /// Worst outcome.
+    pub outcome: String,
+    /// Why it was not run: `code: reason`.
+    pub skipped: Option<String>,
+    /// Start; absent when it did not start.
+    pub started_us: Option<u64>,
+    /// Length.
+    pub duration_us: u64,
+    /// Steps that ran.
+    pub steps: Vec<StepRow>,
+    /// Checks that were opened.
+    pub checks: Vec<CheckRow>,
+    /// Requirements of the scenario that no check was opened for.
+    pub not_reached: Vec<String>,
+    /// Why the scenario was cut short.
+    pub cut: Option<String>,
+    /// Ledgers.
+    pub ledgers: Vec<LedgerRow>,
+    /// Objects that cleanup left behind.
+    pub left: Vec<String>,
+    /// What went wrong in cleanup.
+    pub cleanup_problem: Option<ProblemRow>,
+}
+
+/// A step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StepRow {
+    /// Position.
+    pub step: u32,
+    /// Line of the file.
+    pub line: u32,
+    /// Verb.
+    pub verb: String,
+    /// The step on one line.
+    pub text: String,
+    /// Start.
+    pub started_us: u64,
+    /// End; absent when it did not end.
+    pub ended_us: Option<u64>,
+    /// Whether it disturbs running traffic.
+    pub disturbs: bool,
+    /// What went wrong.
+    pub problem: Option<ProblemRow>,
+}
+
+/// A check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckRow {
+    /// Key.
+    pub check: u32,
+    /// Line of the file.
+    pub line: u32,
+    /// Requirement.
+    pub requirement: String,
+    /// Name.
+    pub name: Option<String>,
+    /// Link or cluster.
+    pub place: String,
+    /// Kind of question, e.g. `split`.
+    pub kind: String,
+    /// Outcome.
+    pub outcome: String,
+    /// One line.
+    pub summary: String,
+    /// What was expected.
+    pub expected: String,
+    /// What was observed.
+    pub observed: String,
+    /// When it was opened.
+    pub opened_us: u64,
+    /// When it was decided.
+    pub decided_us: u64,
+    /// Numbers.
+    pub measures: BTreeMap<String, f64>,
+    /// Requests that prove it.
+    pub requests: Vec<String>,
+    /// Folder of the evidence.
+    pub evidence: Option<String>,
+    /// First broken rung, and a line about it.
+    pub rung: Option<String>,
+}
+
+/// A ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LedgerRow {
+    /// Name.
+    pub ledger: String,
+    /// File.
+    pub file: String,
+    /// What was sent.
+    pub text: String,
+    /// Rows that the journal vouches for; absent when the ledger was not closed.
+    pub rows: Option<u64>,
+    /// Over time.
+    pub timeline: Option<Timeline>,
+}
+
+/// Something that went wrong outside of a promise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProblemRow {
+    /// Whose fault: `environment`, `mesh`, `harness`, `interrupted`.
+    pub class: String,
+    /// Code.
+    pub code: String,
+    /// What happened.
+    pub message: String,
+    /// What to do.
+    pub remedy: Option<String>,
+}
+
+impl From<&Problem> for ProblemRow {
+    fn from(problem: &Problem) -> Self {
+        Self {
+            class: format!("{:?}", problem.class).to_lowercase(),
+            code: problem.code.clone(),
+            message: problem.message.clone(),
+            remedy: problem.remedy.clone(),
+        }
+    }
+}
+
+impl Report {
+    /// Folds a run's folder into a report. A ledger that can't be read has no timeline; the journal decides all else.
+    #[must_use]
+    pub fn of(folder: &RunFolder) -> Self {
+        let history = &folder.history;
+        let started = history.started.clone();
+        let scenarios: Vec<ScenarioRow> = history
+            .scenarios
+            .iter()
+            .map(|scenario| scenario_row(folder, scenario))
+            .collect();
+        let mut report = Self {
+            format: FORMAT.to_owned(),
+            run: String::new(),
+            started: String::new(),
+            version: String::new(),
+            command: Vec::new(),
+            environment: String::new(),
+            certifies: false,
+            pace: 1.0,
+            seed: 0,
+            defects: Vec::new(),
+            suite_digest: String::new(),
+            partition: None,
+            outcome: text::outcome(history.outcome()).to_owned(),
+            duration_us: history.last_us,
+            complete: history.ended.is_some(),
+            journal: JournalState {
+                records: folder.integrity.records,
+                head: folder.integrity.head.clone(),
+                broken: broken(folder),
+            },
+            environments: history
+                .environments
+                .iter()
+                .map(|environment| EnvironmentRow {
+                    environment: environment.environment.clone(),
+                    clusters: environment
+                        .clusters
+                        .iter()
+                        .map(|facts| ClusterRow {
+                            name: facts.name.clone(),
+                            uid: facts.uid.clone(),
+                            kubernetes: facts.kubernetes.clone(),
+                            mesh: facts.mesh.clone(),
+                            trust_root: facts.trust_root.clone(),
+                        })
+                        .collect(),
+                    links: environment.links.clone(),
+                    took_wall_us: environment.took_wall_us,
+                    problem: environment.problem.as_ref().map(Into::into),
+                })
+                .collect(),
+            requirements: Vec::new(),
+            scenarios,
+        };
+        if let Some(started) = started {
+            report.requirements = started
+                .requirements
+                .iter()
+                .map(|row| {
+                    requirement_status(
+                        row,
+                        &report.scenarios,
+                        &history.scenarios,
+                        started.deviations.get(&row.id),
+                    )
+                })
+                .collect();
+            report.run = started.run;
+            report.started = started.started;
+            report.version = started.version;
+            report.command = started.command;
+            report.environment = started.environment;
+            report.certifies = started.certifies;
+            report.pace = started.pace;
+            report.seed = started.seed;
+            report.defects = started.defects;
+            report.suite_digest = started.suite_digest;
+            report.partition = started.partition;
+        }
+        report
+    }
+
+    /// Number of scenarios with each outcome, in the order pass, fail, inconclusive, error, skip.
+    #[must_use]
+    pub fn tally(&self) -> Vec<(&'static str, usize)> {
+        let of = |outcome: &str| {
+            self.scenarios
+                .iter()
+                .filter(|scenario| scenario.outcome == outcome)
+                .count()
+        };
+        ["pass", "fail", "inconclusive", "error", "skip"]
+            .map(|outcome| (outcome, of(outcome)))
+            .to_vec()
+    }
+}
+
+fn broken(folder: &RunFolder) -> Option<String> {
+    let broken = folder
+        .integrity
+        .broken
+        .as_ref()
+        .map(|broken| format!("record {}: {}", broken.seq, broken.reason));
+    broken.or_else(|| {
+        folder
+            .integrity
+            .torn_bytes
+            .map(|bytes| format!("the last record is torn ({bytes} bytes): the run was killed while writing"))
+    })
+}
+
+fn scenario_row(folder: &RunFolder, scenario: &ScenarioHistory) -> ScenarioRow {
+    let planned = scenario.planned.clone();
+    let end_us = scenario.ended.map_or(folder.history.last_us, |(at_us, _)| at_us);
+    let evidence = |check: u32| scenario.evidence.iter().find(|evidence| evidence.check == check);
+    let planned = planned.as_ref();
+    let text =
+        |of: fn(&meshproof_verdict::record::PlannedScenario) -> &String| planned.map(of).cloned().unwrap_or_default();
+    ScenarioRow {
+        key: scenario.key.clone(),
+        id: planned.map_or_else(|| scenario.key.clone(), |planned| planned.id.clone()),
+        area: text(|planned| &planned.area),
+        file: text(|planned| &planned.file),
+        summary: text(|planned| &planned.summary),
+        topology: text(|planned| &planned.topology),
+        outcome: text::outcome(scenario.outcome()).to_owned(),
+        skipped: scenario
+            .skipped
+            .as_ref()
+            .map(|skipped| format!("{}: {}", skipped.code, skipped.reason)),
+        started_us: scenario.started_us,
+        duration_us: scenario
+            .started_us
+            .map_or(0, |started_us| end_us.saturating_sub(started_us)),
+        steps: scenario
+            .steps
+            .iter()
+            .map(|step| StepRow {
+                step: step.step,
+                line: step.line,
+                verb: step.verb.clone(),
+                text: step.text.clone(),
+                started_us: step.started_us,
+                ended_us: step.ended_us,
+                disturbs: step.disturbs,
+                problem: step.problem.as_ref().map(Into::into),
+            })
+            .collect(),
+        checks: scenario
+            .checks
+            .iter()
+            .map(|check| {
+                let evidence = evidence(check.check);
+                CheckRow {
+                    evidence: evidence.map(|evidence| evidence.folder.clone()),
+                    rung: evidence
+                        .and_then(|evidence| evidence.rung.as_ref().map(|rung| format!("{rung}: {}", evidence.note))),
+                    ..check_row(check)
+                }
+            })
+            .collect(),
+        not_reached: scenario.not_run().into_iter().map(ToOwned::to_owned).collect(),
+        cut: scenario.cut(),
+        ledgers: scenario
+            .ledgers
+            .iter()
+            .map(|ledger| LedgerRow {
+                ledger: ledger.name.clone(),
+                file: ledger.file.clone(),
+                text: ledger.text.clone(),
+                rows: ledger.closed.as_ref().map(|closed| closed.rows),
+                timeline: folder.rows(&ledger.file).ok().and_then(|rows| timeline(&rows)),
+            })
+            .collect(),
+        left: scenario
+            .cleanup
+            .as_ref()
+            .map(|cleanup| cleanup.left.clone())
+            .unwrap_or_default(),
+        cleanup_problem: scenario
+            .cleanup
+            .as_ref()
+            .and_then(|cleanup| cleanup.problem.as_ref())
+            .map(Into::into),
+    }
+}
+
+fn check_row(check: &CheckHistory) -> CheckRow {
+    let unjudged = match check.closed.as_ref().map(|closed| &closed.reason) {
+        Some(CloseReason::Problem(problem)) => problem.message.clone(),
+        Some(_) => "the run ended before it was judged".to_owned(),
+        None => "the run ended while it was looking".to_owned(),
+    };
+    let judgement = check.judgement.as_ref();
+    CheckRow {
+        check: check.check,
+        line: check.line,
+        requirement: check.requirement.clone(),
+        name: check.name.clone(),
+        place: check.place.clone(),
+        kind: kind(&check.question).to_owned(),
+        outcome: text::outcome(check.outcome()).to_owned(),
+        summary: judgement.map_or(unjudged, |judgement| judgement.summary.clone()),
+        expected: judgement
+            .map(|judgement| judgement.expected.clone())
+            .unwrap_or_default(),
+        observed: judgement
+            .map(|judgement| judgement.observed.clone())
+            .unwrap_or_default(),
+        opened_us: check.opened_us,
+        decided_us: judgement.map_or(check.opened_us, |judgement| judgement.at_us),
+        measures: judgement
+            .map(|judgement| judgement.measures.clone())
+            .unwrap_or_default(),
+        requests: judgement
+            .map(|judgement| judgement.requests.clone())
+            .unwrap_or_default(),
+        evidence: None,
+        rung: None,
+    }
+}
+
+fn kind(question: &Question) -> &'static str {
+    match question {
+        Question::Objects(_) => "objects",
+        Question::Number(_) => "number",
+        Question::Requests(_) => "requests",
+        Question::Serving(_) => "serving",
+        Question::Split(_) => "split",
+        Question::Mtls(_) => "mtls",
+        Question::Access(_) => "access",
+        Question::Rejected(_) => "rejected",
+        Question::Inventory(_) => "inventory",
+    }
+}
+
+fn requirement_status(
+    row: &meshproof_verdict::record::RequirementRow,
+    scenarios: &[ScenarioRow],
+    histories: &[ScenarioHistory],
+    known_deviation: Option<&String>,
+) -> RequirementStatus {
+    let mut checks = Vec::new();
+    let mut worst: Option<Outcome> = None;
+    for (scenario, history) in scenarios.iter().zip(histories) {
+        let planned = history
+            .planned
+            .as_ref()
+            .is_some_and(|planned| planned.checks.contains(&row.id));
+        for check in history.checks.iter().filter(|check| check.requirement == row.id) {
+            checks.push(CheckKey {
+                scenario: scenario.key.clone(),
+                check: check.check,
+            });
+            worst = worst.max(Some(check.outcome()));
+        }
+        if planned && history.skipped.is_some() {
+            worst = worst.max(Some(Outcome::Skip));
+        } else if planned && scenario.not_reached.contains(&row.id) {
+            worst = worst.max(Some(history.outcome().max(Outcome::Inconclusive)));
+        }
+    }
+    RequirementStatus {
+        id: row.id.clone(),
+        level: row.level.clone(),
+        text: row.text.clone(),
+        status: worst.map_or("not run", text::outcome).to_owned(),
+        checks,
+        known_deviation: known_deviation.cloned(),
+    }
+}

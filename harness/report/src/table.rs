@@ -1,0 +1,96 @@
+//! The table at the end of a run, for the terminal.
+
+use crate::model::Report;
+use crate::text::{count, seconds};
+
+/// The table: a line per scenario, and for each check that did not pass what a person needs to know.
+#[must_use]
+pub fn table(report: &Report) -> String {
+    let mut lines = Vec::new();
+    let width = report
+        .scenarios
+        .iter()
+        .map(|scenario| scenario.area.len() + scenario.key.len() + 1)
+        .max()
+        .unwrap_or(0);
+    for scenario in &report.scenarios {
+        let name = format!("{}/{}", scenario.area, scenario.key);
+        let passed = scenario.checks.iter().filter(|check| check.outcome == "pass").count();
+        let detail = match &scenario.skipped {
+            Some(reason) => reason.clone(),
+            None => format!(
+                "{passed}/{} checks  {:>8}",
+                scenario.checks.len(),
+                seconds(scenario.duration_us)
+            ),
+        };
+        lines.push(format!("{:<12}  {name:<width$}  {detail}", scenario.outcome));
+        for step in scenario.steps.iter().filter(|step| step.problem.is_some()) {
+            if let Some(problem) = &step.problem {
+                lines.push(format!("    {}:{} `{}`", scenario.file, step.line, step.text));
+                lines.push(format!(
+                    "      {} ({}): {}",
+                    problem.class, problem.code, problem.message
+                ));
+                if let Some(remedy) = &problem.remedy {
+                    lines.push(format!("      try: {remedy}"));
+                }
+            }
+        }
+        for check in scenario.checks.iter().filter(|check| check.outcome != "pass") {
+            lines.push(format!(
+                "    {} {} [{}] at {}",
+                check.outcome,
+                check.requirement,
+                check.place,
+                seconds(check.decided_us)
+            ));
+            lines.push(format!("      {}:{}: {}", scenario.file, check.line, check.summary));
+            lines.push(format!("      expected: {}", check.expected));
+            lines.push(format!("      observed: {}", check.observed));
+            if let Some(rung) = &check.rung {
+                lines.push(format!("      first broken rung: {rung}"));
+            }
+            if let Some(evidence) = &check.evidence {
+                lines.push(format!("      evidence: {evidence}"));
+            }
+        }
+        if let Some(cut) = &scenario.cut {
+            lines.push(format!("    {cut}"));
+        }
+        for left in &scenario.left {
+            lines.push(format!("    left behind: {left}"));
+        }
+        if let Some(problem) = &scenario.cleanup_problem {
+            lines.push(format!(
+                "    cleanup: {} ({}): {}",
+                problem.class, problem.code, problem.message
+            ));
+        }
+    }
+    for environment in &report.environments {
+        if let Some(problem) = &environment.problem {
+            lines.push(format!(
+                "environment {}: {} ({}): {}",
+                environment.environment, problem.class, problem.code, problem.message
+            ));
+        }
+    }
+    let tally: Vec<String> = report
+        .tally()
+        .into_iter()
+        .filter(|(_, number)| *number > 0)
+        .map(|(outcome, number)| format!("{number} {outcome}"))
+        .collect();
+    let met = report.requirements.iter().filter(|row| row.status == "pass").count();
+    lines.push(String::new());
+    lines.push(format!(
+        "{}: {} ({}); {met} of {} requirements met",
+        report.outcome,
+        count(report.scenarios.len() as u64, "scenario"),
+        tally.join(", "),
+        report.requirements.len(),
+    ));
+    lines.push(String::new());
+    lines.join("\n")
+}

@@ -1,0 +1,73 @@
+//! How times, counts and outcomes are written for people.
+
+use meshproof_verdict::record::Outcome;
+
+/// Scenario µs as seconds: `12.3 s`.
+#[must_use]
+pub fn seconds(us: u64) -> String {
+    let tenths = us.saturating_add(50_000) / 100_000;
+    format!("{}.{} s", tenths / 10, tenths % 10)
+}
+
+/// An outcome as one word.
+#[must_use]
+pub fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Pass => "pass",
+        Outcome::Fail => "fail",
+        Outcome::Inconclusive => "inconclusive",
+        Outcome::Error => "error",
+        Outcome::Skip => "skip",
+    }
+}
+
+/// `1 request`, `2 requests`.
+#[must_use]
+pub fn count(number: u64, noun: &str) -> String {
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {noun}s")
+    }
+}
+
+/// At most `limit` bytes of a text, cut between characters and marked when cut.
+#[must_use]
+pub fn clip(text: &str, limit: usize) -> String {
+    if text.len() <= limit {
+        return text.to_owned();
+    }
+    let mut end = limit.saturating_sub('…'.len_utf8());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{clip, count, seconds};
+
+    #[test]
+    fn seconds_have_one_digit() {
+        assert_eq!(seconds(0), "0.0 s");
+        assert_eq!(seconds(12_349_000), "12.3 s");
+        assert_eq!(
+            seconds(u64::MAX),
+            format!("{}.{} s", u64::MAX / 1_000_000, (u64::MAX / 100_000) % 10)
+        );
+    }
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!(count(1, "request"), "1 request");
+        assert_eq!(count(0, "request"), "0 requests");
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        assert_eq!(clip("größe", 20), "größe");
+        let cut = clip("größe größe größe", 10);
+        assert!(cut.len() <= 10 && cut.ends_with('…'), "{cut}");
+    }
+}

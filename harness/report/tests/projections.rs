@@ -1,0 +1,432 @@
+//! A small run, written as the engine would, and what every format makes of it.
+
+use std::fs;
+use std::path::Path;
+
+use meshproof_report::model::Report;
+use meshproof_report::run_folder::{JOURNAL, RunFolder};
+use meshproof_report::{html, junit, markdown, schema, table};
+use meshproof_verdict::journal::JournalWriter;
+use meshproof_verdict::ledger::{Answered, RequestResult, Row};
+use meshproof_verdict::question::{Count, ObjectsQuestion, Question, ServingPattern, ServingQuestion, Timing};
+use meshproof_verdict::record::{
+    CloseReason, ClusterFacts, Event, Judgement, Outcome, PlannedScenario, RequirementRow, RunStarted,
+};
+use proptest::prelude::*;
+
+fn planned(key: &str, checks: &[&str]) -> PlannedScenario {
+    PlannedScenario {
+        key: key.into(),
+        id: key.into(),
+        area: "failover".into(),
+        file: format!("scenarios/failover/{key}.yaml"),
+        summary: "A route keeps answering.".into(),
+        checks: checks.iter().map(ToString::to_string).collect(),
+        topology: "pair".into(),
+        digest: "0".repeat(64),
+    }
+}
+
+fn judgement(outcome: Outcome, text: &str, at_us: u64) -> Box<Judgement> {
+    Box::new(Judgement {
+        outcome,
+        summary: format!("{text}: the promise and what happened"),
+        expected: format!("{text}: expected"),
+        observed: format!("{text}: observed"),
+        at_us,
+        measures: [("lost".to_owned(), 3.0), ("recovered_after_us".to_owned(), 3_200_000.0)].into(),
+        requests: vec!["steady-17".into()],
+    })
+}
+
+/// The events of a run with a scenario that passes, one that fails and one that is skipped. `text` appears wherever the
+/// outside world puts text.
+fn events(text: &str) -> Vec<(u64, Event)> {
+    let check = |scenario: &str, check, requirement: &str, question| Event::CheckOpened {
+        scenario: scenario.into(),
+        check,
+        line: 20 + check,
+        requirement: requirement.into(),
+        name: None,
+        place: "west → east".into(),
+        control: Vec::new(),
+        question: Box::new(question),
+    };
+    let objects = Question::Objects(ObjectsQuestion {
+        subject: "west Service shop/store-east".into(),
+        count: Count {
+            exactly: Some(1),
+            ..Count::default()
+        },
+        each: Vec::new(),
+        timing: Timing::default(),
+    });
+    let serving = Question::Serving(ServingQuestion {
+        ledger: "steady".into(),
+        since_us: 2_000_000,
+        pattern: ServingPattern::Only(vec!["east".into()]),
+        lost_at_most: Some(10),
+        timing: Timing::default(),
+    });
+    let step = |scenario: &str, step, verb: &str| Event::StepStarted {
+        scenario: scenario.into(),
+        step,
+        line: 10 + step,
+        verb: verb.into(),
+        text: format!("{verb} {text}"),
+        disturbs: verb == "scale",
+    };
+    let end = |scenario: &str, step| Event::StepEnded {
+        scenario: scenario.into(),
+        step,
+        problem: None,
+    };
+    vec![
+        (
+            0,
+            Event::RunStarted(Box::new(RunStarted {
+                format: meshproof_verdict::record::FORMAT,
+                run: "r1".into(),
+                started: "2026-03-01T12:00:00Z".into(),
+                version: "0.1.0".into(),
+                command: vec!["meshproof".into(), "run".into()],
+                nonce: "n".into(),
+                seed: 7,
+                pace: 10.0,
+                environment: "embedded".into(),
+                certifies: false,
+                defects: vec!["weights-ignored".into()],
+                suite_digest: "5".repeat(64),
+                requirements: ["MC-A-001", "MC-A-002", "MC-A-003", "MC-A-004"]
+                    .map(|id| RequirementRow {
+                        id: id.into(),
+                        level: "MUST".into(),
+                        text: text.into(),
+                    })
+                    .into(),
+                scenarios: vec![
+                    planned("green", &["MC-A-001"]),
+                    planned("red", &["MC-A-002"]),
+                    planned("left-out", &["MC-A-003"]),
+                ],
+                deviations: [("MC-A-002".to_owned(), "seen upstream".to_owned())].into(),
+                partition: None,
+            })),
+        ),
+        (
+            500_000,
+            Event::EnvironmentReady {
+                environment: "pair".into(),
+                clusters: vec![ClusterFacts {
+                    name: "west".into(),
+                    mesh: text.into(),
+                    ..ClusterFacts::default()
+                }],
+                links: vec!["west → east".into()],
+                took_wall_us: 120_000,
+            },
+        ),
+        (
+            600_000,
+            Event::ScenarioStarted {
+                scenario: "green".into(),
+                namespace: "a".into(),
+                environment: "pair".into(),
+            },
+        ),
+        (700_000, step("green", 0, "deploy")),
+        (800_000, end("green", 0)),
+        (900_000, check("green", 1, "MC-A-001", objects)),
+        (
+            1_000_000,
+            Event::CheckClosed {
+                scenario: "green".into(),
+                check: 1,
+                reason: CloseReason::Decided,
+                rows: Default::default(),
+            },
+        ),
+        (
+            1_000_000,
+            Event::Judged {
+                scenario: "green".into(),
+                check: 1,
+                judgement: judgement(Outcome::Pass, text, 1_000_000),
+            },
+        ),
+        (
+            1_100_000,
+            Event::CleanedUp {
+                scenario: "green".into(),
+                left: Vec::new(),
+                problem: None,
+                kept: false,
+            },
+        ),
+        (
+            1_100_000,
+            Event::ScenarioEnded {
+                scenario: "green".into(),
+                outcome: Outcome::Pass,
+            },
+        ),
+        (
+            1_200_000,
+            Event::ScenarioStarted {
+                scenario: "red".into(),
+                namespace: "b".into(),
+                environment: "pair".into(),
+            },
+        ),
+        (
+            1_300_000,
+            Event::LedgerOpened {
+                scenario: "red".into(),
+                ledger: "steady".into(),
+                file: "ledgers/red/steady.ndjson".into(),
+                text: format!("shopper (west) → store, 100/s {text}"),
+            },
+        ),
+        (2_000_000, step("red", 1, "scale")),
+        (2_100_000, end("red", 1)),
+        (2_200_000, check("red", 2, "MC-A-002", serving)),
+        (
+            9_000_000,
+            Event::CheckClosed {
+                scenario: "red".into(),
+                check: 2,
+                reason: CloseReason::Deadline,
+                rows: Default::default(),
+            },
+        ),
+        (
+            9_000_000,
+            Event::Judged {
+                scenario: "red".into(),
+                check: 2,
+                judgement: judgement(Outcome::Fail, text, 9_000_000),
+            },
+        ),
+        (
+            9_100_000,
+            Event::EvidenceFrozen {
+                scenario: "red".into(),
+                check: 2,
+                folder: "evidence/red-2".into(),
+                rung: Some("endpoints".into()),
+                note: text.into(),
+            },
+        ),
+        (
+            9_200_000,
+            Event::CleanedUp {
+                scenario: "red".into(),
+                left: vec![text.into()],
+                problem: None,
+                kept: false,
+            },
+        ),
+        (
+            9_200_000,
+            Event::ScenarioEnded {
+                scenario: "red".into(),
+                outcome: Outcome::Fail,
+            },
+        ),
+        (
+            9_300_000,
+            Event::ScenarioSkipped {
+                scenario: "left-out".into(),
+                code: "capability-missing".into(),
+                reason: text.into(),
+            },
+        ),
+        (9_400_000, Event::RunEnded { outcome: Outcome::Fail }),
+    ]
+}
+
+fn write(folder: &Path, events: Vec<(u64, Event)>) {
+    let mut journal = JournalWriter::new(Vec::new());
+    for (at_us, event) in events {
+        journal.append(event, at_us).unwrap();
+    }
+    fs::write(folder.join(JOURNAL), journal.into_inner()).unwrap();
+    let rows: Vec<String> = (0..200)
+        .map(|n| {
+            let cluster = if n < 50 { "west" } else { "east" };
+            let result = if (50..60).contains(&n) {
+                RequestResult::Failed {
+                    kind: "timeout".into(),
+                    detail: "no answer".into(),
+                }
+            } else {
+                RequestResult::Answered(Answered {
+                    status: 200,
+                    cluster: Some(cluster.into()),
+                    ..Answered::default()
+                })
+            };
+            let at_us = 1_500_000 + n * 20_000;
+            let row = Row {
+                id: format!("steady-{n}"),
+                intended_us: at_us,
+                started_us: at_us,
+                ended_us: at_us + 900,
+                client: "west/b/shopper".into(),
+                connection: 0,
+                result,
+            };
+            serde_json::to_string(&row).unwrap()
+        })
+        .collect();
+    fs::create_dir_all(folder.join("ledgers/red")).unwrap();
+    fs::write(folder.join("ledgers/red/steady.ndjson"), rows.join("\n")).unwrap();
+}
+
+fn report(events: Vec<(u64, Event)>) -> Report {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), events);
+    Report::of(&RunFolder::read(folder.path()).unwrap())
+}
+
+#[test]
+fn the_table_tells_what_a_person_needs_to_know() {
+    insta::assert_snapshot!(table::table(&report(events("store"))));
+}
+
+#[test]
+fn markdown_names_what_is_not_met() {
+    insta::assert_snapshot!(markdown::markdown(&report(events("store"))));
+}
+
+#[test]
+fn junit_tells_failures_from_passes_and_skips() {
+    let xml = junit::junit(&report(events("store"))).unwrap();
+    insta::assert_snapshot!(xml);
+    let read = quick_junit::Report::deserialize_from_str(&xml).unwrap();
+    let suites: Vec<_> = read
+        .test_suites
+        .iter()
+        .map(|suite| (suite.name.as_str(), suite.tests, suite.failures, suite.errors))
+        .collect();
+    assert_eq!(
+        suites,
+        [
+            ("failover.green", 3, 0, 0),
+            ("failover.red", 3, 1, 1),
+            ("failover.left-out", 1, 0, 0)
+        ]
+    );
+}
+
+#[test]
+fn names_in_junit_are_unique() {
+    let xml = junit::junit(&report(events("store"))).unwrap();
+    let read = quick_junit::Report::deserialize_from_str(&xml).unwrap();
+    let mut names: Vec<_> = read
+        .test_suites
+        .iter()
+        .flat_map(|suite| &suite.test_cases)
+        .map(|case| (case.classname.clone(), case.name.clone()))
+        .collect();
+    let all = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), all);
+}
+
+#[test]
+fn a_run_that_was_killed_is_an_error_and_still_a_report() {
+    let all = events("store");
+    for length in 1..all.len() {
+        let report = report(all[..length].to_vec());
+        assert!(!report.complete);
+        let failed = all[..length]
+            .iter()
+            .any(|(_, event)| matches!(event, Event::Judged { judgement, .. } if judgement.outcome == Outcome::Fail));
+        assert_eq!(
+            report.outcome,
+            if failed { "fail" } else { "error" },
+            "after {length} records"
+        );
+        let xml = junit::junit(&report).unwrap();
+        assert!(
+            quick_junit::Report::deserialize_from_str(&xml).is_ok(),
+            "after {length} records"
+        );
+        assert!(html::html(&report).unwrap().contains("ended before its end"));
+    }
+}
+
+#[test]
+fn a_requirement_that_nobody_decides_is_not_run() {
+    let report = report(events("store"));
+    let status = |id: &str| {
+        report
+            .requirements
+            .iter()
+            .find(|row| row.id == id)
+            .unwrap()
+            .status
+            .clone()
+    };
+    assert_eq!(
+        ["MC-A-001", "MC-A-002", "MC-A-003", "MC-A-004"].map(status),
+        ["pass", "fail", "skip", "not run"]
+    );
+}
+
+#[test]
+fn report_json_reads_back_and_holds_to_its_schema() {
+    let report = report(events("store"));
+    let text = serde_json::to_string(&report).unwrap();
+    assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+    let committed = fs::read_to_string("../../reports/schemas/report.json").unwrap();
+    assert_eq!(
+        schema::report(),
+        committed,
+        "run `meshproof schema --write reports/schemas`"
+    );
+}
+
+#[test]
+fn the_page_draws_the_traffic_and_needs_no_network() {
+    let page = html::html(&report(events("store"))).unwrap();
+    assert!(page.contains("<svg") && page.contains("east 140") && page.contains("lost 10"));
+    assert!(page.contains(">scale</text>"));
+    for outside in ["http://", "https://", "src=", "@import", "url("] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn text_from_outside_stays_text() {
+    let evil = "<script>alert(1)</script>\"'&]]>|`\u{0}";
+    let report = report(events(evil));
+    assert!(!html::html(&report).unwrap().contains("<script"));
+    let xml = junit::junit(&report).unwrap();
+    assert!(quick_junit::Report::deserialize_from_str(&xml).is_ok());
+    assert!(!markdown::markdown(&report).contains("<script"));
+}
+
+#[test]
+fn a_folder_without_a_journal_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = RunFolder::read(folder.path()).unwrap_err().to_string();
+    assert!(error.contains(JOURNAL), "{error}");
+    fs::write(folder.path().join(JOURNAL), "nonsense\n").unwrap();
+    let error = RunFolder::read(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("no record of a run's start"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_text_gives_valid_xml_and_html(text in any::<String>()) {
+        let report = report(events(&text));
+        let xml = junit::junit(&report).unwrap();
+        prop_assert!(quick_junit::Report::deserialize_from_str(&xml).is_ok());
+        prop_assert!(html::html(&report).is_ok());
+        prop_assert!(!table::table(&report).is_empty());
+    }
+}
