@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::protocol::{CONTROL_PORT, HTTP_PORT, Identity, TCP_PORT};
-use crate::server::{DRAIN_TIME, LEDGER_CAPACITY};
+use crate::server::{DRAIN_TIME, LEDGER_CAPACITY, LogSink, ServerConfig};
 
 /// What `--help` prints.
 pub const HELP: &str = "\
@@ -30,7 +30,7 @@ Options:
   -V, --version          print the version and exit
 
 SIGTERM or SIGINT stops the agent in order, a second one at once.
-Exit codes: 0 stopped in order, 1 a port cannot be listened on or is gone, 2 wrong arguments.
+Exit codes: 0 stopped in order, 1 stopped at once, or a port cannot be listened on or is gone, 2 wrong arguments.
 
 Example:
   meshproof-agent --cluster west --namespace shop --workload store --pod store-0 --nonce 7f3a --http-ports 8080,8081
@@ -64,6 +64,23 @@ pub struct Options {
     pub ledger_capacity: usize,
     /// Also log a line for every request received.
     pub log_requests: bool,
+}
+
+impl Options {
+    /// The agent's configuration, with `log` to write to.
+    #[must_use]
+    pub fn into_config(self, log: LogSink) -> ServerConfig {
+        ServerConfig {
+            identity: self.identity,
+            http_ports: self.http_ports,
+            tcp_ports: self.tcp_ports,
+            control_port: self.control_port,
+            log,
+            log_requests: self.log_requests,
+            drain: self.drain,
+            ledger_capacity: self.ledger_capacity,
+        }
+    }
 }
 
 /// Reads the arguments (without the program's name), with `environment` for what they leave out.

@@ -5,9 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use meshproof_agent::arguments::{self, Command, HELP, Options};
-use meshproof_agent::{LogSink, OsNetwork, Server, ServerConfig};
+use meshproof_agent::{LogSink, OsNetwork, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-
 
 const STOPPED: u8 = 0;
 const FAILED: u8 = 1;
@@ -58,17 +57,7 @@ async fn serve(options: Options) -> u8 {
             return complain(&format!("cannot take signals: {error}"), FAILED);
         }
     };
-    let config = ServerConfig {
-        http_ports: options.http_ports,
-        tcp_ports: options.tcp_ports,
-        control_port: options.control_port,
-        log,
-        log_requests: options.log_requests,
-        drain: options.drain,
-        ledger_capacity: options.ledger_capacity,
-        ..ServerConfig::new(options.identity)
-    };
-    let agent = match Server::start(Arc::new(OsNetwork), config).await {
+    let agent = match Server::start(Arc::new(OsNetwork), options.into_config(log)).await {
         Ok(agent) => agent,
         Err(error) => return complain(&error.to_string(), FAILED),
     };
@@ -78,10 +67,12 @@ async fn serve(options: Options) -> u8 {
         () = agent.stopped() => return FAILED,
     }
     tokio::select! {
-        () = agent.shutdown() => {}
-        () = signalled(&mut terminate, &mut interrupt) => agent.kill().await,
+        () = agent.shutdown() => STOPPED,
+        () = signalled(&mut terminate, &mut interrupt) => {
+            agent.kill().await;
+            FAILED
+        }
     }
-    STOPPED
 }
 
 async fn signalled(terminate: &mut Signal, interrupt: &mut Signal) {

@@ -3,6 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::connection::{ExchangeError, Multiplexed, Opener, Sequential};
 use super::outcome::{Failure, Reply};
@@ -71,8 +74,12 @@ impl Lease<'_> {
     }
 }
 
-/// Connections that carry one request at a time. The longest idle one is taken next, which deals requests in turn. When
-/// all are busy, a further one is opened, and closed again when more than `kept` are open.
+/// How long an extra connection stays open unused.
+const EXTRA_IDLE: Duration = Duration::from_secs(1);
+
+/// Connections that carry one request at a time. Of the job's `kept` connections the longest idle one is taken next,
+/// which deals requests in turn. When all of them are busy, extra ones are opened, so that no request waits for another;
+/// an extra connection is used again while the need lasts and closed after [`EXTRA_IDLE`] without use.
 pub(crate) struct SequentialPool {
     opener: Opener,
     kept: u32,
@@ -81,9 +88,12 @@ pub(crate) struct SequentialPool {
 
 #[derive(Default)]
 struct Idle {
-    idle: VecDeque<(u32, Sequential)>,
-    /// Idle and leased ones.
-    open: u32,
+    /// Longest idle first.
+    kept: VecDeque<(u32, Sequential)>,
+    /// Kept connections, idle or in use.
+    kept_open: u32,
+    /// Longest idle first, with the time since when. Taken from the back, so that those not needed grow old at the front.
+    extra: VecDeque<(Instant, u32, Sequential)>,
 }
 
 impl SequentialPool {
@@ -93,32 +103,36 @@ impl SequentialPool {
 
     fn lease(&self) -> SequentialLease<'_> {
         let mut state = self.lock();
-        while state.idle.front().is_some_and(|(_, connection)| connection.is_closed()) {
-            state.idle.pop_front();
-            state.open -= 1;
+        while state.kept.front().is_some_and(|(_, connection)| connection.is_closed()) {
+            state.kept.pop_front();
+            state.kept_open -= 1;
         }
-        // Until all connections exist, each request opens one.
-        let ready = if state.open >= self.kept {
-            state.idle.pop_front()
-        } else {
-            None
+        // Until all kept connections exist, each request opens one.
+        if state.kept_open < self.kept {
+            state.kept_open += 1;
+            return self.leased(None, false);
+        }
+        if let Some(idle) = state.kept.pop_front() {
+            return self.leased(Some(idle), false);
+        }
+        let extra = state
+            .extra
+            .pop_back()
+            .map(|(_, number, connection)| (number, connection));
+        self.leased(extra, true)
+    }
+
+    fn leased(&self, idle: Option<(u32, Sequential)>, extra: bool) -> SequentialLease<'_> {
+        let (number, connection) = match idle {
+            Some((number, connection)) => (number, Some(connection)),
+            None => (self.opener.next_number(), None),
         };
-        match ready {
-            Some((number, connection)) => SequentialLease {
-                pool: self,
-                number,
-                connection: Some(connection),
-                intact: true,
-            },
-            None => {
-                state.open += 1;
-                SequentialLease {
-                    pool: self,
-                    number: self.opener.next_number(),
-                    connection: None,
-                    intact: false,
-                }
-            }
+        SequentialLease {
+            pool: self,
+            number,
+            connection,
+            extra,
+            intact: false,
         }
     }
 }
@@ -127,13 +141,14 @@ pub(crate) struct SequentialLease<'a> {
     pool: &'a SequentialPool,
     number: u32,
     connection: Option<Sequential>,
-    /// No request is half-way on the connection.
+    /// Not one of the connections that the job keeps.
+    extra: bool,
+    /// A request was answered completely, so that the connection can take the next one.
     intact: bool,
 }
 
 impl SequentialLease<'_> {
     async fn exchange(&mut self, template: &Template, id: &str) -> Result<Reply, Failure> {
-        self.intact = false;
         if let Some(connection) = self.connection.as_mut() {
             match connection.exchange(template, id).await {
                 Ok(reply) => {
@@ -161,11 +176,24 @@ impl SequentialLease<'_> {
 impl Drop for SequentialLease<'_> {
     fn drop(&mut self) {
         let mut state = self.pool.lock();
-        match self.connection.take() {
-            Some(connection) if self.intact && !connection.is_closed() && state.open <= self.pool.kept => {
-                state.idle.push_back((self.number, connection));
-            }
-            _ => state.open -= 1,
+        let now = Instant::now();
+        while state
+            .extra
+            .front()
+            .is_some_and(|(since, ..)| now.duration_since(*since) >= EXTRA_IDLE)
+        {
+            state.extra.pop_front();
+        }
+        let reusable = self
+            .connection
+            .take()
+            .filter(|connection| self.intact && !connection.is_closed());
+        match (reusable, self.extra) {
+            (Some(connection), false) => state.kept.push_back((self.number, connection)),
+            (None, false) => state.kept_open -= 1,
+            (Some(connection), true) if self.pool.kept > 0 => state.extra.push_back((now, self.number, connection)),
+            // Without kept connections each request is to have its own.
+            (_, true) => {}
         }
     }
 }

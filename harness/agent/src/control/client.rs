@@ -121,7 +121,8 @@ impl Client {
         })
     }
 
-    /// Stops a job. When this returns, the job has sent its last request. `false` when no such job runs (any more).
+    /// Stops a job. When this returns, the job has sent its last request and handed its last row over, so its stream has to
+    /// be read meanwhile (some 65 000 rows wait for a slow reader). `false` when no such job runs (any more).
     ///
     /// # Errors
     /// See [`Error`].

@@ -163,7 +163,7 @@ impl Server {
         let life = Life::new();
         let data = Door {
             drain: life.drain.clone(),
-            kill: life.kill.clone(),
+            kill: life.kill_data.clone(),
             tasks: life.data.clone(),
         };
         for (port, listener) in http_listeners {
@@ -247,6 +247,8 @@ pub(crate) struct Life {
     pub(crate) drain_control: CancellationToken,
     /// Everything ends at its next await.
     kill: CancellationToken,
+    /// The same for data connections and jobs alone.
+    kill_data: CancellationToken,
     stopped: CancellationToken,
     /// Data connections and jobs.
     data: TaskTracker,
@@ -256,10 +258,12 @@ pub(crate) struct Life {
 
 impl Life {
     fn new() -> Self {
+        let kill = CancellationToken::new();
         Self {
             drain: CancellationToken::new(),
             drain_control: CancellationToken::new(),
-            kill: CancellationToken::new(),
+            kill_data: kill.child_token(),
+            kill,
             stopped: CancellationToken::new(),
             data: TaskTracker::new(),
             control: TaskTracker::new(),
@@ -268,7 +272,7 @@ impl Life {
 
     /// Runs a task that is part of the agent's work: it is waited for at the end, and ends when the agent is killed.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        let kill = self.kill.clone();
+        let kill = self.kill_data.clone();
         self.data.spawn(async move {
             kill.run_until_cancelled_owned(task).await;
         });
@@ -287,15 +291,16 @@ async fn supervise(agent: Arc<Agent>, life: Life, drain_time: Duration) {
         agent.log("stopping: no new connections, waiting for outstanding requests");
         agent.jobs.stop_all();
         life.data.close();
-        let drained = timeout(drain_time, life.data.wait()).await.is_ok();
-        agent.ledger.close();
-        if drained {
-            life.drain_control.cancel();
-            life.control.close();
-            let _ = timeout(CONTROL_DRAIN_TIME, life.control.wait()).await;
-        } else {
+        if timeout(drain_time, life.data.wait()).await.is_err() {
             agent.log("closing connections with outstanding requests: the time to drain is over");
+            life.kill_data.cancel();
+            life.data.wait().await;
         }
+        // Whoever reads the ledger or a job's rows gets the rest of them.
+        agent.ledger.close();
+        life.drain_control.cancel();
+        life.control.close();
+        let _ = timeout(CONTROL_DRAIN_TIME, life.control.wait()).await;
     }
     life.drain.cancel();
     life.drain_control.cancel();

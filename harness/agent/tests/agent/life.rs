@@ -72,6 +72,7 @@ async fn draining_is_bounded(#[case] protocol: Protocol) {
     assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
     let finished = Finished::read(stream).await;
     assert_eq!(finished.failed(FailureKind::Closed), 2, "{:?}", finished.rows);
+    assert!(follower.next().await.is_none(), "a follower comes to an orderly end");
     assert!(
         server
             .log

@@ -12,5 +12,6 @@ mod failures;
 mod hostile;
 mod life;
 mod networks;
+mod program;
 mod setup;
 mod traffic;

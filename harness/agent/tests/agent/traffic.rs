@@ -151,6 +151,27 @@ async fn an_open_loop_keeps_its_times_while_the_server_stalls(#[case] protocol: 
     assert_eq!(started_during_the_stall, 400);
 }
 
+/// With 100 requests per second of 95 ms each, ten are outstanding at a time: two on the job's connections, eight on extra ones.
+#[rstest]
+#[case(Protocol::Http1)]
+#[case(Protocol::Tcp)]
+#[tokio::test(start_paused = true)]
+async fn extra_connections_are_used_again_while_needed(#[case] protocol: Protocol) {
+    let (client, server) = pair(&World::in_memory()).await;
+    let slow = meshproof_agent::protocol::Behavior {
+        delay_ms: 95,
+        ..Default::default()
+    };
+    server.control().await.set_behavior(&slow).await.unwrap();
+    let finished = client.run(&open(job(protocol, 0), 100.0, Some(1000))).await;
+    let connections: BTreeSet<u32> = finished.rows.iter().map(|row| row.connection).collect();
+    assert!(
+        (9..=11).contains(&connections.len()),
+        "{} connections",
+        connections.len()
+    );
+}
+
 /// 1024 requests can be outstanding over HTTP/1.1. The next ones start late, and say so; none is left out.
 #[tokio::test(start_paused = true)]
 async fn beyond_the_bound_requests_start_late_and_say_so() {
