@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use async_trait::async_trait;
-use meshproof_agent::network::BoxedStream;
+pub use meshproof_agent::network::BoxedStream;
 
 /// A sidecar's side of the traffic redirection that `iptables` does in a real pod.
 #[async_trait]

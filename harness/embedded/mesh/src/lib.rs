@@ -10,7 +10,11 @@
 //! Scenarios, verdicts, the harness. What it does not model it refuses with a clear error; it never pretends.
 
 pub mod defect;
+pub mod destination;
 mod duration;
+pub mod identity;
 pub mod install;
+pub mod metrics;
 pub mod model;
 pub mod names;
+pub mod proxy;

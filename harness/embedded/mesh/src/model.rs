@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use meshproof_apiserver::Store;
 use meshproof_cluster::pace::Pace;
 use meshproof_cluster::program::Program;
 use rand::SeedableRng;
@@ -10,6 +11,8 @@ use rand::rngs::StdRng;
 use tokio::sync::watch;
 
 use crate::defect::{Defect, Defects};
+use crate::destination::Destinations;
+use crate::identity::Authority;
 
 /// Names of the images whose programs make up the model, as manifests refer to them.
 pub mod image {
@@ -55,6 +58,12 @@ struct Shared {
 pub struct ClusterModel {
     /// Name of the cluster in the topology, e.g. `west`.
     pub name: String,
+    /// The cluster's objects.
+    pub store: Store,
+    /// Its identity service.
+    pub authority: Authority,
+    /// Its discovery and policy service.
+    pub destinations: Destinations,
 }
 
 impl Model {
@@ -115,6 +124,19 @@ impl Model {
     #[must_use]
     pub fn programs(&self) -> Vec<(&'static str, Arc<dyn Program>)> {
         Vec::new()
+    }
+
+    /// Takes a cluster in; its programs find it by `name`.
+    pub fn add_cluster(&self, name: &str, store: Store) -> Arc<ClusterModel> {
+        let cluster = Arc::new(ClusterModel {
+            name: name.to_owned(),
+            store,
+            authority: Authority::new(),
+            destinations: Destinations::new(),
+        });
+        let mut clusters = self.shared.clusters.write().unwrap_or_else(PoisonError::into_inner);
+        clusters.insert(name.to_owned(), cluster.clone());
+        cluster
     }
 
     /// What the model has of the cluster `name`, once it is attached.

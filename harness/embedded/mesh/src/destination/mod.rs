@@ -1,0 +1,69 @@
+//! Service discovery and policy of one cluster: what proxies are told.
+//!
+//! [`DestinationProgram`] follows the cluster's API and keeps an [`index`] of it; every change becomes a new immutable
+//! [`View`], which all proxies of the cluster read from [`Destinations`]. While the program does not run, proxies keep the
+//! last view.
+
+pub mod index;
+mod objects;
+pub mod policy;
+mod program;
+pub mod route;
+mod view;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+pub use objects::{Key, Mirror, Namespace, Pod, PortSet, Service, ServicePort};
+pub use program::DestinationProgram;
+pub(crate) use view::rules_by_precedence;
+pub use view::{EndpointTarget, Transport, View};
+
+/// The discovery service of one cluster, as proxies reach it. Cheap to clone; all clones are the same service.
+#[derive(Clone, Default)]
+pub struct Destinations {
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    view: watch::Sender<Arc<View>>,
+    serving: watch::Sender<bool>,
+}
+
+impl Destinations {
+    /// A service that is not running and knows nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The present view.
+    #[must_use]
+    pub fn view(&self) -> Arc<View> {
+        self.shared.view.borrow().clone()
+    }
+
+    /// Tells of every later view.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Arc<View>> {
+        self.shared.view.subscribe()
+    }
+
+    /// Replaces the view.
+    pub fn publish(&self, view: View) {
+        self.shared.view.send_replace(Arc::new(view));
+    }
+
+    /// Begins or ceases to answer.
+    pub fn set_serving(&self, serving: bool) {
+        self.shared.serving.send_replace(serving);
+    }
+
+    /// Waits until the service answers.
+    pub async fn serving(&self) {
+        // The sender lives in `self`, so this cannot fail.
+        let _ = self.shared.serving.subscribe().wait_for(|serving| *serving).await;
+    }
+}
