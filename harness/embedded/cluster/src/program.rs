@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use meshproof_agent::network::{BoxedStream, Network};
+use meshproof_agent::network::BoxedStream;
+pub use meshproof_agent::network::Network;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
