@@ -343,7 +343,7 @@ fn check(schema: &Schema, value: &Value, path: &str, causes: &mut Vec<Cause>) {
             .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
             .collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        causes.push(Cause::not_supported(path, value, &names));
+        causes.push(Cause::not_supported(path.trim_start_matches('.'), value, &names));
     }
     match value {
         Value::String(text) => check_string(schema, text, path, causes),

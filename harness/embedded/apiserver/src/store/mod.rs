@@ -453,3 +453,6 @@ pub(crate) fn object_key(resource: &ResourceType, namespace: Option<&str>, name:
 }
 
 pub(crate) use write::{now, remove as remove_field, set_or_remove, time_text};
+
+#[cfg(test)]
+mod tests;
