@@ -15,6 +15,7 @@ mod duration;
 pub mod identity;
 pub mod install;
 pub mod metrics;
+pub mod mirror;
 pub mod model;
 pub mod names;
 pub mod proxy;

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::defect::{Defect, Defects};
 use crate::destination::Destinations;
 use crate::identity::Authority;
+use crate::mirror::{ServiceMirror, StaleContent};
 
 /// Names of the images whose programs make up the model, as manifests refer to them.
 pub mod image {
@@ -52,6 +53,7 @@ struct Shared {
     pace: Pace,
     seed: u64,
     clusters: RwLock<BTreeMap<String, Arc<ClusterModel>>>,
+    stale_content: StaleContent,
 }
 
 /// What the model has of one cluster.
@@ -76,6 +78,7 @@ impl Model {
                 pace: config.pace.unwrap_or(Pace::NORMAL),
                 seed: config.seed,
                 clusters: RwLock::default(),
+                stale_content: StaleContent::default(),
             }),
         }
     }
@@ -123,7 +126,10 @@ impl Model {
     /// The programs of the model by image name, for the registry of the environment.
     #[must_use]
     pub fn programs(&self) -> Vec<(&'static str, Arc<dyn Program>)> {
-        Vec::new()
+        vec![(
+            image::CONTROLLER,
+            Arc::new(ServiceMirror::new(self.clone())) as Arc<dyn Program>,
+        )]
     }
 
     /// Takes a cluster in; its programs find it by `name`.
@@ -137,6 +143,11 @@ impl Model {
         let mut clusters = self.shared.clusters.write().unwrap_or_else(PoisonError::into_inner);
         clusters.insert(name.to_owned(), cluster.clone());
         cluster
+    }
+
+    /// The memory of the defects that bring old content of mirrors back.
+    pub(crate) fn stale_content(&self) -> &StaleContent {
+        &self.shared.stale_content
     }
 
     /// What the model has of the cluster `name`, once it is attached.
