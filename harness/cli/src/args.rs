@@ -1,0 +1,368 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Shows, end to end, whether a multi-cluster service mesh does what it promises.
+#[derive(Debug, Parser)]
+#[command(name = "meshproof", version, after_help = "Examples:
+  meshproof run                              all shipped scenarios on embedded clusters
+  meshproof run --defect weights-ignored     watch a check fail
+  meshproof lint my-scenarios/               what is wrong with my files
+  meshproof explain MC-FAIL-001              a requirement, a defect or a diagnostic code")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run scenarios and write reports
+    #[command(after_help = "Examples:
+  meshproof run
+  meshproof run failover/ --seed 7
+  meshproof run --requirement MC-SPLIT-001 --defect weights-off-by-five
+  meshproof run --tag smoke --repeat 50 --until-fail
+  meshproof run my-scenario.yaml --keep-on-failure
+
+Exit codes: 0 passed, 1 a promise was broken, 2 usage, 3 bad input, 4 nothing run, 5 inconclusive, 6 error, 130 interrupted")]
+    Run(RunArgs),
+    /// Bring a topology up and serve it until interrupted
+    #[command(after_help = "Examples:
+  meshproof up
+  meshproof up --topology trio --bare
+While it serves, the line that it prints makes kubectl work on its clusters.")]
+    Up(UpArgs),
+    /// Stop what `up` serves
+    Down(StateArgs),
+    /// Tell what is up
+    Status(StatusArgs),
+    /// Print what a run would do, without doing it
+    Plan(PlanArgs),
+    /// List scenarios
+    List(ListArgs),
+    /// Check scenario, topology and catalogue files
+    #[command(after_help = "Examples:
+  meshproof lint
+  meshproof lint my-scenario.yaml other/
+  meshproof lint --format json")]
+    Lint(LintArgs),
+    /// Print or write the JSON Schemas of files and reports
+    Schema(SchemaArgs),
+    /// Explain a requirement, a defect, a scenario or a diagnostic code
+    Explain(ExplainArgs),
+    /// Tell which requirements no scenario decides
+    Coverage(CoverageArgs),
+    /// Show that every check turns red under its defect, and stays green without
+    #[command(after_help = "Examples:
+  meshproof prove
+  meshproof prove --requirement MC-SPLIT-001
+  meshproof prove --list")]
+    Prove(ProveArgs),
+    /// Look for what would keep a run from working
+    Doctor(FormatArgs),
+    /// Make the reports of a run again from its journal
+    Report(FolderArgs),
+    /// Compute every verdict of a run again from its journal and ledgers
+    Recheck(FolderArgs),
+    /// Remove what killed processes left behind
+    Gc(StateArgs),
+    /// Measure the harness itself
+    Bench(BenchArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where scenarios, topologies and the catalogue are.
+#[derive(Args, Clone, Debug)]
+pub struct SuiteArgs {
+    /// Folder with the catalogue and the scenarios
+    #[arg(long, env = "MESHPROOF_SCENARIOS", default_value = "scenarios", value_name = "DIR")]
+    pub scenarios: PathBuf,
+    /// Folder with the topologies
+    #[arg(long, env = "MESHPROOF_TOPOLOGIES", default_value = "kind-configs", value_name = "DIR")]
+    pub topologies: PathBuf,
+}
+
+/// Which scenarios.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SelectionArgs {
+    /// Scenario files or folders, ids, or ids with `*`; all when none is given
+    #[arg(value_name = "SCENARIO")]
+    pub ids: Vec<String>,
+    /// Only scenarios with this tag
+    #[arg(long = "tag", value_name = "TAG")]
+    pub tags: Vec<String>,
+    /// Only scenarios that decide this requirement
+    #[arg(long = "requirement", value_name = "ID")]
+    pub requirements: Vec<String>,
+    /// Only scenarios that decide requirements of this profile
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Only this part of the selection, e.g. 1/3
+    #[arg(long, value_name = "N/M")]
+    pub partition: Option<String>,
+    /// Run each scenario so many times
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub repeat: u32,
+}
+
+/// Where clusters are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum On {
+    /// In this process: no Docker, no privilege, a model of the mesh
+    Embedded,
+    /// kind clusters (not supported yet)
+    Kind,
+    /// Existing clusters by kubeconfig context (not supported yet)
+    Contexts,
+}
+
+/// How the embedded environment behaves.
+#[derive(Args, Clone, Debug)]
+pub struct EnvironmentArgs {
+    /// Where the clusters are
+    #[arg(long, value_enum, default_value_t = On::Embedded)]
+    pub on: On,
+    /// Give the embedded mesh a defect; `upstream` stands for all that the real mesh was seen to have
+    #[arg(long = "defect", value_name = "NAME")]
+    pub defects: Vec<String>,
+    /// Scenario seconds per wall second
+    #[arg(long, default_value_t = 10.0, value_name = "FACTOR")]
+    pub pace: f64,
+    /// Seed of everything drawn at random; printed by every run
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+/// `run`
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// Suite.
+    #[command(flatten)]
+    pub suite: SuiteArgs,
+    /// Selection.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Environment.
+    #[command(flatten)]
+    pub environment: EnvironmentArgs,
+    /// Stop after the first scenario that did not pass
+    #[arg(long)]
+    pub until_fail: bool,
+    /// Leave everything in the clusters
+    #[arg(long)]
+    pub keep: bool,
+    /// Leave everything of scenarios that did not pass in the clusters, and serve them until interrupted
+    #[arg(long)]
+    pub keep_on_failure: bool,
+    /// Scenarios at the same time
+    #[arg(long, value_name = "N")]
+    pub parallel: Option<usize>,
+    /// Folder for the journal and the reports
+    #[arg(long, default_value = "reports/runs", value_name = "DIR")]
+    pub out: PathBuf,
+    /// Print records of the journal as they are written
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// `up`
+#[derive(Args, Clone, Debug)]
+pub struct UpArgs {
+    /// Suite.
+    #[command(flatten)]
+    pub suite: SuiteArgs,
+    /// Environment.
+    #[command(flatten)]
+    pub environment: EnvironmentArgs,
+    /// State.
+    #[command(flatten)]
+    pub state: StateArgs,
+    /// Topology to bring up
+    #[arg(long, default_value = "pair", value_name = "NAME")]
+    pub topology: String,
+    /// Clusters without the mesh
+    #[arg(long)]
+    pub bare: bool,
+}
+
+/// Where `up` keeps what other commands need to know.
+#[derive(Args, Clone, Debug)]
+pub struct StateArgs {
+    /// Name of the environment
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub name: String,
+    /// Folder for state
+    #[arg(long, env = "MESHPROOF_STATE", value_name = "DIR")]
+    pub state: Option<PathBuf>,
+}
+
+/// `status`
+#[derive(Args, Clone, Debug)]
+pub struct StatusArgs {
+    /// State.
+    #[command(flatten)]
+    pub state: StateArgs,
+    /// Format.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// How to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// A format.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct FormatArgs {
+    /// How to print
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// `plan`
+#[derive(Args, Clone, Debug)]
+pub struct PlanArgs {
+    /// Suite.
+    #[command(flatten)]
+    pub suite: SuiteArgs,
+    /// Selection.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Environment.
+    #[command(flatten)]
+    pub environment: EnvironmentArgs,
+    /// Format.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// `list`
+#[derive(Args, Clone, Debug)]
+pub struct ListArgs {
+    /// Suite.
+    #[command(flatten)]
+    pub suite: SuiteArgs,
+    /// Selection.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+    /// Format.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// `lint`
+#[derive(Args, Clone, Debug)]
+pub struct LintArgs {
+    /// Suite.
+    #[command(flatten)]
+    pub suite: SuiteArgs,
+    /// Files or folders; the whole suite when none is given
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Format.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// `schema`
+#[derive(Args, Clone, Debug)]
+pub struct SchemaArgs {
+    /// Which: scenario, topology, catalogue, deviations, profiles, report
+    #[arg(value_name = "NAME", required_unless_present = "write")]
+    pub name: Option<String>,
+    /// Write all of them into this folder
+    #[arg(long, value_name = "DIR", conflicts_with = "name")]
+    pub write: Option<PathBuf>,
+}
+
+/// `explain`
+#[derive(Args, Clone, Debug)]
+pub struct ExplainArgs {
+    /// Suite.
+    #[command(flatten)]
+    pub suite: SuiteArgs,
+    /// Requirement (MC-…), defect, scenario or diagnostic code (SPEC…)
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// `coverage`
+#[derive(Args, Clone, Debug)]
+pub struct CoverageArgs {
+    /// Suite.
+    #[command(flatten)]
+    pub suite: SuiteArgs,
+    /// Format.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// `prove`
+#[derive(Args, Clone, Debug)]
+pub struct ProveArgs {
+    /// Suite.
+    #[command(flatten)]
+    pub suite: SuiteArgs,
+    /// Only these requirements
+    #[arg(long = "requirement", value_name = "ID")]
+    pub requirements: Vec<String>,
+    /// Only these defects
+    #[arg(long = "defect", value_name = "NAME")]
+    pub defects: Vec<String>,
+    /// List all defects and what they do
+    #[arg(long)]
+    pub list: bool,
+    /// Scenario seconds per wall second
+    #[arg(long, default_value_t = 10.0, value_name = "FACTOR")]
+    pub pace: f64,
+    /// Seed of everything drawn at random
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Defects at the same time
+    #[arg(long, value_name = "N")]
+    pub parallel: Option<usize>,
+    /// Folder for the journals
+    #[arg(long, default_value = "reports/runs", value_name = "DIR")]
+    pub out: PathBuf,
+    /// Format.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// `report`, `recheck`
+#[derive(Args, Clone, Debug)]
+pub struct FolderArgs {
+    /// Folder of the run; the newest below `reports/runs` when none is given
+    #[arg(value_name = "RUN")]
+    pub folder: Option<PathBuf>,
+    /// Format.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// `bench`
+#[derive(Args, Clone, Debug)]
+pub struct BenchArgs {
+    /// Suite.
+    #[command(flatten)]
+    pub suite: SuiteArgs,
+    /// Only these: suite, waiting, agent
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Format.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
