@@ -301,7 +301,7 @@ pub(crate) mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
-    fn kind_of(object: &Value) -> Kind {
+    pub(crate) fn kind_of(object: &Value) -> Kind {
         match object["kind"].as_str().unwrap() {
             "Namespace" => Kind::Namespace,
             "Service" => Kind::Service,

@@ -328,16 +328,6 @@ pub(crate) mod tests {
             let certificate = ca("identity.linkerd.cluster.local").signed_by(&key, &self.0).unwrap();
             (certificate.pem(), key.serialize_pem())
         }
-
-        /// A running authority with an issuer under this root.
-        pub(crate) fn authority(&self) -> Authority {
-            let authority = Authority::new();
-            let (certificate, key) = self.issuer();
-            authority.set_issuer(&certificate, &key).unwrap();
-            authority.set_trust_roots(&self.pem()).unwrap();
-            authority.set_serving(true);
-            authority
-        }
     }
 
     #[test]

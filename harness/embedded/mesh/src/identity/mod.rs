@@ -9,6 +9,8 @@ mod program;
 mod tls;
 mod workload;
 
+#[cfg(test)]
+pub(crate) use authority::tests as authority_tests;
 pub use authority::{Authority, IssueError, Leaf};
 pub use program::IdentityProgram;
 pub use tls::{PeerTrust, TRANSPORT_HEADER_ALPN, TlsError, peer_identity};

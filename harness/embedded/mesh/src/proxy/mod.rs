@@ -30,6 +30,8 @@ mod messages;
 mod outbound;
 mod routing;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod transport_header;
 
 use std::collections::BTreeMap;
