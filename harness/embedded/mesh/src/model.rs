@@ -11,8 +11,8 @@ use rand::rngs::StdRng;
 use tokio::sync::watch;
 
 use crate::defect::{Defect, Defects};
-use crate::destination::Destinations;
-use crate::identity::Authority;
+use crate::destination::{DestinationProgram, Destinations};
+use crate::identity::{Authority, IdentityProgram};
 use crate::mirror::{ServiceMirror, StaleContent};
 
 /// Names of the images whose programs make up the model, as manifests refer to them.
@@ -126,10 +126,12 @@ impl Model {
     /// The programs of the model by image name, for the registry of the environment.
     #[must_use]
     pub fn programs(&self) -> Vec<(&'static str, Arc<dyn Program>)> {
-        vec![(
-            image::CONTROLLER,
-            Arc::new(ServiceMirror::new(self.clone())) as Arc<dyn Program>,
-        )]
+        vec![
+            (image::CONTROLLER, Arc::new(ServiceMirror::new(self.clone())) as Arc<dyn Program>),
+            (image::IDENTITY, Arc::new(IdentityProgram::new(self.clone()))),
+            (image::DESTINATION, Arc::new(DestinationProgram::new(self.clone()))),
+            (image::PROXY, Arc::new(ProxyProgram::new(self.clone()))),
+        ]
     }
 
     /// Takes a cluster in; its programs find it by `name`.
