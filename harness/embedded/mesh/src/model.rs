@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::defect::{Defect, Defects};
 use crate::destination::{DestinationProgram, Destinations};
 use crate::identity::{Authority, IdentityProgram};
+use crate::proxy::ProxyProgram;
 use crate::mirror::{ServiceMirror, StaleContent};
 
 /// Names of the images whose programs make up the model, as manifests refer to them.
