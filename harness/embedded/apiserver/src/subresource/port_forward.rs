@@ -4,6 +4,7 @@ use crate::http::body::{self, Body};
 use crate::http::resource_request::ResourceRequest;
 use crate::{ByteStream, PodBackend, Status};
 use bytes::Bytes;
+use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
 use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -11,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -26,6 +28,8 @@ const CLOSE_CHANNEL: u8 = 255;
 const MESSAGE_LIMIT: usize = 4 * 1024 * 1024;
 /// Bytes read from a pod at once.
 const CHUNK: usize = 32 * 1024;
+/// How long a client may take to answer a close.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// More ports than the channel numbers have room for make no sense.
 const PORTS_LIMIT: usize = 100;
 
@@ -152,8 +156,6 @@ async fn forward(socket: Socket, backend: Arc<dyn PodBackend>, namespace: &str, 
                 return;
             }
         }
-        // The client may have gone already.
-        let _ = sink.send(Message::Close(None)).await;
     };
     let read = async {
         while let Some(Ok(message)) = source.next().await {
@@ -163,17 +165,26 @@ async fn forward(socket: Socket, backend: Arc<dyn PodBackend>, namespace: &str, 
                 _ => {}
             }
         }
-        // The client is gone: the ports see the end of their input.
-        to_ports.clear();
     };
-    tokio::pin!(read);
+    // The first side that is done ends the connection: without a client nothing can be sent, without ports nothing is left.
     tokio::select! {
         () = write => {}
-        () = &mut read => {
-            // Without a client nothing can be sent any more.
-            tasks.abort_all();
-        }
+        () = read => {}
     }
+    tasks.abort_all();
+    close(sink, source).await;
+}
+
+/// Says goodbye on every layer, so that the client sees an end and no breakdown.
+async fn close(sink: SplitSink<Socket, Message>, source: SplitStream<Socket>) {
+    let Ok(mut socket) = sink.reunite(source) else { return };
+    let goodbye = async {
+        // Errors mean that the client is gone already.
+        let _ = socket.close(None).await;
+        while let Some(Ok(_)) = socket.next().await {}
+        let _ = socket.get_mut().shutdown().await;
+    };
+    let _ = tokio::time::timeout(GOODBYE_TIMEOUT, goodbye).await;
 }
 
 async fn deliver(to_ports: &mut [Option<mpsc::Sender<Bytes>>], message: &Bytes) {

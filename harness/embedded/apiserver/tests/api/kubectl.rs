@@ -1,0 +1,1 @@
+//! The real kubectl, when there is one.
