@@ -69,13 +69,18 @@ impl Jobs {
             name: run.name().to_owned(),
             ended,
         };
+        let agent = Arc::clone(agent);
         life.spawn(async move {
+            let (name, last) = (run.name().to_owned(), run.events());
             let summary = run.drive().await;
-            registration.agent.log(&format!(
-                "job {} ended: {} requests sent, {} answered, {} failed",
-                registration.name, summary.sent, summary.answered, summary.failed
-            ));
+            // Whoever learns that the job has ended can take its name again.
             drop(registration);
+            agent.log(&format!(
+                "job {name} ended: {} requests sent, {} answered, {} failed",
+                summary.sent, summary.answered, summary.failed
+            ));
+            // Without a reader there is nobody to tell.
+            let _ = last.send(summary.event()).await;
         });
         Ok(events)
     }

@@ -68,6 +68,17 @@ pub(crate) struct Summary {
     seen: bool,
 }
 
+impl Summary {
+    /// The last event of the job.
+    pub(crate) fn event(&self) -> JobEvent {
+        JobEvent::Ended {
+            sent: self.sent,
+            seen: self.seen,
+            max_late_us: self.max_late_us,
+        }
+    }
+}
+
 impl Run {
     /// A job that is ready to run. `stop` ends it early.
     pub(crate) fn new(
@@ -97,7 +108,8 @@ impl Run {
         &self.job.name
     }
 
-    /// Runs the job to its end: the last event has been handed over when this returns.
+    /// Runs the job to its end: when this returns, no request is outstanding and all rows have been handed over. The last
+    /// event, [`Summary::event`], is left to the caller, who may have something to do before it is seen.
     pub(crate) async fn drive(mut self) -> Summary {
         self.zero = Instant::now();
         let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -132,14 +144,12 @@ impl Run {
         }
         requests.wait().await;
 
-        let summary = run.lock().summary;
-        let ended = JobEvent::Ended {
-            sent: summary.sent,
-            seen: summary.seen,
-            max_late_us: summary.max_late_us,
-        };
-        let _ = run.events.send(ended).await;
-        summary
+        run.lock().summary
+    }
+
+    /// Where the job's events go.
+    pub(crate) fn events(&self) -> mpsc::Sender<JobEvent> {
+        self.events.clone()
     }
 
     /// Whether requests may still start.

@@ -3,12 +3,13 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use futures::StreamExt;
 use meshproof_agent::OsNetwork;
 use meshproof_agent::control::Client;
-use meshproof_agent::network::Network;
+use meshproof_agent::network::{BoxedStream, Network};
 use meshproof_agent::protocol::{Behavior, Job, Protocol};
 use rstest::rstest;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::setup::{Finished, identity, job};
@@ -103,6 +104,22 @@ impl Program {
         }
     }
 
+    /// Sends a request that takes so long, from outside of the program; returns once the program has received it.
+    async fn request_with_delay(&self, delay_ms: u64) -> BoxedStream {
+        let slow = Behavior {
+            delay_ms,
+            ..Behavior::default()
+        };
+        let mut control = self.control().await;
+        control.set_behavior(&slow).await.unwrap();
+        let received = control.server_ledger(None, 0).await.unwrap().rows.len() as u64;
+        let mut follower = control.follow_ledger(None, received).await.unwrap();
+        let mut stream = OsNetwork.connect("localhost", self.http).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        follower.next().await.unwrap().unwrap();
+        stream
+    }
+
     async fn signal(&self, name: &str) {
         let id = self.child.id().unwrap().to_string();
         assert!(Command::new("kill").args([name, &id]).status().await.unwrap().success());
@@ -133,21 +150,15 @@ async fn the_program_serves_and_ends_in_order() {
     }
 
     // A request that is in progress when the signal comes is answered.
-    let slow = Behavior {
-        delay_ms: 200,
-        ..Behavior::default()
-    };
-    program.control().await.set_behavior(&slow).await.unwrap();
-    let mut follower = program.control().await.follow_ledger(None, 60).await.unwrap();
-    let one = Job {
-        connections: 1,
-        ..program.job(Protocol::Http1, 1)
-    };
-    let stream = program.control().await.start_job(&one).await.unwrap();
-    futures::StreamExt::next(&mut follower).await.unwrap().unwrap();
+    let mut stream = program.request_with_delay(200).await;
     program.signal("-TERM").await;
     program.wait_for("stopping").await;
-    assert_eq!(Finished::read(stream).await.answered(200), 1);
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK") && answer.contains("store-0"),
+        "{answer}"
+    );
     program.wait_for("stopped").await;
     assert_eq!(program.child.wait().await.unwrap().code(), Some(0));
 }
@@ -155,18 +166,7 @@ async fn the_program_serves_and_ends_in_order() {
 #[tokio::test]
 async fn a_second_signal_ends_the_program_at_once() {
     let mut program = Program::start().await;
-    let endless = Behavior {
-        delay_ms: 3_600_000,
-        ..Behavior::default()
-    };
-    program.control().await.set_behavior(&endless).await.unwrap();
-    // From elsewhere, so that the request does not end with the program's own jobs.
-    let mut stream = OsNetwork.connect("localhost", program.http).await.unwrap();
-    tokio::io::AsyncWriteExt::write_all(&mut stream, b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-        .await
-        .unwrap();
-    let mut follower = program.control().await.follow_ledger(None, 0).await.unwrap();
-    futures::StreamExt::next(&mut follower).await.unwrap().unwrap();
+    let _stream = program.request_with_delay(3_600_000).await;
     program.signal("-INT").await;
     program.wait_for("stopping").await;
     program.signal("-INT").await;

@@ -315,3 +315,11 @@ async fn a_job_whose_reader_has_gone_stops(#[case] protocol: Protocol) {
     // Its name is free again.
     assert_eq!(client.run(&job(protocol, 3)).await.answered(200), 3);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_is_free_as_soon_as_the_job_has_said_its_end() {
+    let (client, _server) = pair(&World::on_loopback()).await;
+    for _ in 0..100 {
+        assert_eq!(client.run(&job(Protocol::Http1, 1)).await.answered(200), 1);
+    }
+}
