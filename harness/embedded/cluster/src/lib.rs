@@ -11,16 +11,20 @@
 //! # What it must not know
 //! Any mesh, any scenario. A mesh comes in as programs, interceptors and objects, as it does on a real cluster.
 
+mod cluster;
 mod controllers;
 mod dns;
 mod events;
 pub mod fabric;
 pub mod intercept;
+mod kubelet;
 mod object;
 pub mod pace;
 mod pod_network;
 pub mod program;
+pub mod programs;
 mod registry;
 mod work_queue;
 
+pub use cluster::{ClusterConfig, ClusterError, EmbeddedCluster};
 pub use registry::ProgramRegistry;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::program::Program;
+use crate::programs::{AGENT_IMAGE, AgentProgram, PAUSE_IMAGE, PauseProgram};
 
 /// Programs by image name. Clones are the same registry.
 ///
@@ -20,6 +21,15 @@ impl ProgramRegistry {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The programs that every cluster can run: [`AGENT_IMAGE`] and [`PAUSE_IMAGE`].
+    #[must_use]
+    pub fn standard() -> Self {
+        let registry = Self::new();
+        registry.register(AGENT_IMAGE, Arc::new(AgentProgram));
+        registry.register(PAUSE_IMAGE, Arc::new(PauseProgram));
+        registry
     }
 
     /// Runs `program` for containers of this image from now on; replaces an earlier one of that name.

@@ -50,6 +50,18 @@ impl Cidr {
         }
     }
 
+    /// The first address.
+    #[must_use]
+    pub fn base(self) -> Ipv4Addr {
+        self.base.into()
+    }
+
+    /// The number of leading bits that all addresses share.
+    #[must_use]
+    pub fn prefix(self) -> u8 {
+        self.prefix
+    }
+
     /// Whether `address` lies in the range.
     #[must_use]
     pub fn contains(self, address: Ipv4Addr) -> bool {

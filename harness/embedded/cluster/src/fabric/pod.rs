@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use meshproof_agent::network::{BoxedStream, Listener};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{LiveConnection, Registry, ScopeId};
@@ -68,6 +68,7 @@ pub(crate) struct PodSocket {
     pub(crate) real: SocketAddr,
     registry: Arc<Registry>,
     inside: Mutex<Inside>,
+    changed: watch::Sender<()>,
     gone: CancellationToken,
 }
 
@@ -98,11 +99,17 @@ impl PodSocket {
                 ports: HashMap::new(),
                 interception: Interception::None,
             }),
+            changed: watch::channel(()).0,
             gone: CancellationToken::new(),
         });
         let accepting = accept(listener, Arc::downgrade(&pod), arrivals, pod.gone.child_token());
         tokio::spawn(accepting);
         Ok(pod)
+    }
+
+    /// Tells when a port was opened or a sidecar took over: when a probe that failed may succeed.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// Closes the pod's listener and breaks all its connections.
@@ -147,6 +154,7 @@ impl PodSocket {
         let arrivals = sender.clone();
         inside.ports.insert(port, OpenPort { scope, arrivals });
         drop(inside);
+        self.changed.send_replace(());
         Ok(PodListener {
             pod: Arc::downgrade(self),
             port,
@@ -167,6 +175,7 @@ impl PodSocket {
     fn set_interception(&self, new: Interception) {
         let old = std::mem::replace(&mut lock(&self.inside).interception, new);
         drop(old);
+        self.changed.send_replace(());
     }
 
     /// The sidecar for an outgoing connection; `Ok(None)` when there is none.
