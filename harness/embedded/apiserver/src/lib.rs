@@ -34,6 +34,7 @@ mod kubeconfig;
 pub(crate) mod patch;
 mod pki;
 mod pod_backend;
+pub(crate) mod protobuf;
 pub(crate) mod resource;
 mod selector;
 pub(crate) mod server;

@@ -18,6 +18,7 @@ pub(crate) const LIMIT: usize = 3 * 1024 * 1024;
 
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const YAML: &str = "application/yaml";
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 /// Reads a whole body.
 ///
@@ -44,14 +45,15 @@ pub(crate) fn media_type(headers: &HeaderMap) -> String {
     }
 }
 
-/// Decodes an object that was sent as JSON or YAML.
+/// Decodes an object that was sent as JSON, YAML or protobuf.
 ///
 /// # Errors
-/// 415 for other media types (protobuf among them), 400 with the place for malformed text.
+/// 415 for other media types, 400 with the place for malformed text.
 pub(crate) fn decode(bytes: &[u8], media_type: &str) -> Result<Value, Status> {
     match media_type {
         JSON | "text/json" | "application/x-www-form-urlencoded" => json(bytes),
         YAML | "application/x-yaml" | "text/yaml" | "application/vnd.yaml" => yaml(bytes),
+        PROTOBUF => crate::protobuf::decode(bytes),
         other => Err(Status::unsupported_media_type(
             other,
             "application/json, application/yaml",
@@ -122,10 +124,8 @@ mod tests {
         assert_eq!(decode(b"a: 1", YAML).unwrap()["a"], 1);
         assert_eq!(decode(b"a: 1", JSON).unwrap_err().code, 400);
         assert_eq!(decode(b"a: [", YAML).unwrap_err().code, 400);
-        assert_eq!(
-            decode(b"", "application/vnd.kubernetes.protobuf").unwrap_err().code,
-            415
-        );
+        assert_eq!(decode(b"", PROTOBUF).unwrap_err().code, 400);
+        assert_eq!(decode(b"", "text/html").unwrap_err().code, 415);
     }
 
     proptest! {

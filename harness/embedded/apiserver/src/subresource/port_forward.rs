@@ -171,6 +171,11 @@ async fn forward(socket: Socket, backend: Arc<dyn PodBackend>, namespace: &str, 
         () = write => {}
         () = read => {}
     }
+    // What the client sent before it went must still reach the pod.
+    drop(to_ports);
+    drop(messages);
+    let finish = async { while tasks.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(GOODBYE_TIMEOUT, finish).await;
     tasks.abort_all();
     close(sink, source).await;
 }
@@ -236,6 +241,7 @@ impl Pump {
         }
     }
 
+    /// Copies in both directions until the pod has said everything, or nobody listens any more.
     async fn pump(&self, stream: Box<dyn ByteStream>, mut input: mpsc::Receiver<Bytes>) {
         let (mut reader, mut writer) = tokio::io::split(stream);
         let write = async {
@@ -265,12 +271,15 @@ impl Pump {
                 }
             }
         };
-        // The pod's end decides: when it has said everything, the port is done.
         tokio::pin!(write);
         tokio::pin!(read);
         tokio::select! {
             () = &mut read => {}
-            () = &mut write => read.await,
+            // The client is done; the pod may still answer, as long as someone is there to hear it.
+            () = &mut write => tokio::select! {
+                () = read => {}
+                () = self.to_client.closed() => {}
+            },
         }
     }
 
