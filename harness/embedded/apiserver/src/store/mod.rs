@@ -8,12 +8,14 @@ mod consequences;
 mod delete;
 mod history;
 mod list;
+mod mutator;
 mod state;
 mod token_secrets;
 mod watch;
 mod write;
 
 pub use list::{ListOptions, ObjectList};
+pub use mutator::{Lookup, Mutator};
 pub use watch::{WatchEvent, WatchKind, WatchOptions, WatchStart, WatchStream};
 
 pub(crate) use state::{ObjectKey, State};
@@ -205,6 +207,11 @@ impl Store {
                 ..self.writer.clone()
             },
         }
+    }
+
+    /// Lets `mutator` change every object of `gvr` that is created from now on.
+    pub fn add_mutator(&self, gvr: Gvr, mutator: Arc<dyn Mutator>) {
+        self.lock().mutators.push((gvr, mutator));
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,7 +1,8 @@
 //! The state behind the store's lock, and its two primitive writes: put and remove.
 
-use super::StoreConfig;
 use super::history::{Change, History};
+use super::{Mutator, StoreConfig};
+use crate::Gvr;
 use crate::auth::token::TokenTable;
 use crate::resource::{Registry, ResourceType, StorageKey};
 use serde_json::{Value, json};
@@ -58,6 +59,7 @@ pub(crate) struct State {
     /// Where the search for a free cluster IP starts, so that addresses are not reused at once.
     pub(crate) next_cluster_ip: u32,
     pub(crate) next_node_port: u16,
+    pub(crate) mutators: Vec<(Gvr, Arc<dyn Mutator>)>,
 }
 
 impl State {
@@ -73,6 +75,7 @@ impl State {
             pending: VecDeque::new(),
             tokens: TokenTable::default(),
             next_cluster_ip: 1,
+            mutators: Vec::new(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Create, update and patch: the one way by which objects get into the store.
 
 use super::state::shown;
-use super::{ObjectKey, Patch, State, Subresource, Writer, object_key};
+use super::{ObjectKey, Patch, State, Subresource, Writer, mutator, object_key};
 use crate::admission;
 use crate::crd::schema;
 use crate::patch::{self, managed};
@@ -95,6 +95,7 @@ fn create_owned(
     if has_generation(&resource) {
         metadata["generation"] = json!(1);
     }
+    mutator::run(state, &resource, gvr, &key, &mut object)?;
     to_storage(&resource, &mut object);
     if version.status {
         remove(&mut object, "status");
