@@ -1,1 +1,288 @@
-//! The real kubectl, when there is one.
+//! The real kubectl, when there is one on the PATH. Any version must work; Debian's 1.20 needs `--validate=false` for `apply`.
+
+use crate::support::{Cluster, cluster};
+use serde_json::json;
+use std::path::PathBuf;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// kubectl with the credentials of one user.
+struct Kubectl {
+    home: TempDir,
+    kubeconfig: PathBuf,
+}
+
+struct Output {
+    ok: bool,
+    text: String,
+}
+
+impl Kubectl {
+    /// `None`, with a note for the reader of the test's output, when there is no kubectl.
+    fn new(kubeconfig: &str) -> Option<Self> {
+        let found = duct::cmd!("kubectl", "version", "--client")
+            .stdout_null()
+            .stderr_null()
+            .unchecked()
+            .run();
+        if found.is_err() {
+            eprintln!("skipped: there is no kubectl on the PATH (apt-get install kubernetes-client)");
+            return None;
+        }
+        let home = TempDir::new().unwrap();
+        let path = home.path().join("kubeconfig");
+        std::fs::write(&path, kubeconfig).unwrap();
+        Some(Self { home, kubeconfig: path })
+    }
+
+    fn command(&self, args: &[&str]) -> duct::Expression {
+        duct::cmd("kubectl", args)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("HOME", self.home.path())
+            .dir(self.home.path())
+            .stderr_to_stdout()
+            .unchecked()
+    }
+
+    async fn run(&self, args: &[&str]) -> Output {
+        let command = self.command(args).stdout_capture();
+        let output = tokio::task::spawn_blocking(move || command.run())
+            .await
+            .unwrap()
+            .unwrap();
+        Output {
+            ok: output.status.success(),
+            text: String::from_utf8_lossy(&output.stdout).into_owned(),
+        }
+    }
+
+    /// The output of a command that must succeed.
+    async fn ok(&self, command: &str) -> String {
+        let args: Vec<&str> = command.split(' ').collect();
+        let output = self.run(&args).await;
+        assert!(output.ok, "kubectl {command}: {}", output.text);
+        output.text
+    }
+
+    /// The output of a command that must fail.
+    async fn fails(&self, command: &str) -> String {
+        let args: Vec<&str> = command.split(' ').collect();
+        let output = self.run(&args).await;
+        assert!(!output.ok, "kubectl {command} succeeded: {}", output.text);
+        output.text
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.home.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+}
+
+async fn administrator() -> Option<(Cluster, Kubectl)> {
+    let cluster = cluster().await;
+    let kubectl = Kubectl::new(&cluster.server.admin_kubeconfig(None))?;
+    Some((cluster, kubectl))
+}
+
+const MANIFEST: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, labels: {app: web}}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: main, image: 'image:1', ports: [{containerPort: 80, name: http}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: http}]}
+";
+
+fn contains(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in:\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_are_applied_shown_changed_and_deleted() {
+    let Some((_cluster, kubectl)) = administrator().await else {
+        return;
+    };
+    let file = kubectl.file("web.yaml", MANIFEST);
+    let apply = format!("apply --validate=false -f {file}");
+    contains(
+        &kubectl.ok(&apply).await,
+        &["deployment.apps/web created", "service/web created"],
+    );
+    contains(
+        &kubectl.ok(&apply).await,
+        &["deployment.apps/web unchanged", "service/web unchanged"],
+    );
+    contains(&kubectl.ok("get deployments").await, &["READY", "UP-TO-DATE", "0/2"]);
+    contains(
+        &kubectl.ok("get deploy,svc -o wide").await,
+        &["CONTAINERS", "image:1", "app=web", "80/TCP"],
+    );
+    contains(
+        &kubectl.ok("get deploy web -o yaml").await,
+        &["progressDeadlineSeconds: 600", "last-applied-configuration"],
+    );
+    contains(
+        &kubectl.ok("get deploy -l app=web -o name").await,
+        &["deployment.apps/web"],
+    );
+    contains(&kubectl.ok("get deploy -l app!=web -A").await, &["No resources found"]);
+    contains(
+        &kubectl.ok("describe deploy web").await,
+        &["2 desired", "image:1", "RollingUpdate"],
+    );
+    contains(&kubectl.ok("describe svc web").await, &["ClusterIP", "app=web"]);
+    kubectl.ok("scale deploy web --replicas=5").await;
+    kubectl.ok("label deploy web tier=front").await;
+    kubectl.ok("annotate deploy web note=x").await;
+    let patch = r#"{"spec":{"template":{"spec":{"containers":[{"name":"main","image":"image:2"}]}}}}"#;
+    kubectl.ok(&format!("patch deploy web -p {patch}")).await;
+    let after = kubectl.ok("get deploy web -o jsonpath={.spec.replicas}/{.metadata.labels.tier}/{.metadata.annotations.note}/{.spec.template.spec.containers[*].image}").await;
+    assert_eq!(after, "5/front/x/image:2");
+    contains(
+        &kubectl
+            .ok("apply --server-side --force-conflicts --validate=false -f web.yaml")
+            .await,
+        &["serverside-applied"],
+    );
+    contains(&kubectl.ok("delete deploy web").await, &["deleted"]);
+    contains(
+        &kubectl.fails("get deploy web").await,
+        &["NotFound", "deployments.apps \"web\" not found"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_are_created_from_arguments() {
+    let Some((_cluster, kubectl)) = administrator().await else {
+        return;
+    };
+    kubectl.ok("create namespace shop").await;
+    kubectl.ok("create deployment web --image=image:1 -n shop").await;
+    kubectl.ok("create configmap settings --from-literal=a=b -n shop").await;
+    kubectl
+        .ok("create secret generic hidden --from-literal=a=b -n shop")
+        .await;
+    kubectl.ok("create serviceaccount robot -n shop").await;
+    kubectl
+        .ok("create role reader --verb=get --resource=pods -n shop")
+        .await;
+    kubectl
+        .ok("create rolebinding reader --role=reader --serviceaccount=shop:robot -n shop")
+        .await;
+    kubectl.ok("create service clusterip web --tcp=80:8080 -n shop").await;
+    kubectl.ok("run one --image=image:1 -n shop").await;
+    contains(&kubectl.ok("get pods -n shop").await, &["one", "0/1", "Pending"]);
+    contains(
+        &kubectl.ok("get all -n shop").await,
+        &["pod/one", "deployment.apps/web", "service/web"],
+    );
+    assert_eq!(
+        kubectl
+            .ok("auth can-i get pods -n shop --as=system:serviceaccount:shop:robot")
+            .await
+            .trim(),
+        "yes"
+    );
+    contains(
+        &kubectl
+            .fails("auth can-i delete pods -n shop --as=system:serviceaccount:shop:robot")
+            .await,
+        &["no"],
+    );
+    kubectl.ok("delete namespace shop --timeout=20s").await;
+    contains(&kubectl.fails("get namespace shop").await, &["NotFound"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn custom_resources_have_their_columns() {
+    let Some((_cluster, kubectl)) = administrator().await else {
+        return;
+    };
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "links.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"plural": "links", "kind": "Link", "shortNames": ["ln"]},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "additionalPrinterColumns": [{"name": "Target", "type": "string", "jsonPath": ".spec.target"}],
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object", "required": ["target"],
+                    "properties": {"target": {"type": "string"}}}}}}}]}});
+    let file = kubectl.file("definition.json", &definition.to_string());
+    kubectl.ok(&format!("apply --validate=false -f {file}")).await;
+    kubectl
+        .ok("wait --for=condition=Established crd/links.example.com --timeout=20s")
+        .await;
+    contains(
+        &kubectl.ok("api-resources").await,
+        &["links", "ln", "example.com/v1", "Link", "deployments", "deploy"],
+    );
+    let link = json!({"apiVersion": "example.com/v1", "kind": "Link", "metadata": {"name": "east"}, "spec": {"target": "there"}});
+    let file = kubectl.file("link.json", &link.to_string());
+    kubectl.ok(&format!("apply --validate=false -f {file}")).await;
+    contains(&kubectl.ok("get ln").await, &["TARGET", "there"]);
+    let bad = json!({"apiVersion": "example.com/v1", "kind": "Link", "metadata": {"name": "bad"}, "spec": {}});
+    let file = kubectl.file("bad.json", &bad.to_string());
+    contains(
+        &kubectl.fails(&format!("create --validate=false -f {file}")).await,
+        &["spec.target: Required value"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_prints_changes_as_they_come() {
+    let Some((_cluster, kubectl)) = administrator().await else {
+        return;
+    };
+    let output = kubectl.home.path().join("watch.txt");
+    kubectl.ok("create configmap before --from-literal=a=b").await;
+    let watch = kubectl
+        .command(&["get", "configmaps", "-w"])
+        .stdout_path(&output)
+        .start()
+        .unwrap();
+    let printed = |name: &'static str| {
+        let output = output.clone();
+        async move {
+            // kubectl gives no other sign than its output.
+            while !std::fs::read_to_string(&output).is_ok_and(|text| text.contains(name)) {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    };
+    crate::support::soon(printed("before")).await;
+    kubectl.ok("create configmap during --from-literal=a=b").await;
+    crate::support::soon(printed("during")).await;
+    watch.kill().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_are_turned_away() {
+    let cluster = cluster().await;
+    let Some(kubectl) = Kubectl::new(&cluster.server.kubeconfig_for("stranger", "wrong", None)) else {
+        return;
+    };
+    let text = kubectl.fails("get pods").await;
+    assert!(
+        text.contains("Unauthorized") || text.contains("must be logged in"),
+        "{text}"
+    );
+    cluster.server.accept_token("t", "ann", &[]);
+    let Some(kubectl) = Kubectl::new(&cluster.server.kubeconfig_for("ann", "t", None)) else {
+        return;
+    };
+    contains(
+        &kubectl.fails("get pods").await,
+        &[
+            "Forbidden",
+            "User \"ann\" cannot list resource \"pods\" in API group \"\" in the namespace \"default\"",
+        ],
+    );
+}
