@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use meshproof_apiserver::Store;
+use meshproof_apiserver::{Store, gvr};
 use meshproof_cluster::pace::Pace;
 use meshproof_cluster::program::Program;
+use meshproof_cluster::{EmbeddedCluster, ProgramRegistry};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::watch;
@@ -13,8 +14,10 @@ use tokio::sync::watch;
 use crate::defect::{Defect, Defects};
 use crate::destination::{DestinationProgram, Destinations};
 use crate::identity::{Authority, IdentityProgram};
-use crate::proxy::ProxyProgram;
+use crate::injector::{Injector, InjectorProgram};
 use crate::mirror::{ServiceMirror, StaleContent};
+use crate::proxy::ProxyProgram;
+use crate::waiting::Waiting;
 
 /// Names of the images whose programs make up the model, as manifests refer to them.
 pub mod image {
@@ -67,6 +70,8 @@ pub struct ClusterModel {
     pub authority: Authority,
     /// Its discovery and policy service.
     pub destinations: Destinations,
+    /// Its proxy injector.
+    pub injector: Injector,
 }
 
 impl Model {
@@ -128,20 +133,40 @@ impl Model {
     #[must_use]
     pub fn programs(&self) -> Vec<(&'static str, Arc<dyn Program>)> {
         vec![
-            (image::CONTROLLER, Arc::new(ServiceMirror::new(self.clone())) as Arc<dyn Program>),
+            (
+                image::CONTROLLER,
+                Arc::new(ServiceMirror::new(self.clone())) as Arc<dyn Program>,
+            ),
             (image::IDENTITY, Arc::new(IdentityProgram::new(self.clone()))),
             (image::DESTINATION, Arc::new(DestinationProgram::new(self.clone()))),
             (image::PROXY, Arc::new(ProxyProgram::new(self.clone()))),
+            (image::PROXY_INJECTOR, Arc::new(InjectorProgram::new(self.clone()))),
+            (image::PAUSE, Arc::new(Waiting)),
         ]
     }
 
-    /// Takes a cluster in; its programs find it by `name`.
+    /// Makes the model's images known.
+    pub fn register(&self, registry: &ProgramRegistry) {
+        for (image, program) in self.programs() {
+            registry.register(image, program);
+        }
+    }
+
+    /// Takes a running cluster in: its pods are injected from now on, once a control plane is installed there.
+    pub fn attach(&self, cluster: &EmbeddedCluster) -> Arc<ClusterModel> {
+        self.add_cluster(cluster.name(), cluster.store())
+    }
+
+    /// Takes the cluster in whose objects are in `store`; its programs find it by `name`.
     pub fn add_cluster(&self, name: &str, store: Store) -> Arc<ClusterModel> {
+        let injector = Injector::default();
+        store.add_mutator(gvr::PODS, Arc::new(injector.clone()));
         let cluster = Arc::new(ClusterModel {
             name: name.to_owned(),
             store,
             authority: Authority::new(),
             destinations: Destinations::new(),
+            injector,
         });
         let mut clusters = self.shared.clusters.write().unwrap_or_else(PoisonError::into_inner);
         clusters.insert(name.to_owned(), cluster.clone());
