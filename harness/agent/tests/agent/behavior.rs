@@ -1,6 +1,6 @@
 //! What the server is told to do, the client sees.
 
-use meshproof_agent::protocol::{Behavior, FailureKind, Job, Outcome, Protocol};
+use meshproof_agent::protocol::{Behavior, FailureKind, Job, Load, Outcome, Protocol};
 use rstest::rstest;
 
 use crate::networks::World;
@@ -103,6 +103,39 @@ async fn a_closed_connection_is_told_from_a_refused_one(#[case] protocol: Protoc
         20,
         "the client must connect again"
     );
+}
+
+/// The connection has carried answers before it is closed, which is when many clients silently send again.
+#[rstest]
+#[case(Protocol::Http1)]
+#[case(Protocol::Http2)]
+#[case(Protocol::Tcp)]
+#[tokio::test(start_paused = true)]
+async fn a_request_on_a_used_connection_is_not_repeated_when_it_is_closed(#[case] protocol: Protocol) {
+    let (client, server) = pair(&World::in_memory()).await;
+    let load = Load::Closed {
+        requests: 20,
+        gap_ms: 100,
+    };
+    let stream = client
+        .start_job(&Job {
+            load,
+            ..job(protocol, 0)
+        })
+        .await;
+    tokio::time::sleep(std::time::Duration::from_millis(450)).await;
+    let behavior = Behavior {
+        close: true,
+        ..Behavior::default()
+    };
+    server.control().await.set_behavior(&behavior).await.unwrap();
+    let finished = Finished::read(stream).await;
+    assert_eq!((finished.answered(200), finished.failed(FailureKind::Closed)), (10, 10));
+    let rows = server.ledger().await.rows;
+    let mut received: Vec<&str> = rows.iter().map(|row| row.id.as_deref().unwrap()).collect();
+    received.sort_unstable();
+    assert_eq!(received, finished.ids(), "a request was repeated or left out");
+    assert_eq!(rows.iter().filter(|row| row.status.is_none()).count(), 10);
 }
 
 #[rstest]

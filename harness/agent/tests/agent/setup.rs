@@ -37,8 +37,16 @@ impl Log {
         self.lines.lock().unwrap().clone()
     }
 
-    /// Waits for a line that contains `text`.
+    /// Waits for a line that contains `text`. That it never comes is noticed after a minute.
     pub(crate) async fn wait_for(&self, text: &str) -> String {
+        let found = self.find(text);
+        match tokio::time::timeout(std::time::Duration::from_secs(60), found).await {
+            Ok(line) => line,
+            Err(_) => panic!("no line with {text:?} in {:#?}", self.lines()),
+        }
+    }
+
+    async fn find(&self, text: &str) -> String {
         loop {
             let grown = self.grown.notified();
             if let Some(line) = self.lines().into_iter().find(|line| line.contains(text)) {
