@@ -18,6 +18,7 @@ mod lint;
 pub mod load;
 pub mod scalar;
 pub mod scenario;
+pub mod schema;
 pub mod source;
 pub mod structure;
 pub mod suite;
