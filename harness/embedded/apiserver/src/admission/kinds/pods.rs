@@ -52,7 +52,11 @@ fn default_container(container: &mut Value) {
         set_default(port, "protocol", json!("TCP"));
     }
     for variable in items_mut(container, "env") {
-        if let Some(reference) = variable["valueFrom"]["fieldRef"].as_object_mut() {
+        // A pointer, because indexing would leave a null behind where there is none.
+        if let Some(reference) = variable
+            .pointer_mut("/valueFrom/fieldRef")
+            .and_then(Value::as_object_mut)
+        {
             reference.entry("apiVersion").or_insert_with(|| json!("v1"));
         }
     }
