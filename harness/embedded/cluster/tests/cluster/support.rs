@@ -32,19 +32,16 @@ pub(crate) async fn clusters(count: usize) -> Clusters {
     let fabric = Fabric::new(FabricConfig::new(Pace::new(10.0)));
     let programs = ProgramRegistry::standard();
     let names = ["west", "east", "north"];
-    let starting = names[..count].iter().zip(0..).map(|(name, number)| {
-        EmbeddedCluster::start(ClusterConfig::numbered(name, number), &fabric, &programs)
-    });
+    let starting = names[..count]
+        .iter()
+        .zip(0..)
+        .map(|(name, number)| EmbeddedCluster::start(ClusterConfig::numbered(name, number), &fabric, &programs));
     let started = futures::future::join_all(starting).await;
     let all: Vec<_> = started.into_iter().map(|c| Arc::new(c.unwrap())).collect();
     for cluster in &all {
         create(cluster, &gvr::NAMESPACES, json!({"metadata": {"name": NS}}));
     }
-    Clusters {
-        fabric,
-        programs,
-        all,
-    }
+    Clusters { fabric, programs, all }
 }
 
 impl Clusters {
@@ -106,7 +103,13 @@ pub(crate) async fn until_all(
         Ok(found) => found,
         Err(_) => {
             let now = all(cluster, gvr, labels);
-            panic!("not seen in time: {what}; {gvr} are {now:#?}");
+            let events = all(cluster, &gvr::EVENTS, "");
+            let told: Vec<_> = events
+                .iter()
+                .map(|e| format!("{}: {} {}", e["involvedObject"]["name"], e["reason"], e["message"]))
+                .collect();
+            let pods = all(cluster, &gvr::PODS, "");
+            panic!("not seen in time: {what}; {gvr} are {now:?}\npods: {pods:?}\nevents: {told:#?}");
         }
     }
 }
@@ -125,10 +128,7 @@ pub(crate) async fn until(
             .is_some_and(|o| fits(o))
     };
     let found = until_all(cluster, gvr, "", what, named).await;
-    found
-        .into_iter()
-        .find(|o| o["metadata"]["name"] == name)
-        .unwrap()
+    found.into_iter().find(|o| o["metadata"]["name"] == name).unwrap()
 }
 
 /// Waits until the named object is gone.
@@ -200,11 +200,7 @@ pub(crate) fn service(app: &str, kind: &str) -> Value {
 
 /// Deploys an agent with a Service and waits until it is available.
 pub(crate) async fn serve(cluster: &EmbeddedCluster, app: &str, replicas: u32, kind: &str) {
-    create(
-        cluster,
-        &gvr::DEPLOYMENTS,
-        deployment(cluster.name(), app, replicas),
-    );
+    create(cluster, &gvr::DEPLOYMENTS, deployment(cluster.name(), app, replicas));
     create(cluster, &gvr::SERVICES, service(app, kind));
     until_available(cluster, app, replicas).await;
     let ready = |e: &Value| {
@@ -288,13 +284,7 @@ pub(crate) async fn control(
 }
 
 /// Lets an agent call `host:port` and returns the outcomes of its requests.
-pub(crate) async fn call(
-    cluster: &EmbeddedCluster,
-    pod: &str,
-    host: &str,
-    port: u16,
-    requests: u64,
-) -> Vec<Value> {
+pub(crate) async fn call(cluster: &EmbeddedCluster, pod: &str, host: &str, port: u16, requests: u64) -> Vec<Value> {
     let job = json!({
         "name": format!("job-{:x}", rand::random::<u64>()), "run": "test", "host": host, "port": port, "protocol": "http1",
         "load": {"closed": {"requests": requests, "gap_ms": 0}},

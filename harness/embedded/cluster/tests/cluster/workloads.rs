@@ -18,9 +18,17 @@ async fn a_deployment_rolls_out_scales_and_goes() {
     println!("3 replicas available after {:?}", begin.elapsed());
 
     let found = west.store().get(&gvr::DEPLOYMENTS, Some("demo"), "web").unwrap();
-    let reasons: Vec<_> = found["status"]["conditions"].as_array().unwrap().iter().map(|c| c["reason"].clone()).collect();
+    let reasons: Vec<_> = found["status"]["conditions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["reason"].clone())
+        .collect();
     assert_eq!(reasons, ["MinimumReplicasAvailable", "NewReplicaSetAvailable"]);
-    assert_eq!(found["metadata"]["annotations"]["deployment.kubernetes.io/revision"], "1");
+    assert_eq!(
+        found["metadata"]["annotations"]["deployment.kubernetes.io/revision"],
+        "1"
+    );
 
     merge(west, &gvr::DEPLOYMENTS, "web", json!({"spec": {"replicas": 1}}));
     until_available(west, "web", 1).await;
@@ -45,9 +53,21 @@ async fn a_new_template_replaces_all_pods_and_keeps_the_old_set() {
     merge(west, &gvr::DEPLOYMENTS, "web", restart);
     until_available(west, "web", 2).await;
     let after = until_all(west, &gvr::PODS, "app=web", "old pods gone", |p| p.len() == 2).await;
-    assert!(after.iter().all(|p| !before.contains(&p["metadata"]["name"].as_str().unwrap().to_owned())));
+    assert!(
+        after
+            .iter()
+            .all(|p| !before.contains(&p["metadata"]["name"].as_str().unwrap().to_owned()))
+    );
     let sets = all(west, &gvr::REPLICA_SETS, "app=web");
-    let mut revisions: Vec<_> = sets.iter().map(|s| (s["metadata"]["annotations"]["deployment.kubernetes.io/revision"].clone(), s["spec"]["replicas"].clone())).collect();
+    let mut revisions: Vec<_> = sets
+        .iter()
+        .map(|s| {
+            (
+                s["metadata"]["annotations"]["deployment.kubernetes.io/revision"].clone(),
+                s["spec"]["replicas"].clone(),
+            )
+        })
+        .collect();
     revisions.sort_by_key(|r| r.0.to_string());
     assert_eq!(revisions, [(json!("1"), json!(0)), (json!("2"), json!(2))]);
 
@@ -102,9 +122,17 @@ async fn a_deleted_pod_comes_back_and_a_relabelled_one_is_let_go() {
     .await;
     until_available(west, "web", 1).await;
     let second = pod_names(west, "web").remove(0);
-    merge(west, &gvr::PODS, &second, json!({"metadata": {"labels": {"app": "quarantine"}}}));
+    merge(
+        west,
+        &gvr::PODS,
+        &second,
+        json!({"metadata": {"labels": {"app": "quarantine"}}}),
+    );
     until_all(west, &gvr::PODS, "app=web", "a third pod", |pods| pods.len() == 1).await;
-    let quarantined = until(west, &gvr::PODS, &second, "let go", |p| p["metadata"]["ownerReferences"].as_array().is_none_or(Vec::is_empty)).await;
+    let quarantined = until(west, &gvr::PODS, &second, "let go", |p| {
+        p["metadata"]["ownerReferences"].as_array().is_none_or(Vec::is_empty)
+    })
+    .await;
     assert_eq!(quarantined["status"]["phase"], "Running");
     shut_down(clusters).await;
 }
@@ -128,7 +156,10 @@ async fn a_stateful_set_starts_in_order_with_stable_names() {
         },
     });
     create(west, &gvr::STATEFUL_SETS, set);
-    until(west, &gvr::STATEFUL_SETS, "db", "all ready", |s| s["status"]["readyReplicas"] == 3).await;
+    until(west, &gvr::STATEFUL_SETS, "db", "all ready", |s| {
+        s["status"]["readyReplicas"] == 3
+    })
+    .await;
     let is_ready = |pod: &Value| {
         let conditions = pod["status"]["conditions"].as_array();
         conditions.is_some_and(|c| c.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
