@@ -20,3 +20,4 @@ pub mod path;
 pub mod question;
 pub mod reconcile;
 pub mod record;
+pub mod statistics;

@@ -10,9 +10,9 @@
 //! A negative that failed needs no control: something was seen. Questions that are not negative need none either, but if
 //! they name controls, those have to have passed.
 
+use super::request_pattern::served_well;
 use super::{Context, Finding, LedgerView, Ledgers};
 use crate::history::{CheckHistory, ScenarioHistory};
-use crate::ledger::Row;
 use crate::question::{Count, Observation, Question, RequestPattern, ServingPattern, Timing};
 use crate::record::Outcome;
 
@@ -85,10 +85,6 @@ fn ledger_control(view: &LedgerView<'_>, opened_us: u64) -> (bool, String) {
     let before = || view.rows.iter().filter(|row| row.ended_us <= opened_us);
     let (sent, good) = (before().count(), before().filter(|row| served_well(row)).count());
     (sent > 0 && good == sent, format!("{good} of {sent} requests succeeded"))
-}
-
-fn served_well(row: &Row) -> bool {
-    row.succeeded() && super::request_pattern::is_of_this_run(row)
 }
 
 /// Whether `earlier` passed with the object present whose absence `check` is about.
