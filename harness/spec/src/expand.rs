@@ -17,6 +17,8 @@ use crate::yaml::{Entry, Node, Tree};
 const MAX_ROWS: usize = 64;
 /// Text that expansion may produce from one file, in bytes.
 const MAX_TEXT: usize = 4 * 1024 * 1024;
+/// References within references.
+const MAX_NESTING: usize = 3;
 /// Values that one expanded file may hold.
 const MAX_NODES: usize = 60_000;
 
@@ -268,6 +270,11 @@ impl Expander {
     }
 
     fn fill(&mut self, text: &str, span: &Span, scope: &mut Scope) -> String {
+        self.fill_nested(text, span, scope, 0)
+    }
+
+    /// A reference may be a part of another one: `${mirror.${vars.service}.east}`.
+    fn fill_nested(&mut self, text: &str, span: &Span, scope: &mut Scope, depth: usize) -> String {
         if !text.contains("${") {
             return text.to_owned();
         }
@@ -278,24 +285,19 @@ impl Expander {
                 Part::Unclosed(rest) => {
                     self.problems.push(
                         Diagnostic::error(code::UNKNOWN_VARIABLE, "`${` without `}`", span.find("${").first_line())
-                            .label("begins here and never ends"),
+                            .label("begins here and never ends")
+                            .help("add `}`, or write the `$` differently: every `${` begins a reference"),
                     );
                     filled.push_str(rest);
                 }
-                Part::Reference(name) => match scope.values.get(name) {
-                    Some(value) => {
-                        scope.used.insert(name.to_owned());
-                        filled.push_str(value.as_deref().unwrap_or("x"));
-                    }
-                    None => {
-                        if Fact::parse(name).is_none() {
-                            self.problems.push(unknown_reference(name, span, scope));
-                        }
-                        filled.push_str("${");
-                        filled.push_str(name);
-                        filled.push('}');
-                    }
-                },
+                Part::Reference(inside) => {
+                    let name = if inside.contains("${") && depth < MAX_NESTING {
+                        self.fill_nested(inside, span, scope, depth + 1)
+                    } else {
+                        inside.to_owned()
+                    };
+                    self.refer(&name, inside, span, scope, &mut filled);
+                }
             }
         }
         self.text += filled.len();
@@ -304,6 +306,21 @@ impl Expander {
             return String::new();
         }
         filled
+    }
+
+    /// Appends what a reference stands for; a fact of the mesh's driver stays a reference.
+    fn refer(&mut self, name: &str, written: &str, span: &Span, scope: &mut Scope, filled: &mut String) {
+        if let Some(value) = scope.values.get(name) {
+            scope.used.insert(name.to_owned());
+            filled.push_str(value.as_deref().unwrap_or("x"));
+            return;
+        }
+        if Fact::parse(name).is_none() {
+            self.problems.push(unknown_reference(name, written, span, scope));
+        }
+        filled.push_str("${");
+        filled.push_str(name);
+        filled.push('}');
     }
 
     fn exhaust(&mut self, span: &Span, what: &str) {
@@ -445,8 +462,8 @@ impl Expander {
     }
 }
 
-fn unknown_reference(name: &str, span: &Span, scope: &Scope) -> Diagnostic {
-    let place = span.find(&format!("${{{name}}}"));
+fn unknown_reference(name: &str, written: &str, span: &Span, scope: &Scope) -> Diagnostic {
+    let place = span.find(&format!("${{{written}}}"));
     let known = scope.values.keys().map(String::as_str);
     let meant = closest(name, known.chain(["namespace", "mesh.namespace"]));
     let diagnostic = Diagnostic::error(

@@ -138,7 +138,7 @@ pub enum Part<'t> {
     Unclosed(&'t str),
 }
 
-/// Splits text at its `${…}`.
+/// Splits text at its `${…}`. What stands between the braces may hold references itself.
 pub fn parts(text: &str) -> Vec<Part<'_>> {
     let mut parts = Vec::new();
     let mut rest = text;
@@ -147,7 +147,7 @@ pub fn parts(text: &str) -> Vec<Part<'_>> {
             parts.push(Part::Literal(&rest[..start]));
         }
         let inside = &rest[start + 2..];
-        let Some(end) = inside.find('}') else {
+        let Some(end) = closing(inside) else {
             parts.push(Part::Unclosed(&rest[start..]));
             return parts;
         };
@@ -158,6 +158,20 @@ pub fn parts(text: &str) -> Vec<Part<'_>> {
         parts.push(Part::Literal(rest));
     }
     parts
+}
+
+/// Offset of the `}` that ends a reference whose inside begins here.
+fn closing(inside: &str) -> Option<usize> {
+    let mut open = 0;
+    for (offset, c) in inside.char_indices() {
+        match c {
+            '{' if inside[..offset].ends_with('$') => open += 1,
+            '}' if open == 0 => return Some(offset),
+            '}' => open -= 1,
+            _ => {}
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -200,5 +214,7 @@ mod tests {
         );
         assert_eq!(parts("$x ${a"), [Literal("$x "), Unclosed("${a")]);
         assert_eq!(parts(""), []);
+        assert_eq!(parts("${a.${b}.c}d"), [Reference("a.${b}.c"), Literal("d")]);
+        assert_eq!(parts("${a.${b}"), [Unclosed("${a.${b}")]);
     }
 }

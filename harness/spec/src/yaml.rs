@@ -575,13 +575,36 @@ fn syntax_error(source: &Arc<Source>, at: usize, reason: &str) -> Diagnostic {
     }
     let rest = source.text().get(start..).unwrap_or("");
     let length = rest.chars().next().map_or(0, char::len_utf8);
+    let line_start = source.text()[..start].rfind('\n').map_or(0, |newline| newline + 1);
+    let line = source.text()[line_start..].lines().next().unwrap_or_default();
+    let help = if has_bare_reference(line) {
+        "a `${...}` inside of `{ }` or `[ ]` goes in quotes: \"${...}\""
+    } else {
+        "look at this line and the one before it: indentation, `: ` with a space, closing brackets and quotes; text with `: `, ` #`, `{` or `[` at its beginning goes in quotes"
+    };
     Diagnostic::error(
         code::SYNTAX,
         format!("not valid YAML: {reason}"),
         Span::new(source, start..start + length),
     )
     .label("here the reader gave up")
-    .help("look at this line and the one before it: indentation, `: ` with a space, closing brackets and quotes; text with `: `, ` #`, `{` or `[` at its beginning goes in quotes")
+    .help(help)
+}
+
+/// Whether a `${` stands outside of quotes, which YAML takes for the beginning of a mapping inside of `{ }` and `[ ]`.
+fn has_bare_reference(line: &str) -> bool {
+    let mut quote = None;
+    let mut previous = ' ';
+    for c in line.chars() {
+        match (quote, c) {
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(open), _) if open == c => quote = None,
+            (None, '{') if previous == '$' => return true,
+            _ => {}
+        }
+        previous = c;
+    }
+    false
 }
 
 /// Puts the values of one reader into the places of the other.
