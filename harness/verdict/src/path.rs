@@ -1,7 +1,9 @@
 //! Places in objects: `spec.ports[*].port`, `metadata.labels."a.b/c"`, `subsets[0].addresses`.
 //!
 //! Keys are separated by dots and stand bare (letters, digits, `_`, `-`, `/`, `$`) or between double quotes, in which
-//! `\"` and `\\` stand for themselves. `[n]` is the entry `n` of a list, from 0; `[*]` all of them.
+//! `\"` and `\\` stand for themselves. `[n]` is the entry `n` of a list, from 0; `[*]` all of them; `[path=value]` those
+//! whose `path` has this text, number or truth value as its value. A value with `]` or `"` in it stands between double
+//! quotes. `[*]` and `[path=value]` yield a list, nested ones a flat one.
 
 use serde_json::Value;
 
@@ -19,6 +21,7 @@ enum Step {
     Key(String),
     Index(usize),
     Each,
+    Where(Path, String),
 }
 
 /// Why a text is no path.
@@ -79,18 +82,16 @@ impl Path {
                 _ => return Err(fail(at, "a key")),
             }
             while chars.get(at) == Some(&'[') {
-                let end = chars[at..]
-                    .iter()
-                    .position(|c| *c == ']')
-                    .map(|length| at + length)
-                    .ok_or_else(|| fail(chars.len(), "a closing `]`"))?;
+                let (end, equals) = bracket(&chars, at).ok_or_else(|| fail(chars.len(), "a closing `]`"))?;
                 let inside: String = chars[at + 1..end].iter().collect();
                 steps.push(match inside.as_str() {
                     "*" => Step::Each,
+                    _ if equals.is_some() => condition(&chars, at + 1, equals.unwrap_or(at), end)
+                        .map_err(|(position, expected)| fail(position, &expected))?,
                     digits if digits.bytes().all(|b| b.is_ascii_digit()) => {
-                        Step::Index(digits.parse().map_err(|_| fail(at + 1, "a number or `*`"))?)
+                        Step::Index(digits.parse().map_err(|_| fail(at + 1, INSIDE))?)
                     }
-                    _ => return Err(fail(at + 1, "a number or `*`")),
+                    _ => return Err(fail(at + 1, INSIDE)),
                 });
                 if steps.len() >= MAX_STEPS {
                     return Err(fail(end, "an end after so many steps"));
@@ -118,6 +119,11 @@ impl Path {
                     many = true;
                     values.iter().filter_map(|value| value.as_array()).flatten().collect()
                 }
+                Step::Where(path, wanted) => {
+                    many = true;
+                    let entries = values.iter().filter_map(|value| value.as_array()).flatten();
+                    entries.filter(|entry| path.is_text(entry, wanted)).collect()
+                }
             };
         }
         values.retain(|value| !value.is_null());
@@ -128,12 +134,58 @@ impl Path {
         }
     }
 
+    /// Whether what is there reads like this text.
+    fn is_text(&self, object: &Value, wanted: &str) -> bool {
+        match self.find(object) {
+            Found::One(Value::String(text)) => text == wanted,
+            Found::One(value @ (Value::Number(_) | Value::Bool(_))) => value.to_string() == wanted,
+            _ => false,
+        }
+    }
+
     /// Whether it leads into the secret parts of a Secret.
     #[must_use]
     pub fn is_secret_in(&self, object: &Value) -> bool {
         let secret = object.get("kind").and_then(Value::as_str) == Some("Secret");
         secret && matches!(self.steps.first(), Some(Step::Key(key)) if key == "data" || key == "stringData")
     }
+}
+
+/// What may stand between brackets.
+const INSIDE: &str = "a number, `*` or `path=value`";
+
+/// For a bracket that opens at `start`: where it closes, and where its first `=` is. Quoted text does not count.
+fn bracket(chars: &[char], start: usize) -> Option<(usize, Option<usize>)> {
+    let mut equals = None;
+    let mut at = start + 1;
+    loop {
+        match chars.get(at)? {
+            ']' => return Some((at, equals)),
+            '=' if equals.is_none() => equals = Some(at),
+            '"' => {
+                at = quoted(chars, at)?.1;
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+}
+
+/// The condition that stands in `start..end` with its `=` at `equals`, or what was expected where.
+fn condition(chars: &[char], start: usize, equals: usize, end: usize) -> Result<Step, (usize, String)> {
+    let text: String = chars[start..equals].iter().collect();
+    // A bracket can't stand inside a bracket, so that this does not nest.
+    let path = Path::parse(&text).map_err(|error| (start + error.position - 1, error.expected))?;
+    let value = match chars[equals + 1..end].first() {
+        Some('"') => match quoted(chars, equals + 1) {
+            Some((value, close)) if close == end => value,
+            _ => return Err((equals + 1, "a value between quotes and nothing behind it".to_owned())),
+        },
+        Some(_) => chars[equals + 1..end].iter().collect(),
+        None => return Err((equals + 1, "a value".to_owned())),
+    };
+    Ok(Step::Where(path, value))
 }
 
 fn is_bare(c: char) -> bool {
@@ -172,6 +224,11 @@ mod tests {
         json!({
             "kind": "Service",
             "metadata": {"labels": {"mirror.linkerd.io/cluster-name": "east", "say \"hi\"": "x"}, "gone": null},
+            "conditions": [
+                {"type": "Ready", "status": "True", "ok": true},
+                {"type": "Live", "status": "False", "ref": {"x.y": "a]=\"b"}},
+            ],
+            "nested": [{"items": [{"name": "a", "v": 1}, {"name": "b", "v": 2}]}, {"items": [{"name": "a", "v": 3}]}],
             "spec": {"ports": [{"port": 80, "nodePort": 30000}, {"port": 443}], "empty": []},
         })
     }
@@ -192,6 +249,13 @@ mod tests {
     #[case("spec.empty[*]", vec![])]
     #[case("spec.nowhere[*].port", vec![])]
     #[case("kind[*]", vec![])]
+    #[case("spec.ports[port=80].nodePort", vec![json!(30000)])]
+    #[case("spec.ports[port=443].nodePort", vec![])]
+    #[case("spec.ports[port=\"443\"].port", vec![json!(443)])]
+    #[case("conditions[type=Ready].status", vec![json!("True")])]
+    #[case("conditions[ref.\"x.y\"=\"a]=\\\"b\"].status", vec![json!("False")])]
+    #[case("conditions[ok=true].type", vec![json!("Ready")])]
+    #[case("nested[*].items[name=a].v", vec![json!(1), json!(3)])]
     fn a_star_finds_a_list(#[case] path: &str, #[case] expected: Vec<Value>) {
         assert_eq!(
             Path::parse(path).unwrap().find(&service()),
@@ -213,13 +277,19 @@ mod tests {
     #[case(".a", 1, "a key")]
     #[case("a.", 3, "a key")]
     #[case("a..b", 3, "a key")]
-    #[case("a[x]", 3, "a number or `*`")]
-    #[case("a[]", 3, "a number or `*`")]
-    #[case("a[-1]", 3, "a number or `*`")]
+    #[case("a[x]", 3, "a number, `*` or `path=value`")]
+    #[case("a[]", 3, "a number, `*` or `path=value`")]
+    #[case("a[-1]", 3, "a number, `*` or `path=value`")]
     #[case("a[0", 4, "a closing `]`")]
+    #[case("a[b=c", 6, "a closing `]`")]
+    #[case("a[b=]", 5, "a value")]
+    #[case("a[=c]", 3, "a key")]
+    #[case("a[b.=c]", 5, "a key")]
+    #[case("a[b=\"c\"d]", 5, "a value between quotes and nothing behind it")]
+    #[case("conditions[ref=a]b]", 18, "`.`, `[` or the end")]
     #[case("a.\"b", 5, "a closing `\"`")]
     #[case("a b", 2, "`.`, `[` or the end")]
-    #[case("a[99999999999999999999999]", 3, "a number or `*`")]
+    #[case("a[99999999999999999999999]", 3, "a number, `*` or `path=value`")]
     fn a_mistake_is_told_with_its_place(#[case] path: &str, #[case] position: usize, #[case] expected: &str) {
         let error = Path::parse(path).unwrap_err();
         assert_eq!((error.position, error.expected.as_str()), (position, expected));
@@ -248,7 +318,7 @@ mod tests {
         }
 
         #[test]
-        fn path_like_texts_never_panic(text in r#"[a-c.\[\]*"\\0-2]{0,16}"#) {
+        fn path_like_texts_never_panic(text in r#"[a-c.=\[\]*"\\0-2]{0,16}"#) {
             if let Ok(path) = Path::parse(&text) {
                 path.find(&service());
             }

@@ -10,6 +10,7 @@
 //! A negative that failed needs no control: something was seen. Questions that are not negative need none either, but if
 //! they name controls, those have to have passed.
 
+use super::objects::any_matches;
 use super::request_pattern::served_well;
 use super::{Context, Finding, LedgerView, Ledgers};
 use crate::history::{CheckHistory, ScenarioHistory};
@@ -102,7 +103,8 @@ fn saw_present(earlier: &CheckHistory, check: &CheckHistory) -> bool {
         .closed
         .as_ref()
         .is_some_and(|closed| closed.at_us <= check.opened_us);
-    is_absence(&now.count) && passed && asked_present && before && then.subject == now.subject
+    let same = then.subject == now.subject && (now.each.is_empty() || now.each == then.each);
+    is_absence(&now.count) && passed && asked_present && before && same
 }
 
 fn is_absence(count: &Count) -> bool {
@@ -125,9 +127,9 @@ fn is_negative(question: &Question) -> bool {
 /// Whether the check itself proves the way.
 fn proves_itself(context: &Context<'_>) -> bool {
     match &context.check.question {
-        Question::Objects(question) if question.timing.never_for_us.is_none() => context
-            .observations()
-            .any(|(_, observation)| matches!(observation, Observation::Objects(objects) if !objects.is_empty())),
+        Question::Objects(question) if question.timing.never_for_us.is_none() => context.observations().any(
+            |(_, observation)| matches!(observation, Observation::Objects(objects) if any_matches(question, objects)),
+        ),
         Question::Serving(question) if question.timing.never_for_us.is_none() => {
             let opened_us = context.check.opened_us;
             context.ledger(&question.ledger).is_some_and(|ledger| {

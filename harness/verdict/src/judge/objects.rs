@@ -1,4 +1,4 @@
-//! Objects of a cluster: how many, and what each must hold.
+//! Objects of a cluster: how many hold what is asked.
 
 use serde_json::Value;
 
@@ -118,42 +118,60 @@ impl<'a> ParsedMatcher<'a> {
     }
 }
 
-/// Whether these objects are as they must be, and what to say about them: for a miss, the object that came nearest and
-/// what it lacks.
+/// Whether as many objects as must be hold what is asked, and what to say about them: when there are too few, the object
+/// that came nearest and what it lacks.
 fn look(count: &Count, matchers: &[ParsedMatcher<'_>], objects: &[Value]) -> (Seen, String) {
-    let present = objects.len() as u64;
-    let any_number = *count == Count::default();
-    let enough = count.exactly.is_none_or(|exactly| present == exactly)
-        && count.at_least.is_none_or(|bound| present >= bound)
-        && count.at_most.is_none_or(|bound| present <= bound)
+    let judged: Vec<(&Value, Vec<String>)> = objects
+        .iter()
+        .map(|object| {
+            (
+                object,
+                matchers.iter().filter_map(|matcher| miss(matcher, object)).collect(),
+            )
+        })
+        .collect();
+    let matching: Vec<String> = judged
+        .iter()
+        .filter(|(_, missed)| missed.is_empty())
+        .map(|(object, _)| name(object))
+        .collect();
+    let number = matching.len() as u64;
+    let too_few = count.exactly.is_some_and(|exactly| number < exactly)
+        || count.at_least.is_some_and(|bound| number < bound)
         // A promise about objects is not kept by there being none.
-        && (!any_number || present > 0);
-    let names = objects.iter().map(name).collect::<Vec<_>>();
-    let listed = if objects.is_empty() {
-        "no object".to_owned()
+        || (*count == Count::default() && number == 0);
+    let too_many =
+        count.exactly.is_some_and(|exactly| number > exactly) || count.at_most.is_some_and(|bound| number > bound);
+    let listed = if matching.is_empty() {
+        "no such object".to_owned()
     } else {
         format!(
             "{} ({})",
-            counted(present, "object"),
-            wording::list(names.iter().map(String::as_str))
+            counted(number, "object"),
+            wording::list(matching.iter().map(String::as_str))
         )
     };
-    let misses = objects.iter().map(|object| {
-        let missed: Vec<String> = matchers.iter().filter_map(|matcher| miss(matcher, object)).collect();
-        (object, missed)
-    });
-    let nearest = misses
+    let nearest = judged
+        .iter()
         .filter(|(_, missed)| !missed.is_empty())
         .min_by_key(|(_, missed)| missed.len());
-    match (enough, nearest) {
-        (true, None) => (Seen::Holds, listed),
-        (false, None) => (Seen::Lacks, listed),
-        (true, Some((object, missed))) => (Seen::Lacks, format!("{}: {}", name(object), missed.join("; "))),
-        (false, Some((object, missed))) => (
+    match nearest {
+        Some((object, missed)) if too_few => (
             Seen::Lacks,
-            format!("{listed}; {}: {}", name(object), missed.join("; ")),
+            format!("{listed}; nearest is {}: {}", name(object), missed.join("; ")),
         ),
+        _ if too_few || too_many => (Seen::Lacks, listed),
+        _ => (Seen::Holds, listed),
     }
+}
+
+/// Whether any object holds what is asked, whatever number is right.
+pub(crate) fn any_matches(question: &ObjectsQuestion, objects: &[Value]) -> bool {
+    ParsedMatcher::parse(&question.each).is_ok_and(|matchers| {
+        objects
+            .iter()
+            .any(|object| matchers.iter().all(|matcher| miss(matcher, object).is_none()))
+    })
 }
 
 /// What is wrong with an object, if anything is.
