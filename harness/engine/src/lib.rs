@@ -11,6 +11,39 @@
 //! Any particular mesh, and whether an environment is real or embedded. Verdicts are asked of `meshproof-verdict` and
 //! never made here; reports read the journal and never the engine.
 
+pub mod agents;
+pub mod api;
+mod cleanup;
+pub mod clock;
+mod describe;
 pub mod driver;
 pub mod environment;
+mod evidence;
+mod expect;
+pub mod interrupts;
+pub mod inventory;
+mod inventory_watch;
+pub mod journal;
+pub mod kinds;
+mod ledgers;
+mod lower;
+pub mod metrics;
+pub mod plan;
 pub mod problem;
+mod reconcile;
+mod references;
+mod rung;
+mod scenario_run;
+mod scene;
+mod scheduler;
+mod session;
+mod steps;
+pub mod testbed;
+mod undo;
+pub mod watch;
+
+pub use interrupts::Interrupts;
+pub use plan::Plan;
+pub use scenario_run::Keep;
+pub use scheduler::Engine;
+pub use session::{AGENT_IMAGE, RunOptions, RunSummary, Session};

@@ -20,12 +20,7 @@ pub fn harness(code: &str, message: impl Into<String>, remedy: Option<&str>) -> 
     problem(ProblemClass::Harness, code, message, remedy)
 }
 
-fn problem(
-    class: ProblemClass,
-    code: &str,
-    message: impl Into<String>,
-    remedy: Option<&str>,
-) -> Problem {
+fn problem(class: ProblemClass, code: &str, message: impl Into<String>, remedy: Option<&str>) -> Problem {
     Problem {
         class,
         code: code.to_owned(),

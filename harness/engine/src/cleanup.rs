@@ -1,0 +1,230 @@
+//! The end of a scenario: faults healed, traffic stopped, everything that it made removed, and that verified.
+
+use std::sync::Arc;
+
+use futures::future::join_all;
+use kube::api::PostParams;
+use kube::core::DynamicObject;
+use meshproof_verdict::history::CleanupHistory;
+use meshproof_verdict::record::{Event, ProblemClass};
+use serde_json::Value;
+
+use crate::api::{ErrorClass, dynamic, text_at, to_json};
+use crate::plan::{Thing, Use};
+use crate::problem::Problem;
+use crate::scene::{REQUEST_TIME, Scene, WORKLOAD_TIME};
+use crate::steps::{fault, namespace, traffic};
+use crate::undo::{Action, Undoing};
+use crate::watch::WatchKey;
+
+/// How much is to be cleaned up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Everything, and verified.
+    Everything,
+    /// Only faults are healed: the clusters are kept on purpose.
+    Keep,
+    /// Only faults are healed: the user is in a hurry.
+    HealOnly,
+    /// Faults are healed; the clusters go away whole.
+    ClustersGo,
+}
+
+/// Ends a scenario, writes down how that went, and never hides what went wrong before.
+pub(crate) async fn clean_up(scene: &mut Scene, extent: Extent) -> CleanupHistory {
+    let mut problems = fault::heal_all(scene).await;
+    let names: Vec<String> = scene.traffic.keys().cloned().collect();
+    for name in names {
+        if extent == Extent::HealOnly {
+            // The job ends with the connection that its rows come over.
+            if let Some(running) = scene.traffic.get_mut(&name) {
+                running.pump = None;
+            }
+        } else if let Err(problem) = traffic::stop_traffic(scene, &name).await {
+            problems.push(problem);
+        }
+    }
+    let mut left = Vec::new();
+    if extent == Extent::Everything {
+        for undoing in scene.undoings.take() {
+            if let Err(problem) = undo(scene, &undoing).await {
+                left.push(undoing.to_string());
+                problems.push(problem);
+            }
+        }
+        scene.held.clear();
+        let scene = &*scene;
+        let deleted = join_all(scene.namespaces.iter().map(|cluster| async move {
+            namespace::delete(scene, cluster)
+                .await
+                .map_err(|problem| (cluster.clone(), problem))
+        }))
+        .await;
+        for (cluster, problem) in deleted.into_iter().filter_map(Result::err) {
+            left.push(format!("{cluster} Namespace {}", scene.namespace()));
+            problems.push(problem);
+        }
+        match leftovers(scene).await {
+            Ok(found) => left.extend(found),
+            Err(problem) => problems.push(problem),
+        }
+        if let Err(problem) = await_disturbed_links(scene).await {
+            problems.push(problem);
+        }
+    }
+    left.sort_unstable();
+    left.dedup();
+    let problem = together(problems);
+    let kept = extent == Extent::Keep;
+    let at_us = scene.run.journal.note(Event::CleanedUp {
+        scenario: scene.key().to_owned(),
+        left: left.clone(),
+        problem: problem.clone(),
+        kept,
+    });
+    CleanupHistory {
+        at_us,
+        left,
+        problem,
+        kept,
+    }
+}
+
+/// One problem that names all. An incomplete cleanup is nobody's broken promise: it is an error of the environment.
+fn together(problems: Vec<Problem>) -> Option<Problem> {
+    let mut problems = problems.into_iter();
+    let mut first = problems.next()?;
+    if first.class == ProblemClass::Mesh {
+        first.class = ProblemClass::Environment;
+    }
+    for other in problems {
+        first.message = format!("{}; also: {}", first.message, other.message);
+    }
+    Some(first)
+}
+
+/// Restores one object outside of the scenario's namespace.
+async fn undo(scene: &Scene, undoing: &Undoing) -> Result<(), Problem> {
+    let client = &scene.cluster(&undoing.cluster)?.client;
+    let api = dynamic(client, &undoing.kind.resource, undoing.namespace.as_deref());
+    let what = undoing.to_string();
+    let name = undoing.name.as_str();
+    let requests = &scene.run.requests;
+    let done = match &undoing.action {
+        Action::Delete => requests.delete(&what, REQUEST_TIME, &api, name).await.map(drop),
+        Action::Patch(merge) => requests.merge(&what, REQUEST_TIME, &api, name, merge).await.map(drop),
+        Action::Create(object) => {
+            let object: DynamicObject = serde_json::from_value(object.clone())
+                .map_err(|error| crate::problem::harness("undo", format!("{what}: {error}"), None))?;
+            let parameters = PostParams::default();
+            requests
+                .send(&what, REQUEST_TIME, || api.create(&parameters, &object))
+                .await
+                .map(drop)
+        }
+    };
+    match (done, &undoing.action) {
+        (Err(error), Action::Patch(_)) if error.class == ErrorClass::NotFound => return Ok(()),
+        (Err(error), Action::Create(_)) if error.class == ErrorClass::AlreadyExists => return Ok(()),
+        (Err(error), _) => return Err(error.into()),
+        (Ok(()), _) => {}
+    }
+    await_undone(scene, undoing).await
+}
+
+/// Waits until a deleted object is gone, or a restored Deployment has its pods again.
+async fn await_undone(scene: &Scene, undoing: &Undoing) -> Result<(), Problem> {
+    let is_deployment = undoing.kind.resource.kind == "Deployment";
+    if !matches!(undoing.action, Action::Delete) && !is_deployment {
+        return Ok(());
+    }
+    let mut watch = scene.testbed.watches.subscribe(WatchKey {
+        cluster: undoing.cluster.clone(),
+        resource: undoing.kind.resource.clone(),
+        namespace: undoing.namespace.clone(),
+        labels: None,
+    });
+    let condition = |objects: &[Arc<Value>]| {
+        let object = objects
+            .iter()
+            .find(|object| text_at(object, "/metadata/name") == undoing.name);
+        match (&undoing.action, object) {
+            (Action::Delete, object) => object.is_none().then_some(()),
+            (_, Some(deployment)) => is_rolled_out(deployment).then_some(()),
+            (_, None) => None,
+        }
+    };
+    match scene.clock().within(WORKLOAD_TIME, watch.until(condition)).await {
+        Ok(done) => Ok(done?),
+        Err(_) => Err(crate::problem::environment(
+            "not-restored",
+            format!("{undoing}: not done after {} s", WORKLOAD_TIME.as_secs()),
+            Some("bring the environment down and up again before the next run"),
+        )),
+    }
+}
+
+fn is_rolled_out(deployment: &Value) -> bool {
+    let number = |pointer: &str| deployment.pointer(pointer).and_then(Value::as_u64);
+    let wanted = number("/spec/replicas").unwrap_or(1);
+    number("/status/observedGeneration") >= number("/metadata/generation")
+        && number("/status/readyReplicas").unwrap_or(0) == wanted
+        && number("/status/replicas").unwrap_or(0) == wanted
+}
+
+/// Objects of the mesh anywhere that still belong to the scenario's namespace or name it. Objects in the namespace itself
+/// are gone with it.
+async fn leftovers(scene: &Scene) -> Result<Vec<String>, Problem> {
+    let namespace = scene.namespace();
+    let mut left = Vec::new();
+    for cluster in scene.testbed.clusters() {
+        for resource in scene.testbed.driver.kinds() {
+            let api = dynamic(&cluster.client, &resource, None);
+            let what = format!("{}: list {}", cluster.name, resource.plural);
+            let parameters = kube::api::ListParams::default();
+            let objects = match scene
+                .run
+                .requests
+                .send(&what, REQUEST_TIME, || api.list(&parameters))
+                .await
+            {
+                Ok(objects) => objects,
+                Err(error) if error.class == ErrorClass::NotFound => continue,
+                Err(error) => return Err(error.into()),
+            };
+            left.extend(
+                objects
+                    .items
+                    .into_iter()
+                    .filter(|object| object.metadata.namespace.as_deref() == Some(namespace))
+                    .map(|object| namespace::named(&cluster.name, &to_json(object, &resource))),
+            );
+        }
+    }
+    Ok(left)
+}
+
+/// Whoever comes next finds the links that this scenario disturbed ready again.
+async fn await_disturbed_links(scene: &Scene) -> Result<(), Problem> {
+    let bed = &scene.testbed;
+    if bed.plan.setup.bare || bed.plan.setup.unlinked {
+        return Ok(());
+    }
+    let disturbed = |from: &str, to: &str| {
+        scene.plan.locks.iter().any(|(thing, used)| {
+            used == Use::Exclusive
+                && match thing {
+                    Thing::Cluster(cluster) | Thing::ControlPlane(cluster) => cluster == from || cluster == to,
+                    Thing::Gateway(cluster) => cluster == to,
+                    Thing::Link { from: one, to: other } => one == from && other == to,
+                }
+        })
+    };
+    for link in &bed.plan.topology.links {
+        if disturbed(&link.from.0, &link.to.0) {
+            let (from, to) = (bed.cluster(&link.from.0)?, bed.cluster(&link.to.0)?);
+            crate::testbed::await_link(bed.driver.as_ref(), from, to, &bed.plan, &scene.run.requests).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,477 @@
+//! Evidence: what all clusters looked like when a check did not pass or a step failed, frozen before anything changes.
+//!
+//! Collected per cluster: the events of the scenario's namespace and of the mesh, the objects of the scenario's namespace,
+//! the mesh's own objects everywhere, the logs of the scenario's pods and of the mesh's gateway and controllers (current and
+//! previous container), and the metrics of their proxies. Bounded in size and time; what could not be had is named in
+//! `missing.txt`. What Secrets hold, and tokens in texts, are replaced.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::join_all;
+use futures::stream;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::{ListParams, LogParams};
+use kube::core::ApiResource;
+use meshproof_spec::scenario::Component;
+use meshproof_verdict::record::{Event, Problem};
+use serde_json::Value;
+
+use crate::api::{describe, dynamic, text_at, to_json};
+use crate::driver::{Flow, WorkloadRef};
+use crate::environment::Cluster;
+use crate::expect::shown;
+use crate::kinds::known;
+use crate::ledgers::file_name;
+use crate::metrics;
+use crate::rung::{self, Clue};
+use crate::scene::Scene;
+
+/// Folder of evidence in a run's folder.
+pub(crate) const EVIDENCE_FOLDER: &str = "evidence";
+/// Time for all of it (wall time): the scenario waits, and traffic goes on.
+const TIME: Duration = Duration::from_secs(10);
+/// Largest file, bytes; what is longer is cut, logs at their start.
+const LARGEST_FILE: usize = 1024 * 1024;
+/// Lines of each log.
+const LOG_LINES: i64 = 2000;
+/// Objects of each kind, at most.
+const MOST_OBJECTS: u32 = 500;
+/// Requests to a cluster at a time.
+const AT_A_TIME: usize = 8;
+/// Kinds of the scenario's namespace.
+const KINDS: [&str; 9] = [
+    "Service",
+    "Endpoints",
+    "EndpointSlice",
+    "Pod",
+    "Deployment",
+    "ReplicaSet",
+    "ServiceAccount",
+    "ConfigMap",
+    "Secret",
+];
+
+/// Freezes evidence for the present step and writes down where it lies. Trouble in collecting it is noted, and hides
+/// nothing.
+pub(crate) async fn freeze(scene: &Scene, problem: Option<&Problem>) {
+    let folder = format!("{EVIDENCE_FOLDER}/{}/{}", file_name(scene.key()), scene.step);
+    let path = scene.run.journal.run_dir().join(&folder);
+    let files = collect(scene).await;
+    let clues = clues(scene, &files);
+    let rung = rung::first_broken(&clues);
+    let note = match (problem, &rung) {
+        (_, Some(rung)) => format!("first broken: {rung}"),
+        (Some(problem), None) => problem.message.clone(),
+        (None, None) => "the first broken rung can't be told".to_owned(),
+    };
+    let written = tokio::task::spawn_blocking(move || write(&path, &files)).await;
+    let note = match written {
+        Ok(Ok(count)) => format!("{note}; {count} files"),
+        Ok(Err(error)) => format!("{note}; the evidence could not be written: {error}"),
+        Err(error) => format!("{note}; the evidence could not be written: {error}"),
+    };
+    scene.run.journal.note(Event::EvidenceFrozen {
+        scenario: scene.key().to_owned(),
+        check: scene.step,
+        folder,
+        rung: rung.map(|rung| rung.to_string()),
+        note,
+    });
+}
+
+/// Files by path relative to the evidence's folder.
+type Files = BTreeMap<PathBuf, String>;
+
+async fn collect(scene: &Scene) -> Files {
+    let deadline = tokio::time::Instant::now() + TIME;
+    let collected = join_all(
+        scene
+            .testbed
+            .clusters()
+            .iter()
+            .map(|cluster| collect_cluster(scene, cluster, deadline)),
+    )
+    .await;
+    collected.into_iter().flatten().collect()
+}
+
+/// One thing to fetch.
+enum Fetch {
+    Objects {
+        resource: ApiResource,
+        namespace: Option<String>,
+    },
+    Log {
+        namespace: String,
+        pod: String,
+        container: String,
+        previous: bool,
+    },
+    Metrics {
+        namespace: String,
+        pod: String,
+        port: u16,
+    },
+}
+
+impl Fetch {
+    fn file(&self) -> PathBuf {
+        match self {
+            Self::Objects { resource, namespace } => {
+                let place = namespace.as_deref().unwrap_or("all");
+                Path::new("objects")
+                    .join(place)
+                    .join(format!("{}.json", resource.plural))
+            }
+            Self::Log {
+                namespace,
+                pod,
+                container,
+                previous,
+            } => {
+                let suffix = if *previous { ".previous" } else { "" };
+                Path::new("logs")
+                    .join(namespace)
+                    .join(format!("{pod}.{container}{suffix}.log"))
+            }
+            Self::Metrics { namespace, pod, port } => {
+                Path::new("metrics").join(namespace).join(format!("{pod}.{port}.txt"))
+            }
+        }
+    }
+}
+
+async fn collect_cluster(scene: &Scene, cluster: &Cluster, deadline: tokio::time::Instant) -> Files {
+    let mut fetches = object_fetches(scene);
+    let mut missing = Vec::new();
+    match tokio::time::timeout_at(deadline, pod_fetches(scene, cluster)).await {
+        Ok(Ok(pods)) => fetches.extend(pods),
+        Ok(Err(error)) => missing.push(format!("pods: {error}")),
+        Err(_) => missing.push("pods: not in time".to_owned()),
+    }
+    let fetched: Vec<(PathBuf, Result<String, String>)> = stream::iter(fetches)
+        .map(|wanted| async move {
+            let text = tokio::time::timeout_at(deadline, fetch(scene, cluster, &wanted)).await;
+            (wanted.file(), text.unwrap_or_else(|_| Err("not in time".to_owned())))
+        })
+        .buffer_unordered(AT_A_TIME)
+        .collect()
+        .await;
+    let folder = Path::new(&file_name(&cluster.name)).to_path_buf();
+    let mut files = Files::new();
+    for (file, text) in fetched {
+        match text {
+            Ok(text) if text.is_empty() => {}
+            Ok(text) => {
+                files.insert(folder.join(file), redact(text));
+            }
+            Err(error) => missing.push(format!("{}: {}", file.display(), redact(error))),
+        }
+    }
+    if !missing.is_empty() {
+        missing.sort_unstable();
+        files.insert(folder.join("missing.txt"), missing.join("\n") + "\n");
+    }
+    files
+}
+
+fn object_fetches(scene: &Scene) -> Vec<Fetch> {
+    let namespace = scene.namespace();
+    let mut fetches: Vec<Fetch> = KINDS
+        .iter()
+        .map(|kind| Fetch::Objects {
+            resource: known(kind).resource,
+            namespace: Some(namespace.to_owned()),
+        })
+        .collect();
+    let mut event_places: BTreeSet<String> = mesh_workloads(scene)
+        .into_iter()
+        .map(|workload| workload.namespace)
+        .collect();
+    event_places.insert(namespace.to_owned());
+    for place in event_places {
+        fetches.push(Fetch::Objects {
+            resource: known("Event").resource,
+            namespace: Some(place),
+        });
+    }
+    fetches.extend(scene.testbed.driver.kinds().into_iter().map(|resource| Fetch::Objects {
+        resource,
+        namespace: None,
+    }));
+    fetches
+}
+
+/// Parts of the mesh that links consist of.
+fn mesh_workloads(scene: &Scene) -> Vec<WorkloadRef> {
+    let driver = &scene.testbed.driver;
+    let mut workloads = vec![driver.component(Component::Gateway, None)];
+    for link in &scene.testbed.plan.topology.links {
+        let controller = driver.component(Component::Controller, Some(&link.to.0));
+        if !workloads.contains(&controller) {
+            workloads.push(controller);
+        }
+    }
+    workloads
+}
+
+/// Logs and metrics of the scenario's pods and of the mesh's.
+async fn pod_fetches(scene: &Scene, cluster: &Cluster) -> Result<Vec<Fetch>, String> {
+    let namespace = scene.namespace();
+    let mesh = mesh_workloads(scene);
+    let mut places: BTreeSet<&str> = mesh.iter().map(|workload| workload.namespace.as_str()).collect();
+    places.insert(namespace);
+    let port = metrics_port(scene);
+    let mut fetches = Vec::new();
+    for place in places {
+        let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), place);
+        let list = pods
+            .list(&ListParams::default())
+            .await
+            .map_err(|error| describe(&error))?;
+        for pod in list {
+            let name = pod.metadata.name.clone().unwrap_or_default();
+            let of_mesh = mesh
+                .iter()
+                .any(|workload| workload.namespace == place && name.starts_with(&workload.name));
+            if place != namespace && !of_mesh {
+                continue;
+            }
+            let spec = pod.spec.unwrap_or_default();
+            let statuses = pod
+                .status
+                .and_then(|status| status.container_statuses)
+                .unwrap_or_default();
+            for container in spec.init_containers.unwrap_or_default().iter().chain(&spec.containers) {
+                let restarted = statuses
+                    .iter()
+                    .any(|status| status.name == container.name && status.restart_count > 0);
+                for previous in if restarted { vec![false, true] } else { vec![false] } {
+                    fetches.push(Fetch::Log {
+                        namespace: place.to_owned(),
+                        pod: name.clone(),
+                        container: container.name.clone(),
+                        previous,
+                    });
+                }
+            }
+            if let Some(port) = port.filter(|_| is_meshed(scene, &name) || of_mesh) {
+                fetches.push(Fetch::Metrics {
+                    namespace: place.to_owned(),
+                    pod: name,
+                    port,
+                });
+            }
+        }
+    }
+    Ok(fetches)
+}
+
+fn is_meshed(scene: &Scene, pod: &str) -> bool {
+    scene
+        .workloads
+        .iter()
+        .any(|workload| workload.meshed && pod.starts_with(&format!("{}-", workload.name)))
+}
+
+/// Port on which proxies show their metrics, as the mesh's counters tell.
+fn metrics_port(scene: &Scene) -> Option<u16> {
+    let (client, server) = (
+        scene.workloads.iter().find(|workload| workload.is_client)?,
+        scene.workloads.iter().find(|workload| !workload.is_client)?,
+    );
+    let flow = Flow {
+        namespace: scene.namespace().to_owned(),
+        client_cluster: client.cluster.clone(),
+        client: client.name.clone(),
+        server_cluster: server.cluster.clone(),
+        service: server.name.clone(),
+        port: server.ports.first()?.port,
+    };
+    scene.testbed.driver.counters(&flow).first().map(|counter| counter.port)
+}
+
+async fn fetch(scene: &Scene, cluster: &Cluster, wanted: &Fetch) -> Result<String, String> {
+    match wanted {
+        Fetch::Objects { resource, namespace } => {
+            let api = dynamic(&cluster.client, resource, namespace.as_deref());
+            let parameters = ListParams {
+                limit: Some(MOST_OBJECTS),
+                ..ListParams::default()
+            };
+            let list = api.list(&parameters).await.map_err(|error| describe(&error))?;
+            let objects: Vec<Value> = list
+                .items
+                .into_iter()
+                .map(|object| shown(&to_json(object, resource)))
+                .collect();
+            if objects.is_empty() {
+                return Ok(String::new());
+            }
+            serde_json::to_string_pretty(&objects).map_err(|error| error.to_string())
+        }
+        Fetch::Log {
+            namespace,
+            pod,
+            container,
+            previous,
+        } => {
+            let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
+            let parameters = LogParams {
+                container: Some(container.clone()),
+                previous: *previous,
+                tail_lines: Some(LOG_LINES),
+                timestamps: true,
+                ..LogParams::default()
+            };
+            pods.logs(pod, &parameters).await.map_err(|error| describe(&error))
+        }
+        Fetch::Metrics { namespace, pod, port } => metrics::fetch(cluster, namespace, pod, *port, &scene.run.requests)
+            .await
+            .map_err(|problem| problem.message),
+    }
+}
+
+/// What a text must not show: bearer tokens and private keys. Also cuts it to size, at its start.
+fn redact(text: String) -> String {
+    let mut text = text;
+    if text.len() > LARGEST_FILE {
+        let start = text.len() - LARGEST_FILE;
+        let start = (start..text.len())
+            .find(|at| text.is_char_boundary(*at))
+            .unwrap_or(text.len());
+        text = format!("… cut, {start} bytes before\n{}", &text[start..]);
+    }
+    if !text.contains("eyJ") && !text.contains("PRIVATE KEY") && !text.contains("earer ") {
+        return text;
+    }
+    let mut in_key = false;
+    let mut lines = Vec::new();
+    for line in text.split('\n') {
+        in_key |= line.contains("-----BEGIN") && line.contains("PRIVATE KEY");
+        let ends = line.contains("-----END") && line.contains("PRIVATE KEY");
+        if in_key {
+            if ends {
+                lines.push("<private key, not shown>".to_owned());
+                in_key = false;
+            }
+            continue;
+        }
+        lines.push(redact_tokens(line));
+    }
+    lines.join("\n")
+}
+
+/// Replaces JSON web tokens and what follows `Bearer`.
+fn redact_tokens(line: &str) -> String {
+    const SHORTEST_TOKEN: usize = 20;
+    let is_token_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '=' | '+' | '/');
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    loop {
+        let found = ["eyJ", "earer "]
+            .iter()
+            .filter_map(|sign| rest.find(sign).map(|at| (at, *sign)))
+            .min();
+        let Some((at, sign)) = found else {
+            out.push_str(rest);
+            return out;
+        };
+        let start = if sign == "eyJ" { at } else { at + sign.len() };
+        out.push_str(&rest[..start]);
+        let token = rest[start..].find(|c| !is_token_char(c)).unwrap_or(rest.len() - start);
+        if token >= SHORTEST_TOKEN {
+            out.push_str("<token, not shown>");
+        } else {
+            out.push_str(&rest[start..start + token]);
+        }
+        rest = &rest[start + token..];
+        if token == 0 && rest.is_empty() {
+            return out;
+        }
+    }
+}
+
+fn write(folder: &Path, files: &Files) -> std::io::Result<usize> {
+    for (file, text) in files {
+        let path = folder.join(file);
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        std::fs::write(path, text)?;
+    }
+    Ok(files.len())
+}
+
+/// What the frozen objects and the rows of the check's ledger tell about the way of its requests.
+fn clues(scene: &Scene, files: &Files) -> Vec<Clue> {
+    let Some(check) = scene.history.checks.last().filter(|check| check.check == scene.step) else {
+        return Vec::new();
+    };
+    let mut clues = rung::of_question(&check.question);
+    let Some(ledger) = rung::ledger_of(&check.question) else {
+        return clues;
+    };
+    if let Some(known) = scene.ledgers.set().0.get(ledger) {
+        clues.extend(rung::of_rows(&known.rows));
+    }
+    let Some(flow) = scene.flows.get(ledger) else {
+        return clues;
+    };
+    if let Some(exporting) = flow.target.cluster.as_ref().filter(|cluster| cluster.0 != flow.cluster) {
+        let mirror = scene.testbed.driver.mirror_name(&flow.target.service.0, &exporting.0);
+        let list = |plural: &str| -> Vec<Value> {
+            let file = Path::new(&flow.cluster)
+                .join("objects")
+                .join(scene.namespace())
+                .join(format!("{plural}.json"));
+            files
+                .get(&file)
+                .and_then(|text| serde_json::from_str(text).ok())
+                .unwrap_or_default()
+        };
+        let named = |objects: Vec<Value>| {
+            objects
+                .into_iter()
+                .find(|object| text_at(object, "/metadata/name") == mirror)
+        };
+        clues.extend(rung::of_mirror(
+            named(list("services")).as_ref(),
+            named(list("endpoints")).as_ref(),
+        ));
+    }
+    clues
+}
+
+#[cfg(test)]
+mod tests {
+    use super::redact;
+
+    #[test]
+    fn tokens_and_keys_are_not_shown() {
+        let token = "eyJhbGciOiJSUzI1NiIsImtpZCI6IjEifQ.eyJzdWIiOiJ4In0.c2lnbmF0dXJl";
+        let text = format!(
+            "a\nAuthorization: Bearer {token}, next\n-----BEGIN EC PRIVATE KEY-----\nMHcC\n-----END EC PRIVATE KEY-----\nb Bearer abcdefghijklmnopqrstuvwxyz0123456789\neyJ short"
+        );
+        let shown = redact(text);
+        assert!(
+            !shown.contains(token) && !shown.contains("MHcC") && !shown.contains("abcdefghij"),
+            "{shown}"
+        );
+        assert!(
+            shown.contains("a\n") && shown.contains(", next") && shown.contains("eyJ short"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn what_is_too_long_loses_its_start() {
+        let text = redact("ä".repeat(super::LARGEST_FILE));
+        assert!(text.len() <= super::LARGEST_FILE + 64);
+        assert!(text.starts_with("… cut"));
+    }
+}

@@ -1,0 +1,238 @@
+//! `expect`: opens a check, looks until the judges say that nothing can change the answer, closes it and has it judged.
+
+mod mtls;
+mod probes;
+mod sources;
+mod split;
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream::{self, BoxStream};
+use meshproof_spec::scenario::Expect;
+use meshproof_verdict::history::CheckHistory;
+use meshproof_verdict::judge::{Progress, control_outcomes, judge, progress};
+use meshproof_verdict::question::{Observation, Question};
+use meshproof_verdict::record::{CloseReason, Event, Outcome};
+use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::agents::unreachable_agent;
+use crate::lower::{Look, Lowered, longest, lower};
+use crate::problem::Problem;
+use crate::scene::Scene;
+
+pub(crate) use sources::shown;
+
+/// What a source of observations says.
+pub(crate) enum Seen {
+    /// It saw something.
+    Saw(Observation),
+    /// It can't look any more.
+    Lost(Problem),
+}
+
+/// Observations of one check, in order.
+pub(crate) type Source = BoxStream<'static, Seen>;
+
+/// Shortest pause between two looks at growing ledgers (wall time), so that rows are judged in batches.
+const LEDGER_PAUSE: Duration = Duration::from_millis(3);
+/// Judging grows with the ledger: the pause is this many times as long as the last look took.
+const LEDGER_SHARE: u32 = 4;
+/// Longest such pause (wall time).
+const LONGEST_LEDGER_PAUSE: Duration = Duration::from_millis(250);
+
+/// Asks a check to its end. Returns its outcome; a check that does not pass stops nothing.
+///
+/// # Errors
+/// When the check can't even be asked, or the journal can't be written.
+pub(crate) async fn expect(scene: &mut Scene, expect: &Expect, line: u32) -> Result<Outcome, Problem> {
+    let lowered = lower(expect, scene)?;
+    let mut check = open(scene, &lowered, line);
+    let reason = match look(scene, &lowered.look, &check.question.clone()).await {
+        Ok(Begun::Source(source)) => watch(scene, &mut check, source).await,
+        Ok(Begun::Observed(observations)) => {
+            for observation in observations {
+                observe(scene, &mut check, observation);
+            }
+            watch(scene, &mut check, stream::pending().boxed()).await
+        }
+        Ok(Begun::Interrupted) => CloseReason::Interrupted,
+        Err(problem) => CloseReason::Problem(problem),
+    };
+    if uses_ledgers(&check.question) {
+        scene.ledgers.sync().await?;
+    }
+    check.closed = Some(scene.ledgers.close_check(check.check, reason));
+    let judgement = {
+        let ledgers = scene.ledgers.set();
+        let controls = control_outcomes(&scene.history, &check, &*ledgers);
+        judge(&check, &controls, &*ledgers)
+    };
+    scene
+        .run
+        .journal
+        .durable(Event::Judged {
+            scenario: scene.key().to_owned(),
+            check: check.check,
+            judgement: Box::new(judgement.clone()),
+        })
+        .await?;
+    let outcome = judgement.outcome;
+    check.judgement = Some(judgement);
+    scene.history.checks.push(check);
+    Ok(outcome)
+}
+
+fn open(scene: &Scene, lowered: &Lowered, line: u32) -> CheckHistory {
+    let opened_us = scene.run.journal.note(Event::CheckOpened {
+        scenario: scene.key().to_owned(),
+        check: scene.step,
+        line,
+        requirement: lowered.requirement.clone(),
+        name: lowered.name.clone(),
+        place: lowered.place.clone(),
+        control: lowered.control.clone(),
+        question: Box::new(lowered.question.clone()),
+    });
+    let mut check = CheckHistory::new(
+        scene.step,
+        &lowered.requirement,
+        &lowered.place,
+        lowered.question.clone(),
+        opened_us,
+    );
+    check.line = line;
+    check.name.clone_from(&lowered.name);
+    check.control.clone_from(&lowered.control);
+    check
+}
+
+/// How looking begins.
+enum Begun {
+    /// Observations will come.
+    Source(Source),
+    /// Everything was observed already.
+    Observed(Vec<Observation>),
+    /// The user stopped it.
+    Interrupted,
+}
+
+async fn look(scene: &mut Scene, look: &Look, question: &Question) -> Result<Begun, Problem> {
+    match look {
+        Look::Objects(look) => sources::objects(scene, look).await.map(Begun::Source),
+        Look::LinkAlive { from, to } => {
+            let cluster = scene.cluster(from)?;
+            let values = scene.testbed.driver.link_alive(cluster, to).await?;
+            Ok(Begun::Source(
+                values.map(|value| Seen::Saw(Observation::Number(value))).boxed(),
+            ))
+        }
+        Look::Ledger => Ok(Begun::Source(stream::pending().boxed())),
+        Look::Unchanged { since, clusters } => sources::unchanged(scene, since, clusters).map(Begun::Source),
+        Look::LinkResidue { from, to } => Ok(Begun::Source(sources::link_residue(scene, from, to))),
+        Look::MeshResidue { clusters } => Ok(Begun::Source(sources::mesh_residue(scene, clusters))),
+        Look::Split(_) | Look::Mtls(_) | Look::Access(_) | Look::Rejected(_) => {
+            let interrupts = scene.run.interrupts.clone();
+            tokio::select! {
+                biased;
+                () = interrupts.stopped() => Ok(Begun::Interrupted),
+                observed = measure(scene, look, question) => observed.map(Begun::Observed),
+            }
+        }
+    }
+}
+
+/// Looks that are done once, before anything can be judged.
+async fn measure(scene: &mut Scene, look: &Look, question: &Question) -> Result<Vec<Observation>, Problem> {
+    match look {
+        Look::Split(look) => split::measure(scene, look).await.map(|()| Vec::new()),
+        Look::Mtls(look) => mtls::measure(scene, look).await.map(|evidence| vec![evidence]),
+        Look::Access(access) => probes::access(scene, access).await.map(|answer| vec![answer]),
+        Look::Rejected(rejected) => probes::rejected(scene, rejected).await.map(|answer| vec![answer]),
+        Look::Objects(_)
+        | Look::LinkAlive { .. }
+        | Look::Ledger
+        | Look::Unchanged { .. }
+        | Look::LinkResidue { .. }
+        | Look::MeshResidue { .. } => Err(crate::problem::harness(
+            "unsupported-check",
+            format!("{question:?} is not measured once"),
+            Some("report this as a defect of meshproof"),
+        )),
+    }
+}
+
+/// Looks until the judges say that nothing can change the answer, or the check has certainly run out of time.
+async fn watch(scene: &Scene, check: &mut CheckHistory, mut source: Source) -> CloseReason {
+    let clock = scene.clock();
+    let mut rows = scene.ledgers.changes();
+    let of_ledgers = uses_ledgers(&check.question);
+    let end_us = check
+        .opened_us
+        .saturating_add(crate::clock::micros(longest(&check.question)));
+    loop {
+        let began = Instant::now();
+        let now_us = clock.now_us();
+        let look_again_at_us = match progress(check, &*scene.ledgers.set(), now_us) {
+            Progress::Decided => return CloseReason::Decided,
+            Progress::Undecided { look_again_at_us } => look_again_at_us,
+        };
+        if now_us >= end_us {
+            return CloseReason::Deadline;
+        }
+        if let Some(problem) = broken_traffic(scene, &check.question) {
+            return CloseReason::Problem(problem);
+        }
+        let pause = (began.elapsed() * LEDGER_SHARE).clamp(LEDGER_PAUSE, LONGEST_LEDGER_PAUSE);
+        let again_us = look_again_at_us.unwrap_or(u64::MAX).min(end_us);
+        tokio::select! {
+            biased;
+            () = scene.run.interrupts.stopped() => return CloseReason::Interrupted,
+            seen = source.next() => match seen {
+                Some(Seen::Saw(observation)) => observe(scene, check, observation),
+                Some(Seen::Lost(problem)) => return CloseReason::Problem(problem),
+                None => source = stream::pending().boxed(),
+            },
+            changed = rows.changed(), if of_ledgers => {
+                if changed.is_ok() {
+                    tokio::time::sleep(pause).await;
+                }
+            }
+            () = sleep_until(clock, again_us, now_us) => {}
+        }
+    }
+}
+
+/// Never shorter than a moment, so that a judge that asks for the present does not keep a core busy.
+async fn sleep_until(clock: crate::clock::Clock, at_us: u64, now_us: u64) {
+    const MOMENT: Duration = Duration::from_millis(1);
+    let wall = clock.wall(Duration::from_micros(at_us.saturating_sub(now_us)));
+    tokio::time::sleep(wall.max(MOMENT)).await;
+}
+
+fn observe(scene: &Scene, check: &mut CheckHistory, observation: Observation) {
+    let at_us = scene.run.journal.note(Event::Observed {
+        scenario: scene.key().to_owned(),
+        check: check.check,
+        observation: observation.clone(),
+    });
+    check.observations.push((at_us, observation));
+}
+
+fn uses_ledgers(question: &Question) -> bool {
+    matches!(
+        question,
+        Question::Requests(_) | Question::Serving(_) | Question::Split(_) | Question::Mtls(_)
+    )
+}
+
+/// Background traffic that should go on and does not.
+fn broken_traffic(scene: &Scene, question: &Question) -> Option<Problem> {
+    let Question::Serving(question) = question else {
+        return None;
+    };
+    let traffic = scene.traffic.get(&question.ledger)?;
+    let broken = traffic.pump.as_ref().is_some_and(AbortOnDropHandle::is_finished);
+    broken.then(|| unreachable_agent(&traffic.pod, "its background traffic broke off"))
+}

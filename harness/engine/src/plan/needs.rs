@@ -1,0 +1,88 @@
+//! What a scenario needs of the environment and the mesh.
+
+use std::collections::BTreeSet;
+
+use meshproof_spec::scenario::{ExportMode, GatewayExposure, Step, TrustSetup};
+
+use super::{Skip, SuiteScenario, Surroundings};
+
+/// Why a scenario can't run here, if it can't.
+pub(super) fn missing(scenario: &SuiteScenario, surroundings: &Surroundings) -> Option<Skip> {
+    if let Some(mesh) = &scenario.scenario.mesh
+        && mesh.0 != surroundings.mesh
+    {
+        return Some(Skip {
+            code: "other-mesh".to_owned(),
+            reason: format!("written for {mesh}, and the mesh is {}", surroundings.mesh),
+        });
+    }
+    let absent: Vec<String> = needs(scenario)
+        .into_iter()
+        .filter(|need| {
+            !surroundings.environment_capabilities.contains(need) && !surroundings.mesh_capabilities.contains(need)
+        })
+        .collect();
+    (!absent.is_empty()).then(|| Skip {
+        code: "capability-missing".to_owned(),
+        reason: format!(
+            "needs {}, which neither the environment `{}` nor the mesh `{}` offers",
+            absent.join(", "),
+            surroundings.environment,
+            surroundings.mesh
+        ),
+    })
+}
+
+/// Everything that a scenario needs: what it says, and what follows from its steps.
+fn needs(scenario: &SuiteScenario) -> BTreeSet<String> {
+    let scenario = &scenario.scenario;
+    let mut needs: BTreeSet<String> = scenario.needs.iter().map(|need| need.0.clone()).collect();
+    let mut need = |capability: &str| {
+        needs.insert(capability.to_owned());
+    };
+    if let Some(setup) = &scenario.setup {
+        need("disposable");
+        if setup.trust == Some(TrustSetup::Separate) {
+            need("separate-trust");
+        }
+        match setup.gateway {
+            Some(GatewayExposure::Loadbalancer) => need("load-balancer"),
+            Some(GatewayExposure::Nodeport) => need("node-port"),
+            None => {}
+        }
+    }
+    for step in &scenario.steps {
+        match step {
+            Step::Export(export) => need(match export.mode {
+                ExportMode::Gateway => "export-gateway",
+                ExportMode::Flat => "export-flat",
+                ExportMode::Federated => "export-federated",
+            }),
+            Step::Route(_) => need("route"),
+            Step::Rotate(_) => need("rotate-credentials"),
+            Step::Fault(fault) => {
+                if fault.partition.is_some() {
+                    need("partition");
+                }
+                if fault.delay.is_some() {
+                    need("delay");
+                }
+                if fault.reset.is_some() {
+                    need("reset");
+                }
+                if fault.pause_api.is_some() {
+                    need("pause-api");
+                }
+                if fault.steal_lease.is_some() {
+                    need("steal-lease");
+                }
+                if fault.deny_writes.is_some() {
+                    need("deny-writes");
+                }
+            }
+            Step::Expect(expect) if expect.mtls.is_some() => need("mtls"),
+            _ => {}
+        }
+    }
+    needs
+}

@@ -1,0 +1,53 @@
+//! What a plan needs to know of a suite of files.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use meshproof_spec::scenario::Scenario;
+use meshproof_spec::topology::Topology;
+use meshproof_verdict::record::RequirementRow;
+
+/// A suite: scenarios, and what they refer to.
+#[derive(Clone, Debug, Default)]
+pub struct Suite {
+    /// Expanded scenarios, every one with an id of its own.
+    pub scenarios: Vec<Arc<SuiteScenario>>,
+    /// Topologies by name.
+    pub topologies: BTreeMap<String, Topology>,
+    /// Requirements of the catalogue.
+    pub requirements: Vec<RequirementRow>,
+    /// Requirements of each profile.
+    pub profiles: BTreeMap<String, Vec<String>>,
+    /// Deviations that are known: requirement → what upstream does.
+    pub deviations: BTreeMap<String, String>,
+    /// SHA-256 (hex) over all files.
+    pub digest: String,
+}
+
+/// A scenario after expansion.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SuiteScenario {
+    /// Id: `<scenario>` or `<scenario>.<row>`.
+    pub id: String,
+    /// Area (folder below the suite).
+    pub area: String,
+    /// File, relative to the suite.
+    pub file: String,
+    /// Folder of the file, below which files that steps name must lie.
+    pub folder: PathBuf,
+    /// SHA-256 (hex) of the file.
+    pub digest: String,
+    /// Line of each step in the file, from 1.
+    pub lines: Vec<u32>,
+    /// What is done.
+    pub scenario: Scenario,
+}
+
+impl SuiteScenario {
+    /// Line of a step, from 1; 1 when it is not known.
+    #[must_use]
+    pub fn line(&self, step: usize) -> u32 {
+        self.lines.get(step).copied().unwrap_or(1)
+    }
+}

@@ -1,0 +1,207 @@
+//! One scenario from its first step to its cleanup.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use meshproof_verdict::history::{ScenarioHistory, StepHistory};
+use meshproof_verdict::record::{Event, Outcome, PlannedScenario, Problem, ProblemClass};
+
+use crate::cleanup::{Extent, clean_up};
+use crate::describe::{disturbs, text, verb};
+use crate::evidence;
+use crate::ledgers::LedgerBook;
+use crate::plan::ScenarioPlan;
+use crate::scene::{RunContext, Scene};
+use crate::steps::{self, namespace};
+use crate::testbed::Testbed;
+use crate::undo::Undoings;
+use crate::{expect, references};
+use meshproof_spec::scenario::Step;
+
+/// When clusters are left as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// Never.
+    #[default]
+    Nothing,
+    /// When a scenario did not pass.
+    Failures,
+    /// Always.
+    Everything,
+}
+
+/// Runs a scenario. Its outcome is written down before this returns.
+///
+/// # Errors
+/// When the journal can't be written: nothing else stops a run.
+pub(crate) async fn run(
+    run: RunContext,
+    plan: Arc<ScenarioPlan>,
+    planned: PlannedScenario,
+    testbed: Arc<Testbed>,
+    keep: Keep,
+) -> Result<ScenarioHistory, Problem> {
+    let started_us = run.journal.note(Event::ScenarioStarted {
+        scenario: plan.key.clone(),
+        namespace: plan.namespace.clone(),
+        environment: plan.environment.clone(),
+    });
+    let mut scene = Scene {
+        ledgers: Arc::new(LedgerBook::new(&plan.key, run.journal.clone())),
+        history: ScenarioHistory {
+            key: plan.key.clone(),
+            planned: Some(planned),
+            namespace: plan.namespace.clone(),
+            environment: plan.environment.clone(),
+            started_us: Some(started_us),
+            ..ScenarioHistory::default()
+        },
+        run,
+        plan,
+        testbed,
+        step: 0,
+        workloads: Vec::new(),
+        traffic: BTreeMap::new(),
+        flows: BTreeMap::new(),
+        routes: BTreeMap::new(),
+        faults: BTreeMap::new(),
+        undoings: Undoings::default(),
+        inventories: BTreeMap::new(),
+        disturbed_us: started_us,
+        namespaces: Vec::new(),
+        server_rows: crate::reconcile::ServerRows::default(),
+        held: Vec::new(),
+    };
+    perform_steps(&mut scene).await?;
+    let extent = extent(&scene, keep);
+    let cleanup = clean_up(&mut scene, extent).await;
+    scene.history.cleanup = Some(cleanup);
+    let clock = scene.clock();
+    // Whether it ended is part of its outcome, and it does end now.
+    scene.history.ended = Some((clock.now_us(), Outcome::Pass));
+    let outcome = scene.history.outcome();
+    let at_us = scene
+        .run
+        .journal
+        .durable(Event::ScenarioEnded {
+            scenario: scene.key().to_owned(),
+            outcome,
+        })
+        .await?;
+    scene.history.ended = Some((at_us, outcome));
+    Ok(scene.history)
+}
+
+fn extent(scene: &Scene, keep: Keep) -> Extent {
+    let failed = scene
+        .history
+        .checks
+        .iter()
+        .any(|check| check.outcome() != Outcome::Pass)
+        || scene.history.steps.iter().any(|step| step.problem.is_some());
+    if scene.run.interrupts.hurrying() {
+        Extent::HealOnly
+    } else if keep == Keep::Everything || (keep == Keep::Failures && failed) {
+        Extent::Keep
+    } else if scene.testbed.plan.own {
+        Extent::ClustersGo
+    } else {
+        Extent::Everything
+    }
+}
+
+/// Performs the steps in order. A check that does not pass stops nothing; a step that has a problem ends the scenario, and
+/// checks after it are not reached.
+async fn perform_steps(scene: &mut Scene) -> Result<(), Problem> {
+    let scenario = Arc::clone(&scene.plan.scenario);
+    for (index, step) in scenario.scenario.steps.iter().enumerate() {
+        scene.step = u32::try_from(index).unwrap_or(u32::MAX);
+        let line = scenario.line(index);
+        let began = StepHistory {
+            step: scene.step,
+            line,
+            verb: verb(step),
+            text: text(step),
+            disturbs: disturbs(step),
+            started_us: 0,
+            ended_us: None,
+            problem: None,
+        };
+        let started_us = scene.run.journal.note(Event::StepStarted {
+            scenario: scene.key().to_owned(),
+            step: began.step,
+            line,
+            verb: began.verb.clone(),
+            text: began.text.clone(),
+            disturbs: began.disturbs,
+        });
+        if began.disturbs {
+            scene.disturbed_us = started_us;
+        }
+        let mut outcome = Outcome::Pass;
+        let result = perform(scene, step, index, line).await.map(|found| outcome = found);
+        let problem = result.err();
+        if let Some(problem) = &problem
+            && problem.code == "journal-write"
+        {
+            return Err(problem.clone());
+        }
+        if outcome != Outcome::Pass
+            || problem
+                .as_ref()
+                .is_some_and(|problem| problem.class != ProblemClass::Interrupted)
+        {
+            evidence::freeze(scene, problem.as_ref()).await;
+        }
+        let ended_us = scene.run.journal.note(Event::StepEnded {
+            scenario: scene.key().to_owned(),
+            step: began.step,
+            problem: problem.clone(),
+        });
+        let ends = problem.is_some();
+        scene.history.steps.push(StepHistory {
+            started_us,
+            ended_us: Some(ended_us),
+            problem,
+            ..began
+        });
+        if ends {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Performs one step; the outcome is that of a check, or pass.
+async fn perform(scene: &mut Scene, step: &Step, index: usize, line: u32) -> Result<Outcome, Problem> {
+    let interrupts = scene.run.interrupts.clone();
+    if interrupts.stopping() {
+        return Err(interrupted());
+    }
+    if index == 0 {
+        tokio::select! {
+            biased;
+            () = interrupts.stopped() => return Err(interrupted()),
+            made = namespace::create_first(scene) => made?,
+        }
+    }
+    let bed = Arc::clone(&scene.testbed);
+    let step = references::resolve(step, scene.plan.namespace.as_str(), bed.clusters(), bed.driver.as_ref())?;
+    if let Step::Expect(expect) = &step {
+        return expect::expect(scene, expect, line).await;
+    }
+    tokio::select! {
+        biased;
+        () = interrupts.stopped() => Err(interrupted()),
+        done = steps::perform(scene, &step) => done.map(|()| Outcome::Pass),
+    }
+}
+
+fn interrupted() -> Problem {
+    Problem {
+        class: ProblemClass::Interrupted,
+        code: "interrupted".to_owned(),
+        message: "the user stopped the run".to_owned(),
+        remedy: None,
+    }
+}

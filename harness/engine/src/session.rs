@@ -1,0 +1,453 @@
+//! A run that is open: its folder, journal and testbeds. Scenarios are run on it one by one or at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::join_all;
+use meshproof_verdict::history::{EnvironmentHistory, RunHistory, ScenarioHistory};
+use meshproof_verdict::record::{Event, FORMAT, Outcome, PlannedScenario, Record, RunStarted};
+use rand::Rng;
+use tokio::sync::{OnceCell, broadcast};
+
+use crate::api::{Requests, Retries};
+use crate::clock::{Clock, micros};
+use crate::environment::Environment;
+use crate::interrupts::Interrupts;
+use crate::journal::Journal;
+use crate::plan::{Plan, ScenarioPlan};
+use crate::problem::{self, Problem};
+use crate::scenario_run::{self, Keep};
+use crate::scene::RunContext;
+use crate::testbed::{DriverFactory, Testbed};
+
+/// Image of the agent unless told otherwise.
+pub const AGENT_IMAGE: &str = "meshproof/agent";
+
+/// How a run is done.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// Folder of the run; it is made, and must not hold a journal.
+    pub run_dir: PathBuf,
+    /// Scenarios at a time, at most; by default four for each core, because scenarios mostly wait.
+    pub parallel: usize,
+    /// When clusters are left as they are.
+    pub keep: Keep,
+    /// Stop after the first scenario that does not pass.
+    pub until_fail: bool,
+    /// The user's interrupts.
+    pub interrupts: Interrupts,
+    /// Image of the agent.
+    pub agent_image: String,
+    /// Command line, for the report.
+    pub command: Vec<String>,
+    /// Version of the harness, for the report.
+    pub version: String,
+}
+
+impl RunOptions {
+    /// The usual ones, into this folder.
+    #[must_use]
+    pub fn new(run_dir: impl Into<PathBuf>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            run_dir: run_dir.into(),
+            parallel: cores * 4,
+            keep: Keep::Nothing,
+            until_fail: false,
+            interrupts: Interrupts::default(),
+            agent_image: AGENT_IMAGE.to_owned(),
+            command: Vec::new(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+/// What became of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunSummary {
+    /// Id.
+    pub run: String,
+    /// Folder with the journal, ledgers and evidence.
+    pub run_dir: PathBuf,
+    /// Worst outcome.
+    pub outcome: Outcome,
+    /// Everything that happened.
+    pub history: RunHistory,
+    /// API requests that had to be tried again.
+    pub retries: u64,
+    /// Clusters that could not be removed.
+    pub problems: Vec<Problem>,
+}
+
+/// A run that is open.
+pub struct Session {
+    plan: Arc<Plan>,
+    environment: Arc<dyn Environment>,
+    driver: Arc<DriverFactory>,
+    options: RunOptions,
+    context: RunContext,
+    /// Testbeds by key, each brought up by whoever needs it first.
+    testbeds: BTreeMap<String, OnceCell<Result<Arc<Testbed>, Problem>>>,
+    history: Mutex<RunHistory>,
+}
+
+impl Session {
+    /// Makes the run's folder and starts its journal. Nothing is brought up yet.
+    ///
+    /// # Errors
+    /// When the folder or journal can't be made.
+    pub async fn open(
+        plan: Plan,
+        environment: Arc<dyn Environment>,
+        driver: Arc<DriverFactory>,
+        options: RunOptions,
+    ) -> Result<Self, Problem> {
+        std::fs::create_dir_all(&options.run_dir).map_err(|error| {
+            problem::harness(
+                "run-folder",
+                format!("{}: {error}", options.run_dir.display()),
+                Some("choose another folder for the run"),
+            )
+        })?;
+        let clock = Clock::start(plan.surroundings.pace);
+        let journal = Journal::create(&options.run_dir, clock)?;
+        let nonce = nonce();
+        let started = started(&plan, &options, &nonce);
+        let at_us = journal.durable(Event::RunStarted(Box::new(started.clone()))).await?;
+        let context = RunContext {
+            run: plan.identity.run.clone(),
+            nonce,
+            journal,
+            requests: Requests {
+                clock,
+                retries: Retries::default(),
+            },
+            agent_image: options.agent_image.clone(),
+            interrupts: options.interrupts.clone(),
+            capabilities: Arc::new(plan.surroundings.environment_capabilities.clone()),
+        };
+        let testbeds = plan
+            .environments
+            .keys()
+            .map(|key| (key.clone(), OnceCell::new()))
+            .collect();
+        let history = RunHistory {
+            started: Some(started),
+            last_us: at_us,
+            ..RunHistory::default()
+        };
+        Ok(Self {
+            plan: Arc::new(plan),
+            environment,
+            driver,
+            options,
+            context,
+            testbeds,
+            history: Mutex::new(history),
+        })
+    }
+
+    /// The plan.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// How the run is done.
+    #[must_use]
+    pub fn options(&self) -> &RunOptions {
+        &self.options
+    }
+
+    /// Folder of the run.
+    #[must_use]
+    pub fn run_dir(&self) -> &Path {
+        &self.options.run_dir
+    }
+
+    /// Records from now on, for live display: each is durable by the time it is seen.
+    #[must_use]
+    pub fn records(&self) -> broadcast::Receiver<Arc<Record>> {
+        self.context.journal.records()
+    }
+
+    /// Runs a scenario of the plan, bringing its clusters up if nobody did yet. Locks are the caller's business: one
+    /// scenario at a time needs none.
+    ///
+    /// # Errors
+    /// When there is no such scenario, or the journal can't be written.
+    pub async fn run(&self, key: &str) -> Result<ScenarioHistory, Problem> {
+        let plan = self
+            .plan
+            .scenario(key)
+            .ok_or_else(|| problem::harness("unknown-scenario", format!("the plan has no scenario `{key}`"), None))?;
+        let history = self.run_planned(plan).await?;
+        self.lock().scenarios.push(history.clone());
+        Ok(history)
+    }
+
+    async fn run_planned(&self, plan: &ScenarioPlan) -> Result<ScenarioHistory, Problem> {
+        let mut history = ScenarioHistory {
+            key: plan.key.clone(),
+            planned: Some(planned(plan)),
+            ..ScenarioHistory::default()
+        };
+        if let Some(skip) = &plan.skip {
+            let at_us = self
+                .context
+                .journal
+                .durable(Event::ScenarioSkipped {
+                    scenario: plan.key.clone(),
+                    code: skip.code.clone(),
+                    reason: skip.reason.clone(),
+                })
+                .await?;
+            history.skipped = Some(meshproof_verdict::history::Skipped {
+                at_us,
+                code: skip.code.clone(),
+                reason: skip.reason.clone(),
+            });
+            return Ok(history);
+        }
+        if self.context.interrupts.stopping() {
+            return Ok(history);
+        }
+        let Ok(testbed) = self.testbed(&plan.environment).await else {
+            // The environment's failure is in the journal; the scenario never starts.
+            return Ok(history);
+        };
+        let own = testbed.plan.own;
+        let run = scenario_run::run(
+            self.context.clone(),
+            Arc::new(plan.clone()),
+            planned(plan),
+            Arc::clone(&testbed),
+            self.options.keep,
+        );
+        let history = Box::pin(run).await?;
+        let kept = history.cleanup.as_ref().is_some_and(|cleanup| cleanup.kept);
+        if own && !kept {
+            self.bring_down(&testbed).await;
+        }
+        Ok(history)
+    }
+
+    /// Brings up all clusters that several scenarios share, at once.
+    pub async fn bring_up_shared(&self) {
+        let shared = self.plan.environments.values().filter(|environment| !environment.own);
+        join_all(shared.map(|environment| self.testbed(&environment.key))).await;
+    }
+
+    /// The testbed with this key, brought up if nobody did yet. Also a failure is remembered.
+    async fn testbed(&self, key: &str) -> Result<Arc<Testbed>, Problem> {
+        let missing = || {
+            problem::harness(
+                "unknown-environment",
+                format!("the plan has no environment `{key}`"),
+                None,
+            )
+        };
+        let cell = self.testbeds.get(key).ok_or_else(missing)?;
+        cell.get_or_init(|| self.bring_up(key)).await.clone()
+    }
+
+    async fn bring_up(&self, key: &str) -> Result<Arc<Testbed>, Problem> {
+        let missing = || {
+            problem::harness(
+                "unknown-environment",
+                format!("the plan has no environment `{key}`"),
+                None,
+            )
+        };
+        let plan = self.plan.environments.get(key).ok_or_else(missing)?;
+        let interrupts = self.context.interrupts.clone();
+        let began = Testbed::bring_up(
+            plan,
+            self.plan.identity.seed,
+            self.environment.as_ref(),
+            self.driver.as_ref(),
+            &self.context.requests,
+        );
+        // In a hurry it is left to whoever made it to go away with its process; a first interrupt waits for it to be up,
+        // so that it can be brought down in good order.
+        let testbed = tokio::select! {
+            biased;
+            () = interrupts.hurried() => Err(problem::environment("interrupted", "the user stopped the run", None)),
+            testbed = began => testbed,
+        };
+        match testbed {
+            Ok(testbed) => {
+                let (took_wall_us, links) = (micros(testbed.took), testbed.links());
+                let at_us = self.context.journal.note(Event::EnvironmentReady {
+                    environment: key.to_owned(),
+                    clusters: testbed.facts.clone(),
+                    links: links.clone(),
+                    took_wall_us,
+                });
+                self.lock().environments.push(EnvironmentHistory {
+                    environment: key.to_owned(),
+                    at_us,
+                    clusters: testbed.facts.clone(),
+                    links,
+                    took_wall_us,
+                    problem: None,
+                });
+                Ok(Arc::new(testbed))
+            }
+            Err(problem) => {
+                let at_us = self.context.journal.note(Event::EnvironmentFailed {
+                    environment: key.to_owned(),
+                    problem: problem.clone(),
+                });
+                self.lock().environments.push(EnvironmentHistory {
+                    environment: key.to_owned(),
+                    at_us,
+                    clusters: Vec::new(),
+                    links: Vec::new(),
+                    took_wall_us: 0,
+                    problem: Some(problem.clone()),
+                });
+                Err(problem)
+            }
+        }
+    }
+
+    async fn bring_down(&self, testbed: &Testbed) -> Option<Problem> {
+        let problem = testbed.running.down().await.err()?;
+        tracing::warn!(
+            environment = testbed.plan.key,
+            problem = problem.message,
+            "clusters are left"
+        );
+        Some(problem)
+    }
+
+    /// Removes all clusters that are left (unless they are to be kept), writes the end down and returns what happened.
+    ///
+    /// # Errors
+    /// When the journal can't be written.
+    pub async fn close(self) -> Result<RunSummary, Problem> {
+        let keep_all = self.options.keep == Keep::Everything;
+        let kept: BTreeSet<String> = {
+            let history = self.lock();
+            let kept = |scenario: &&ScenarioHistory| scenario.cleanup.as_ref().is_some_and(|cleanup| cleanup.kept);
+            history
+                .scenarios
+                .iter()
+                .filter(kept)
+                .map(|scenario| scenario.environment.clone())
+                .collect()
+        };
+        let mut problems = Vec::new();
+        let up: Vec<&Arc<Testbed>> = self
+            .testbeds
+            .values()
+            .filter_map(|cell| cell.get().and_then(|testbed| testbed.as_ref().ok()))
+            .filter(|testbed| !testbed.plan.own && !keep_all && !kept.contains(&testbed.plan.key))
+            .collect();
+        for problem in join_all(up.into_iter().map(|testbed| self.bring_down(testbed))).await {
+            problems.extend(problem);
+        }
+        let outcome = {
+            let mut history = self.lock();
+            let planned: Vec<&str> = self
+                .plan
+                .scenarios
+                .iter()
+                .map(|scenario| scenario.key.as_str())
+                .collect();
+            let place = |key: &str| planned.iter().position(|planned| *planned == key);
+            history.scenarios.sort_by_key(|scenario| place(&scenario.key));
+            let missing: Vec<&ScenarioPlan> = self
+                .plan
+                .scenarios
+                .iter()
+                .filter(|plan| !history.scenarios.iter().any(|scenario| scenario.key == plan.key))
+                .collect();
+            let missing: Vec<ScenarioHistory> = missing
+                .into_iter()
+                .map(|plan| ScenarioHistory {
+                    key: plan.key.clone(),
+                    planned: Some(planned_of(plan)),
+                    ..ScenarioHistory::default()
+                })
+                .collect();
+            history.scenarios.extend(missing);
+            // The run ends now; whether it did is part of its outcome.
+            history.ended = Some((self.context.requests.clock.now_us(), Outcome::Pass));
+            let left = if problems.is_empty() {
+                Outcome::Pass
+            } else {
+                Outcome::Error
+            };
+            history.outcome().max(left)
+        };
+        let at_us = self.context.journal.durable(Event::RunEnded { outcome }).await?;
+        let mut history = self.history.into_inner().unwrap_or_else(PoisonError::into_inner);
+        history.ended = Some((at_us, outcome));
+        history.last_us = at_us;
+        Ok(RunSummary {
+            run: self.plan.identity.run.clone(),
+            run_dir: self.options.run_dir,
+            outcome,
+            history,
+            retries: self.context.requests.retries.count(),
+            problems,
+        })
+    }
+
+    /// Writes down that the user interrupted, for the first or second time.
+    pub fn interrupted(&self, count: u32) {
+        let at_us = self.context.journal.note(Event::Interrupted { count });
+        self.lock().interrupted.push(at_us);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, RunHistory> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn planned_of(plan: &ScenarioPlan) -> PlannedScenario {
+    planned(plan)
+}
+
+fn planned(plan: &ScenarioPlan) -> PlannedScenario {
+    let scenario = &plan.scenario;
+    PlannedScenario {
+        key: plan.key.clone(),
+        id: scenario.id.clone(),
+        area: scenario.area.clone(),
+        file: scenario.file.clone(),
+        summary: scenario.scenario.summary.clone(),
+        checks: scenario.scenario.checks.iter().map(|check| check.0.clone()).collect(),
+        topology: scenario.scenario.topology.0.clone(),
+        digest: scenario.digest.clone(),
+    }
+}
+
+fn started(plan: &Plan, options: &RunOptions, nonce: &str) -> RunStarted {
+    RunStarted {
+        format: FORMAT,
+        run: plan.identity.run.clone(),
+        started: jiff::Timestamp::now().to_string(),
+        version: options.version.clone(),
+        command: options.command.clone(),
+        nonce: nonce.to_owned(),
+        seed: plan.identity.seed,
+        pace: plan.surroundings.pace,
+        environment: plan.surroundings.environment.clone(),
+        certifies: plan.surroundings.certifies,
+        defects: plan.identity.defects.clone(),
+        suite_digest: plan.suite_digest.clone(),
+        requirements: plan.requirements.clone(),
+        scenarios: plan.scenarios.iter().map(planned).collect(),
+        deviations: plan.deviations.clone(),
+        partition: plan.partition.map(|partition| partition.to_string()),
+    }
+}
+
+/// A nonce that no earlier run had.
+fn nonce() -> String {
+    format!("{:016x}", rand::rng().random::<u64>())
+}

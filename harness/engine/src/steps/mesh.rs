@@ -1,0 +1,76 @@
+//! `link`, `unlink`, `install`, `uninstall`, `rotate`: what the mesh's driver does by the mesh's own procedures.
+
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use meshproof_spec::scenario::{InstallStep, LinkStep, Rotate};
+
+use crate::problem::{self, Problem};
+use crate::scene::Scene;
+use crate::testbed;
+
+/// Time for a procedure that takes something away or replaces it (scenario time).
+const REMOVAL_TIME: Duration = Duration::from_secs(300);
+
+pub(crate) async fn link(scene: &Scene, step: &LinkStep) -> Result<(), Problem> {
+    let (from, to) = (scene.cluster(&step.from.0)?, scene.cluster(&step.to.0)?);
+    let bed = &scene.testbed;
+    testbed::link(bed.driver.as_ref(), from, to, &bed.plan, &scene.run.requests).await?;
+    testbed::await_link(bed.driver.as_ref(), from, to, &bed.plan, &scene.run.requests).await
+}
+
+pub(crate) async fn unlink(scene: &Scene, step: &LinkStep) -> Result<(), Problem> {
+    let (from, to) = (scene.cluster(&step.from.0)?, scene.cluster(&step.to.0)?);
+    within(scene, "unlink", scene.testbed.driver.unlink(from, to)).await
+}
+
+pub(crate) async fn install(scene: &Scene, step: &InstallStep) -> Result<(), Problem> {
+    let bed = &scene.testbed;
+    try_join_all(step.r#in.0.iter().map(|cluster| async move {
+        testbed::install(
+            bed.driver.as_ref(),
+            scene.cluster(&cluster.0)?,
+            &bed.plan,
+            &scene.run.requests,
+        )
+        .await
+    }))
+    .await
+    .map(drop)
+}
+
+pub(crate) async fn uninstall(scene: &Scene, step: &InstallStep) -> Result<(), Problem> {
+    try_join_all(step.r#in.0.iter().map(|cluster| async move {
+        let cluster = scene.cluster(&cluster.0)?;
+        within(scene, "uninstall", scene.testbed.driver.uninstall(cluster)).await
+    }))
+    .await
+    .map(drop)
+}
+
+pub(crate) async fn rotate(scene: &Scene, step: &Rotate) -> Result<(), Problem> {
+    let (from, to) = (
+        scene.cluster(&step.credentials.from.0)?,
+        scene.cluster(&step.credentials.to.0)?,
+    );
+    within(
+        scene,
+        "rotate credentials",
+        scene.testbed.driver.rotate_credentials(from, to),
+    )
+    .await
+}
+
+async fn within(
+    scene: &Scene,
+    what: &str,
+    procedure: impl Future<Output = Result<(), Problem>>,
+) -> Result<(), Problem> {
+    scene.clock().within(REMOVAL_TIME, procedure).await.unwrap_or_else(|_| {
+        Err(problem::mesh(
+            "step-deadline",
+            format!("{what}: not done within {} s", REMOVAL_TIME.as_secs()),
+            Some("see the events and logs of the mesh's pods"),
+        ))
+    })
+}

@@ -1,0 +1,291 @@
+//! A testbed: clusters that are up, with the mesh installed and linked as their plan says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::future::{join_all, try_join_all};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use meshproof_verdict::record::ClusterFacts;
+
+use crate::api::Requests;
+use crate::driver::MeshDriver;
+use crate::environment::{Cluster, Environment, EnvironmentRequest, RunningEnvironment};
+use crate::kinds::Kinds;
+use crate::plan::EnvironmentPlan;
+use crate::problem::{self, Problem};
+use crate::watch::Watches;
+
+/// Time for collecting facts about a cluster (scenario time).
+const FACT_TIME: Duration = Duration::from_secs(60);
+/// Time for installing the mesh in one cluster (scenario time).
+const INSTALL_TIME: Duration = Duration::from_secs(600);
+/// Time for making one link, or for it to get ready (scenario time).
+const LINK_TIME: Duration = Duration::from_secs(300);
+
+/// Makes the driver of one environment's clusters.
+pub type DriverFactory = dyn Fn(&EnvironmentRequest) -> Arc<dyn MeshDriver> + Send + Sync;
+
+/// Clusters that are up.
+pub struct Testbed {
+    /// What was planned.
+    pub plan: EnvironmentPlan,
+    /// The clusters.
+    pub running: Arc<dyn RunningEnvironment>,
+    /// The mesh in them.
+    pub driver: Arc<dyn MeshDriver>,
+    /// What changes in them.
+    pub watches: Watches,
+    /// Kinds that were looked up.
+    pub kinds: Kinds,
+    /// Facts of the clusters, when they were ready.
+    pub facts: Vec<ClusterFacts>,
+    /// Wall time that it took.
+    pub took: Duration,
+}
+
+impl Testbed {
+    /// Brings clusters up, installs the mesh in all of them at once and makes the links.
+    ///
+    /// # Errors
+    /// What went wrong first; everything that was made has been removed again.
+    pub async fn bring_up(
+        plan: &EnvironmentPlan,
+        seed: u64,
+        environment: &dyn Environment,
+        driver: &DriverFactory,
+        requests: &Requests,
+    ) -> Result<Self, Problem> {
+        let began = Instant::now();
+        let request = EnvironmentRequest {
+            key: plan.key.clone(),
+            topology: plan.topology.clone(),
+            setup: plan.setup.clone(),
+            seed,
+        };
+        let running = environment.up(&request).await?;
+        let driver = driver(&request);
+        let prepared = async {
+            prepare(plan, running.clusters(), driver.as_ref(), requests).await?;
+            collect_facts(plan, running.clusters(), driver.as_ref(), requests).await
+        }
+        .await;
+        match prepared {
+            Ok(facts) => Ok(Self {
+                plan: plan.clone(),
+                watches: Watches::new(running.clusters()),
+                kinds: Kinds::default(),
+                running,
+                driver,
+                facts,
+                took: began.elapsed(),
+            }),
+            Err(mut problem) => {
+                if let Err(also) = running.down().await {
+                    problem.message = format!(
+                        "{}; and removing the clusters failed: {}",
+                        problem.message, also.message
+                    );
+                }
+                Err(problem)
+            }
+        }
+    }
+
+    /// The cluster of this name.
+    ///
+    /// # Errors
+    /// When the topology has none.
+    pub fn cluster(&self, name: &str) -> Result<&Cluster, Problem> {
+        self.running
+            .clusters()
+            .iter()
+            .find(|cluster| cluster.name == name)
+            .ok_or_else(|| {
+                problem::harness(
+                    "unknown-cluster",
+                    format!("the topology {} has no cluster {name}", self.plan.topology.topology),
+                    Some("name a cluster of the topology"),
+                )
+            })
+    }
+
+    /// All clusters.
+    #[must_use]
+    pub fn clusters(&self) -> &[Cluster] {
+        self.running.clusters()
+    }
+
+    /// Links of the topology, `west → east`, as far as they were made.
+    #[must_use]
+    pub fn links(&self) -> Vec<String> {
+        if self.plan.setup.bare || self.plan.setup.unlinked {
+            return Vec::new();
+        }
+        self.plan
+            .topology
+            .links
+            .iter()
+            .map(|link| format!("{} → {}", link.from, link.to))
+            .collect()
+    }
+}
+
+async fn prepare(
+    plan: &EnvironmentPlan,
+    clusters: &[Cluster],
+    driver: &dyn MeshDriver,
+    requests: &Requests,
+) -> Result<(), Problem> {
+    if plan.setup.bare {
+        return Ok(());
+    }
+    let clock = requests.clock;
+    try_join_all(clusters.iter().map(|cluster| async move {
+        clock
+            .within(INSTALL_TIME, driver.install(cluster, &plan.topology, &plan.setup))
+            .await
+            .unwrap_or_else(|_| Err(too_slow("install", &cluster.name, INSTALL_TIME)))
+    }))
+    .await?;
+    if plan.setup.unlinked {
+        return Ok(());
+    }
+    let find = |name: &str| clusters.iter().find(|cluster| cluster.name == name);
+    let mut links: BTreeMap<&str, Vec<(&Cluster, &Cluster)>> = BTreeMap::new();
+    for link in &plan.topology.links {
+        if let (Some(from), Some(to)) = (find(&link.from.0), find(&link.to.0)) {
+            links.entry(link.from.0.as_str()).or_default().push((from, to));
+        }
+    }
+    // A driver makes the links of one cluster one after another.
+    try_join_all(links.values().map(|links| async move {
+        for (from, to) in links {
+            link(driver, from, to, plan, requests).await?;
+        }
+        Ok::<(), Problem>(())
+    }))
+    .await?;
+    try_join_all(
+        links
+            .values()
+            .flatten()
+            .map(|(from, to)| await_link(driver, from, to, plan, requests)),
+    )
+    .await?;
+    Ok(())
+}
+
+/// Makes a link, within its time.
+pub(crate) async fn link(
+    driver: &dyn MeshDriver,
+    from: &Cluster,
+    to: &Cluster,
+    plan: &EnvironmentPlan,
+    requests: &Requests,
+) -> Result<(), Problem> {
+    requests
+        .clock
+        .within(LINK_TIME, driver.link(from, to, &plan.setup))
+        .await
+        .unwrap_or_else(|_| Err(too_slow("link", &format!("{} → {}", from.name, to.name), LINK_TIME)))
+}
+
+/// Waits until a link is ready, within its time.
+pub(crate) async fn await_link(
+    driver: &dyn MeshDriver,
+    from: &Cluster,
+    to: &Cluster,
+    plan: &EnvironmentPlan,
+    requests: &Requests,
+) -> Result<(), Problem> {
+    requests
+        .clock
+        .within(LINK_TIME, driver.await_link(from, to, &plan.setup))
+        .await
+        .unwrap_or_else(|_| Err(too_slow("link", &format!("{} → {}", from.name, to.name), LINK_TIME)))
+}
+
+/// Installs the mesh in one cluster, within its time.
+pub(crate) async fn install(
+    driver: &dyn MeshDriver,
+    cluster: &Cluster,
+    plan: &EnvironmentPlan,
+    requests: &Requests,
+) -> Result<(), Problem> {
+    requests
+        .clock
+        .within(INSTALL_TIME, driver.install(cluster, &plan.topology, &plan.setup))
+        .await
+        .unwrap_or_else(|_| Err(too_slow("install", &cluster.name, INSTALL_TIME)))
+}
+
+fn too_slow(what: &str, place: &str, time: Duration) -> Problem {
+    problem::mesh(
+        "step-deadline",
+        format!("{what} {place}: not ready within {} s", time.as_secs()),
+        Some("see the events and logs of the mesh's pods"),
+    )
+}
+
+async fn collect_facts(
+    plan: &EnvironmentPlan,
+    clusters: &[Cluster],
+    driver: &dyn MeshDriver,
+    requests: &Requests,
+) -> Result<Vec<ClusterFacts>, Problem> {
+    let facts: Vec<ClusterFacts> = join_all(clusters.iter().map(|cluster| facts_of(plan, cluster, driver, requests)))
+        .await
+        .into_iter()
+        .collect::<Result<_, _>>()?;
+    let mut seen = BTreeSet::new();
+    for cluster in &facts {
+        if !seen.insert(cluster.uid.as_str()) {
+            return Err(problem::environment(
+                "same-cluster-twice",
+                format!(
+                    "{} is the same cluster as another one of the topology (uid {})",
+                    cluster.name, cluster.uid
+                ),
+                Some("give each name of the topology a cluster of its own"),
+            ));
+        }
+    }
+    Ok(facts)
+}
+
+async fn facts_of(
+    plan: &EnvironmentPlan,
+    cluster: &Cluster,
+    driver: &dyn MeshDriver,
+    requests: &Requests,
+) -> Result<ClusterFacts, Problem> {
+    let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
+    let what = format!("{}: get Namespace kube-system", cluster.name);
+    let system = requests
+        .send(&what, FACT_TIME, || namespaces.get("kube-system"))
+        .await?;
+    let what = format!("{}: get the server's version", cluster.name);
+    let version = requests
+        .send(&what, FACT_TIME, || cluster.client.apiserver_version())
+        .await?;
+    let (mesh, trust_root) = if plan.setup.bare {
+        (String::new(), String::new())
+    } else {
+        // Facts describe a run; that one can't be found out is one of them, and no reason to stop.
+        let unknown = |problem: Problem| format!("unknown: {}", problem.message);
+        let version = driver.version(cluster).await;
+        (
+            version.map_or_else(unknown, |version| format!("{} {version}", driver.name())),
+            driver.trust_root(cluster).await.unwrap_or_else(unknown),
+        )
+    };
+    Ok(ClusterFacts {
+        name: cluster.name.clone(),
+        uid: system.metadata.uid.unwrap_or_default(),
+        kubernetes: version.git_version,
+        mesh,
+        trust_root,
+    })
+}
