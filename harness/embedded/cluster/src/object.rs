@@ -30,7 +30,7 @@ impl std::fmt::Display for Key {
     }
 }
 
-pub(crate) fn text<'a>(value: &'a Value) -> &'a str {
+pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 

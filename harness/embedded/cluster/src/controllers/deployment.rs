@@ -410,7 +410,7 @@ fn status(deployment: &Value, new: Option<&Value>, sets: &[Arc<Value>], pace: Pa
     let mut conditions = vec![with_times(deployment, "Available", availability, reason, message)];
     match progressing {
         Some((value, reason, message)) => {
-            conditions.push(with_times(deployment, "Progressing", value, reason, &message))
+            conditions.push(with_times(deployment, "Progressing", value, reason, &message));
         }
         None => conditions.extend(earlier.cloned()),
     }

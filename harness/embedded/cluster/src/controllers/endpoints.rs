@@ -178,10 +178,18 @@ pub(crate) fn target_reference(pod: &Value) -> Value {
     json!({"kind": "Pod", "namespace": namespace(pod), "name": name(pod), "uid": uid(pod)})
 }
 
+/// Pods that have the same ports.
+#[derive(Default)]
+struct Subset {
+    ports: Vec<Value>,
+    ready: Vec<Value>,
+    not_ready: Vec<Value>,
+}
+
 /// The Endpoints of a Service. Pure.
 fn endpoints(service: &Value, pods: &[Arc<Value>]) -> Value {
     let publish_all = service["spec"]["publishNotReadyAddresses"] == true;
-    let mut subsets: BTreeMap<String, (Vec<Value>, Vec<Value>, Vec<Value>)> = BTreeMap::new();
+    let mut subsets: BTreeMap<String, Subset> = BTreeMap::new();
     for pod in pods {
         let address = text(&pod["status"]["podIP"]);
         let leaves = object::is_being_deleted(pod) && !publish_all;
@@ -201,30 +209,37 @@ fn endpoints(service: &Value, pods: &[Arc<Value>]) -> Value {
         if let Some(hostname) = hostname(service, pod) {
             entry["hostname"] = json!(hostname);
         }
-        let subset = subsets
-            .entry(json!(ports).to_string())
-            .or_insert_with(|| (ports, Vec::new(), Vec::new()));
+        let subset = subsets.entry(json!(ports).to_string()).or_insert_with(|| Subset {
+            ports,
+            ..Subset::default()
+        });
         if publish_all || object::is_ready_pod(pod) {
-            subset.1.push(entry);
+            subset.ready.push(entry);
         } else {
-            subset.2.push(entry);
+            subset.not_ready.push(entry);
         }
     }
     let subsets: Vec<Value> = subsets
         .into_values()
-        .map(|(ports, mut ready, mut not_ready)| {
-            let mut subset = json!({});
-            for (field, addresses) in [("addresses", &mut ready), ("notReadyAddresses", &mut not_ready)] {
-                if !addresses.is_empty() {
-                    addresses.sort_by_key(|a| text(&a["ip"]).parse::<std::net::Ipv4Addr>().ok());
-                    subset[field] = json!(addresses);
+        .map(
+            |Subset {
+                 ports,
+                 mut ready,
+                 mut not_ready,
+             }| {
+                let mut subset = json!({});
+                for (field, addresses) in [("addresses", &mut ready), ("notReadyAddresses", &mut not_ready)] {
+                    if !addresses.is_empty() {
+                        addresses.sort_by_key(|a| text(&a["ip"]).parse::<std::net::Ipv4Addr>().ok());
+                        subset[field] = json!(addresses);
+                    }
                 }
-            }
-            if !ports.is_empty() {
-                subset["ports"] = json!(ports);
-            }
-            subset
-        })
+                if !ports.is_empty() {
+                    subset["ports"] = json!(ports);
+                }
+                subset
+            },
+        )
         .collect();
     let mut labels = object::map(&service["metadata"]["labels"]);
     labels.insert(MANAGED_BY.into(), json!("endpoint-controller"));

@@ -190,7 +190,7 @@ mod tests {
                 "status": {"conditions": [{"type": "Ready", "status": ready}]},
             })
         };
-        let mut pods = vec![
+        let mut pods = [
             pod("old", "n", "True", "2026-01-01T00:00:00Z"),
             pod("young", "n", "True", "2026-01-02T00:00:00Z"),
             pod("unready", "n", "False", "2026-01-01T00:00:00Z"),

@@ -73,7 +73,7 @@ struct Target {
 
 /// The translations of one cluster.
 #[derive(Debug, Default)]
-pub struct ServiceTable {
+pub(super) struct ServiceTable {
     services: HashMap<(String, String), ServiceEntry>,
     cluster_ips: HashMap<SocketAddrV4, Arc<Target>>,
     load_balancers: HashMap<SocketAddrV4, Arc<Target>>,
@@ -82,7 +82,7 @@ pub struct ServiceTable {
 
 impl ServiceTable {
     /// Sets what is known of a Service, or forgets it.
-    pub fn set(&mut self, service: &ServiceRef, entry: Option<ServiceEntry>) {
+    pub(super) fn set(&mut self, service: &ServiceRef, entry: Option<ServiceEntry>) {
         let key = (service.namespace.clone(), service.name.clone());
         if let Some(old) = self.services.remove(&key) {
             for port in &old.ports {
@@ -129,16 +129,16 @@ impl ServiceTable {
 
 /// One cluster as the routing sees it.
 #[derive(Debug)]
-pub struct ClusterRoutes {
+pub(super) struct ClusterRoutes {
     /// Its addresses.
-    pub addresses: ClusterAddresses,
+    pub(super) addresses: ClusterAddresses,
     /// Its Services.
-    pub services: ServiceTable,
+    pub(super) services: ServiceTable,
 }
 
 /// Where a connection ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Destination {
+pub(super) enum Destination {
     /// At a port of a pod address. Whether a pod has the address is not the routing's business.
     Pod(SocketAddrV4),
     /// At the cluster's API server.
@@ -147,27 +147,27 @@ pub enum Destination {
 
 /// The way of a connection through the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
+pub(super) struct Route {
     /// The cluster in which it ends.
-    pub cluster: String,
+    pub(super) cluster: String,
     /// Where it ends.
-    pub destination: Destination,
+    pub(super) destination: Destination,
     /// Services whose addresses were translated, in order.
-    pub services: Vec<ServiceRef>,
+    pub(super) services: Vec<ServiceRef>,
     /// Every address on the way: as dialled, and after each translation.
-    pub hops: Vec<SocketAddrV4>,
+    pub(super) hops: Vec<SocketAddrV4>,
 }
 
 impl Route {
     /// The port at which it ends.
-    pub fn port(&self) -> u16 {
+    pub(super) fn port(&self) -> u16 {
         self.hops.last().map_or(0, SocketAddrV4::port)
     }
 }
 
 /// Why there is no way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoRoute {
+pub(super) enum NoRoute {
     /// Somebody answers with a reset: no endpoints, or nobody listens there.
     Refused,
     /// The last router says that the host is not there.
@@ -180,7 +180,7 @@ pub enum NoRoute {
 ///
 /// # Errors
 /// [`NoRoute`] as a client's socket would notice it.
-pub fn route(
+pub(super) fn route(
     clusters: &HashMap<String, ClusterRoutes>,
     flat: bool,
     from: &str,

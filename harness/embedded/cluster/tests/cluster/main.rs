@@ -1,5 +1,11 @@
 //! Whole clusters, driven as their users drive them: through the API, the network and the agents in them.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may panic, and so may what helps it"
+)]
+
 mod calls;
 mod endpoints;
 mod lifecycle;
