@@ -1,0 +1,4 @@
+//! The service mirror on two and three embedded clusters.
+
+mod mirroring;
+mod support;
