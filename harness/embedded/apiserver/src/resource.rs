@@ -107,6 +107,9 @@ impl ResourceType {
     }
 }
 
+/// Group → its versions, best first → the types of each.
+pub(crate) type Groups = BTreeMap<String, Vec<(String, Vec<Arc<ResourceType>>)>>;
+
 /// All resource types of one server.
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -117,7 +120,7 @@ impl Registry {
     pub(crate) fn built_in() -> Self {
         let types = BUILT_IN
             .iter()
-            .map(|b| b.to_type())
+            .map(BuiltIn::to_type)
             .map(|t| ((t.group.clone(), t.plural.clone()), Arc::new(t)));
         Self { types: types.collect() }
     }
@@ -161,7 +164,7 @@ impl Registry {
     }
 
     /// Served groups with their versions in order of preference, and the types of each version.
-    pub(crate) fn groups(&self) -> BTreeMap<String, Vec<(String, Vec<Arc<ResourceType>>)>> {
+    pub(crate) fn groups(&self) -> Groups {
         let mut groups: BTreeMap<String, BTreeMap<String, Vec<Arc<ResourceType>>>> = BTreeMap::new();
         for resource in self.types.values() {
             for version in resource.versions.iter().filter(|v| v.served) {
@@ -174,7 +177,7 @@ impl Registry {
             for (_, types) in &mut versions {
                 types.sort_by(|a, b| a.plural.cmp(&b.plural));
             }
-            versions.sort_by(|(a, _), (b, _)| version_priority(b).cmp(&version_priority(a)));
+            versions.sort_by_key(|(name, _)| std::cmp::Reverse(version_priority(name)));
             versions
         };
         groups

@@ -215,30 +215,29 @@ mod tests {
     }
 
     #[rstest]
-    #[case("ann", &[], "get", "pods", "", "default", "", true)]
-    #[case("ann", &[], "get", "pods", "log", "default", "", true)]
-    #[case("ann", &[], "get", "pods", "exec", "default", "", false)]
-    #[case("ann", &[], "delete", "pods", "", "default", "", false)]
-    #[case("ann", &[], "get", "pods", "", "kube-system", "", false)]
-    #[case("ann", &[], "list", "pods", "", "", "", false)]
-    #[case("ann", &[], "get", "secrets", "", "default", "one", true)]
-    #[case("ann", &[], "get", "secrets", "", "default", "two", false)]
-    #[case("bob", &["ops"], "delete", "nodes", "", "", "n1", true)]
-    #[case("bob", &["ops"], "update", "pods", "status", "default", "", true)]
-    #[case("system:serviceaccount:kube-system:robot", &[], "list", "nodes", "", "", "", true)]
-    #[case("system:serviceaccount:default:robot", &[], "list", "nodes", "", "", "", false)]
-    #[case("root", &["system:masters"], "delete", "anything", "", "", "", true)]
-    #[expect(clippy::too_many_arguments, reason = "a table")]
+    #[case("ann", &[], "get", "pods", "default", "", true)]
+    #[case("ann", &[], "get", "pods/log", "default", "", true)]
+    #[case("ann", &[], "get", "pods/exec", "default", "", false)]
+    #[case("ann", &[], "delete", "pods", "default", "", false)]
+    #[case("ann", &[], "get", "pods", "kube-system", "", false)]
+    #[case("ann", &[], "list", "pods", "", "", false)]
+    #[case("ann", &[], "get", "secrets", "default", "one", true)]
+    #[case("ann", &[], "get", "secrets", "default", "two", false)]
+    #[case("bob", &["ops"], "delete", "nodes", "", "n1", true)]
+    #[case("bob", &["ops"], "update", "pods/status", "default", "", true)]
+    #[case("system:serviceaccount:kube-system:robot", &[], "list", "nodes", "", "", true)]
+    #[case("system:serviceaccount:default:robot", &[], "list", "nodes", "", "", false)]
+    #[case("root", &["system:masters"], "delete", "anything", "", "", true)]
     fn decisions(
         #[case] user: &str,
         #[case] groups: &[&str],
         #[case] verb: &str,
         #[case] resource: &str,
-        #[case] subresource: &str,
         #[case] namespace: &str,
         #[case] name: &str,
         #[case] expected: bool,
     ) {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
         let attributes = Attributes {
             verb: verb.into(),
             resource: resource.into(),

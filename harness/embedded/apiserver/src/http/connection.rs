@@ -16,6 +16,10 @@ use tokio_rustls::TlsAcceptor;
 /// A client that does not finish its handshake in this time is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Requests that run at once on one HTTP/2 connection. Clients send all their watches over one, and wait for ever when there is no
+/// room, so that there must be plenty.
+const STREAMS_LIMIT: u32 = 4096;
+
 /// Serves connections until `stopped` says so or its sender is gone. Connections end with the loop.
 pub(crate) async fn accept_loop(
     listener: TcpListener,
@@ -60,7 +64,8 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, state: Arc<ServerS
         let state = state.clone();
         async move { Ok::<_, Infallible>(Box::pin(handler::handle(state, request)).await) }
     });
-    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().max_concurrent_streams(STREAMS_LIMIT);
     if let Err(error) = builder
         .serve_connection_with_upgrades(TokioIo::new(stream), service)
         .await

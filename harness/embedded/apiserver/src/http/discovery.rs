@@ -2,20 +2,19 @@
 
 use super::body::{self, Body};
 use crate::Status;
-use crate::resource::{ResourceType, VersionInfo};
+use crate::resource::{Groups, ResourceType, VersionInfo};
 use crate::server::ServerState;
 use http::header::{ACCEPT, HeaderValue};
 use http::{HeaderMap, Response};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
-use std::sync::Arc;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-type Groups = BTreeMap<String, Vec<(String, Vec<Arc<ResourceType>>)>>;
+/// Plural, kind, and whether it is in a namespace.
+type Reviews = &'static [(&'static str, &'static str, bool)];
 
 /// A group that has only review resources, which are not stored.
-const REVIEWS: &[(&str, &[(&str, &str, bool)])] = &[
+const REVIEWS: &[(&str, Reviews)] = &[
     (
         "authorization.k8s.io",
         &[

@@ -8,18 +8,23 @@ use crate::Status;
 use crate::auth::rbac::{self, Attributes};
 use crate::auth::token::UserInfo;
 use crate::server::ServerState;
+use futures::FutureExt;
 use http::header::{AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 use serde_json::json;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 /// Answers a request. Every failure becomes a `Status`.
 pub(crate) async fn handle(state: Arc<ServerState>, request: Request<Incoming>) -> Response<Body> {
     state.wait_while_paused().await;
-    match answer(state, request).await {
-        Ok(response) => response,
-        Err(status) => body::failure(&status),
+    // A panic would be a bug, and it would cost every other request on the connection: the client gets a Status instead.
+    let answer = AssertUnwindSafe(Box::pin(answer(state, request))).catch_unwind();
+    match answer.await {
+        Ok(Ok(response)) => response,
+        Ok(Err(status)) => body::failure(&status),
+        Err(_) => body::failure(&Status::internal("the request could not be handled")),
     }
 }
 

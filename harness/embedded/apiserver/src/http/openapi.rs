@@ -3,7 +3,7 @@
 
 use super::body::{self, Body};
 use crate::Status;
-use crate::resource::ResourceType;
+use crate::resource::Groups;
 use crate::server::ServerState;
 use http::header::ACCEPT;
 use http::{HeaderMap, Response};
@@ -40,8 +40,6 @@ pub(super) fn answer(state: &ServerState, path: &[&str], headers: &HeaderMap) ->
     };
     Ok(body::object(200, &value, false))
 }
-
-type Groups = std::collections::BTreeMap<String, Vec<(String, Vec<std::sync::Arc<ResourceType>>)>>;
 
 fn document(groups: &Groups, group: &str, version: &str) -> Result<Value, Status> {
     let types = groups

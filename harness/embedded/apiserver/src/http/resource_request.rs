@@ -244,8 +244,9 @@ impl ResourceRequest {
                 let (media_type, bytes) = read_bytes(request).await?;
                 let patch = self.read_patch(&media_type, &bytes)?;
                 let warnings = match &patch {
-                    Patch::Apply { object, .. } => self.field_validation(object)?,
-                    Patch::Merge(_) | Patch::Json(_) | Patch::Strategic(_) => Vec::new(),
+                    Patch::Apply { object, .. } | Patch::Merge(object) => self.field_validation(object)?,
+                    // Custom resources take no strategic merge, and operations name fields one by one.
+                    Patch::Json(_) | Patch::Strategic(_) => Vec::new(),
                 };
                 let (object, created) = self.store.patch_part(gvr, namespace, name, &patch, part)?;
                 let mut response = self.one(if created { 201 } else { 200 }, &object)?;

@@ -444,9 +444,9 @@ fn readable(path: &[&str]) -> String {
             Some(("k", key)) => {
                 let key: Map<String, Value> = serde_json::from_str(key).unwrap_or_default();
                 let parts: Vec<String> = key.iter().map(|(name, value)| format!("{name}={value}")).collect();
-                out.push_str(&format!("[{}]", parts.join(",")));
+                out.extend(["[", &parts.join(","), "]"]);
             }
-            Some((_, value)) => out.push_str(&format!("[={value}]")),
+            Some((_, value)) => out.extend(["[=", value, "]"]),
             None => {}
         }
     }

@@ -51,7 +51,7 @@ impl State {
         };
         match (&*key.storage.group, &*key.storage.resource) {
             ("", "namespaces") if object["metadata"]["deletionTimestamp"].is_null() => {
-                self.furnish_namespace(&key.name)
+                self.furnish_namespace(&key.name);
             }
             ("", "secrets") => token_secrets::fill(self, key, &object),
             ("", "serviceaccounts") => token_secrets::fill_waiting(self, key),

@@ -592,7 +592,12 @@ fn spec_changed(resource: &ResourceType, version: &VersionInfo, new: &Value, old
     let relevant = |object: &Value| -> Map<String, Value> {
         let fields = object.as_object().into_iter().flatten();
         let kept = fields.filter(|(key, _)| {
-            !matches!(key.as_str(), "metadata" | "apiVersion" | "kind") && !(skip_status && key.as_str() == "status")
+            let skipped = match key.as_str() {
+                "metadata" | "apiVersion" | "kind" => true,
+                "status" => skip_status,
+                _ => false,
+            };
+            !skipped
         });
         kept.map(|(key, value)| (key.clone(), value.clone())).collect()
     };

@@ -95,7 +95,7 @@ fn container(pod: &Value, wanted: Option<&str>) -> Result<String, Status> {
                 many.join(" ")
             );
             if !init.is_empty() {
-                text.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+                text.extend([" or one of the init containers: [", &init.join(" "), "]"]);
             }
             Err(Status::bad_request(text))
         }

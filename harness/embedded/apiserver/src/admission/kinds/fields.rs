@@ -5,8 +5,11 @@ use crate::status::type_name;
 use crate::{Cause, Status};
 use serde_json::{Value, json};
 
+/// Paths and the types that must be there.
+type Rules = &'static [(&'static str, &'static str)];
+
 /// Types of the fields that the server itself or every client relies on. `*` stands for every item of a list.
-const TYPES: &[(&str, &str, &[(&str, &str)])] = &[
+const TYPES: &[(&str, &str, Rules)] = &[
     (
         "apps",
         "",
@@ -36,6 +39,8 @@ const TYPES: &[(&str, &str, &[(&str, &str)])] = &[
         &[
             ("spec", "object"),
             ("spec.template", "object"),
+            ("spec.template.metadata", "object"),
+            ("spec.template.metadata.labels", "object"),
             ("spec.template.spec", "object"),
             ("spec.template.spec.containers", "array"),
         ],
