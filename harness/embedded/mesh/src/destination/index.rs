@@ -113,10 +113,10 @@ impl Index {
             }
             Kind::Route => {
                 let mut route = Route::read(object);
-                if let Some(known) = self.routes.get(&own) {
-                    if defects.has(Defect::WeightChangesIgnored) {
-                        keep_weights(&mut route, &known.route);
-                    }
+                if let Some(known) = self.routes.get(&own)
+                    && defects.has(Defect::WeightChangesIgnored)
+                {
+                    keep_weights(&mut route, &known.route);
                 }
                 let known = KnownRoute {
                     route: Arc::new(route),

@@ -29,7 +29,8 @@ pub struct Destinations {
 #[derive(Default)]
 struct Shared {
     view: watch::Sender<Arc<View>>,
-    serving: watch::Sender<bool>,
+    /// How many pods of the service answer.
+    serving: watch::Sender<usize>,
 }
 
 impl Destinations {
@@ -56,14 +57,28 @@ impl Destinations {
         self.shared.view.send_replace(Arc::new(view));
     }
 
-    /// Begins or ceases to answer.
-    pub fn set_serving(&self, serving: bool) {
-        self.shared.serving.send_replace(serving);
+    /// Answers until the returned guard is dropped; several pods may answer at once.
+    pub fn serve(&self) -> Serving {
+        self.shared.serving.send_modify(|serving| *serving += 1);
+        Serving(self.clone())
     }
 
     /// Waits until the service answers.
     pub async fn serving(&self) {
         // The sender lives in `self`, so this cannot fail.
-        let _ = self.shared.serving.subscribe().wait_for(|serving| *serving).await;
+        let _ = self.shared.serving.subscribe().wait_for(|serving| *serving > 0).await;
+    }
+}
+
+/// One pod of the discovery service that answers; it ceases when this is dropped.
+#[must_use]
+pub struct Serving(Destinations);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0
+            .shared
+            .serving
+            .send_modify(|serving| *serving = serving.saturating_sub(1));
     }
 }

@@ -126,9 +126,10 @@ impl Program for DestinationProgram {
         let mut follower = Follower::new(cluster.store.with_manager("policy-controller"));
         let mut index = Index::default();
         let mut controllers = Controllers::new(container.pace.wall(WITHHELD));
-        let exit = loop {
+        let mut serving = None;
+        loop {
             let news = tokio::select! {
-                () = container.shutdown.cancelled() => break Exit::Done,
+                () = container.shutdown.cancelled() => return Exit::Done,
                 news = follower.streams.next() => news,
                 () = controllers.until_released() => {
                     cluster.destinations.publish(index.view(controllers.withheld()));
@@ -136,7 +137,7 @@ impl Program for DestinationProgram {
                 }
             };
             let Some(news) = news else {
-                break Exit::Failed("all watches ended".to_owned());
+                return Exit::Failed("all watches ended".to_owned());
             };
             let defects = self.model.defects();
             follower.take(news, &mut index, &defects);
@@ -152,12 +153,10 @@ impl Program for DestinationProgram {
                 defects.has(Defect::ControllerRestartDropsTraffic),
             );
             cluster.destinations.publish(index.view(controllers.withheld()));
-            cluster.destinations.set_serving(true);
+            serving.get_or_insert_with(|| cluster.destinations.serve());
             container.started.cancel();
             write_route_statuses(&follower.store, &index, &container);
-        };
-        cluster.destinations.set_serving(false);
-        exit
+        }
     }
 }
 

@@ -32,7 +32,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    serving: bool,
+    /// How many pods of the service answer.
+    serving: usize,
     signer: Option<Arc<Signer>>,
     problem: Option<String>,
     trust_roots: Arc<Vec<CertificateDer<'static>>>,
@@ -79,6 +80,16 @@ pub enum IssueError {
     },
 }
 
+/// One pod of the identity service that answers; it ceases when this is dropped.
+#[must_use]
+pub struct Serving(Authority);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.change(|state| state.serving = state.serving.saturating_sub(1));
+    }
+}
+
 impl Authority {
     /// An authority that has no issuer yet and is not running.
     #[must_use]
@@ -95,15 +106,16 @@ impl Authority {
         read(&self.shared.state.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Begins or ceases to answer.
-    pub fn set_serving(&self, serving: bool) {
-        self.change(|state| state.serving = serving);
+    /// Answers until the returned guard is dropped; several pods may answer at once.
+    pub fn serve(&self) -> Serving {
+        self.change(|state| state.serving += 1);
+        Serving(self.clone())
     }
 
-    /// Whether it answers.
+    /// Whether anybody answers.
     #[must_use]
     pub fn is_serving(&self) -> bool {
-        self.read(|state| state.serving)
+        self.read(|state| state.serving > 0)
     }
 
     /// Takes the issuer from PEM text as it stands in the issuer's Secret. After an error nothing is issued any more.
@@ -156,7 +168,7 @@ impl Authority {
     pub fn issue(&self, identity: &str) -> Result<Leaf, IssueError> {
         let (serving, signer, problem, lifetime) = self.read(|state| {
             (
-                state.serving,
+                state.serving > 0,
                 state.signer.clone(),
                 state.problem.clone(),
                 state.lifetime,
@@ -334,12 +346,15 @@ pub(crate) mod tests {
     fn nothing_is_issued_while_the_service_is_down_or_has_no_issuer() {
         let authority = Authority::new();
         assert_eq!(authority.issue("a.b").err(), Some(IssueError::NotServing));
-        authority.set_serving(true);
+        let serving = authority.serve();
         assert!(matches!(authority.issue("a.b").err(), Some(IssueError::NoIssuer(_))));
         let (certificate, key) = TestRoot::new().issuer();
         authority.set_issuer(&certificate, &key).unwrap();
         assert_eq!(authority.issue("a.b").unwrap().chain.len(), 2);
-        authority.set_serving(false);
+        let second = authority.serve();
+        drop(serving);
+        assert!(authority.issue("a.b").is_ok(), "another pod still answers");
+        drop(second);
         assert_eq!(authority.issue("a.b").err(), Some(IssueError::NotServing));
     }
 

@@ -11,7 +11,7 @@ mod workload;
 
 #[cfg(test)]
 pub(crate) use authority::tests as authority_tests;
-pub use authority::{Authority, IssueError, Leaf};
+pub use authority::{Authority, IssueError, Leaf, Serving};
 pub use program::IdentityProgram;
 pub use tls::{PeerTrust, TRANSPORT_HEADER_ALPN, TlsError, peer_identity};
 pub use workload::{TlsConfigs, WorkloadIdentity};

@@ -49,27 +49,29 @@ impl Program for IdentityProgram {
             (Ok(secrets), Ok(config_maps)) => (secrets, config_maps),
             (Err(error), _) | (_, Err(error)) => return Exit::Failed(format!("cannot watch: {error}")),
         };
-        let exit = loop {
+        // Both must be known before the first certificate is issued.
+        let (mut issuer_seen, mut roots_seen, mut serving) = (false, false, None);
+        loop {
+            if issuer_seen && roots_seen && serving.is_none() {
+                serving = Some(cluster.authority.serve());
+                container.started.cancel();
+            }
             tokio::select! {
-                () = container.shutdown.cancelled() => break Exit::Done,
+                () = container.shutdown.cancelled() => return Exit::Done,
                 issuer = next_named(&mut secrets, IDENTITY_ISSUER) => match issuer {
                     Some(Item::Object(secret)) => take_issuer(&cluster.authority, &container, &secret),
                     Some(Item::Gone) => cluster.authority.clear_issuer("the Secret linkerd-identity-issuer was deleted"),
-                    Some(Item::AllSeen) => {
-                        cluster.authority.set_serving(true);
-                        container.started.cancel();
-                    }
-                    None => break Exit::Failed("the watch on Secrets ended".to_owned()),
+                    Some(Item::AllSeen) => issuer_seen = true,
+                    None => return Exit::Failed("the watch on Secrets ended".to_owned()),
                 },
                 roots = next_named(&mut config_maps, TRUST_ROOTS) => match roots {
                     Some(Item::Object(roots)) => take_roots(&cluster.authority, &container, &roots),
-                    Some(Item::Gone | Item::AllSeen) => {}
-                    None => break Exit::Failed("the watch on ConfigMaps ended".to_owned()),
+                    Some(Item::AllSeen) => roots_seen = true,
+                    Some(Item::Gone) => {}
+                    None => return Exit::Failed("the watch on ConfigMaps ended".to_owned()),
                 },
             }
-        };
-        cluster.authority.set_serving(false);
-        exit
+        }
     }
 }
 

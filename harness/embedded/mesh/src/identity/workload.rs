@@ -49,7 +49,8 @@ pub enum WorkloadIdentityError {
 }
 
 impl WorkloadIdentity {
-    /// Waits for a first certificate for `name`; `roots` are the trust roots that the proxy was started with.
+    /// Waits for a first certificate for `name`; `roots` are the trust roots that the proxy was
+    /// started with; without them the cluster's present ones are taken.
     ///
     /// # Errors
     /// When the name or the roots cannot be used; waiting would not help then.
@@ -57,10 +58,11 @@ impl WorkloadIdentity {
         name: &str,
         model: Model,
         authority: Authority,
-        roots: Arc<Vec<CertificateDer<'static>>>,
+        roots: Option<Arc<Vec<CertificateDer<'static>>>>,
         metrics: Registry,
     ) -> Result<Self, WorkloadIdentityError> {
         let leaf = authority.issue_when_possible(name).await?;
+        let roots = roots.unwrap_or_else(|| authority.trust_roots());
         let configs = make_configs(&model, &roots, &leaf)?;
         let identity = Self {
             name: name.to_owned(),

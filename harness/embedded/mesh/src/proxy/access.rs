@@ -79,10 +79,10 @@ impl Access {
     fn grant(&self, proxy: &Proxy) -> Arc<Grant> {
         let view = proxy.destinations.view();
         let mut decided = self.shared.decided.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((known, grant)) = decided.as_ref() {
-            if Arc::ptr_eq(known, &view) {
-                return grant.clone();
-            }
+        if let Some((known, grant)) = decided.as_ref()
+            && Arc::ptr_eq(known, &view)
+        {
+            return grant.clone();
         }
         let port = self.shared.address.port();
         let client = self.shared.peer.client();
@@ -101,7 +101,7 @@ impl Access {
         grant
     }
 
-    fn from_this_pod(&self, proxy: &Proxy) -> bool {
+    fn is_this_pod(&self, proxy: &Proxy) -> bool {
         let ip = self.shared.peer.address.ip();
         ip.is_loopback() || ip == proxy.sidecar.address()
     }
@@ -119,7 +119,7 @@ impl Access {
             InboundRoute::Probe
         } else if grant.decision.allowed {
             InboundRoute::Default
-        } else if self.from_this_pod(proxy) {
+        } else if self.is_this_pod(proxy) {
             InboundRoute::Localhost
         } else {
             grant.count_denied_request();
@@ -133,7 +133,7 @@ impl Access {
     /// Whether an opaque connection may go on; counts it either way.
     pub(super) fn allow_connection(&self, proxy: &Proxy) -> bool {
         let grant = self.grant(proxy);
-        let allowed = grant.decision.allowed || self.from_this_pod(proxy);
+        let allowed = grant.decision.allowed || self.is_this_pod(proxy);
         let target = grant.target.and(&grant.decision.server);
         let (name, help, labels) = if allowed {
             let labels = target.and(&grant.decision.authorization).and(&grant.tls);

@@ -77,10 +77,10 @@ pub(super) async fn detect<S: AsyncRead + Unpin>(
     let deadline = Instant::now() + timeout;
     let mut buffer = BytesMut::from(read.as_ref());
     loop {
-        if !buffer.is_empty() {
-            if let Some(outcome) = judge(&buffer) {
-                return Ok((outcome, buffer.freeze()));
-            }
+        if !buffer.is_empty()
+            && let Some(outcome) = judge(&buffer)
+        {
+            return Ok((outcome, buffer.freeze()));
         }
         match tokio::time::timeout_at(deadline, stream.read_buf(&mut buffer)).await {
             Err(_) => return Ok((Outcome::ReadTimeout, buffer.freeze())),

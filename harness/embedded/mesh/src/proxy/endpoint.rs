@@ -98,7 +98,7 @@ impl Endpoint {
             ),
             connections: connection_metrics(&proxy.metrics, "outbound", "dst", &base),
             responses: ResponseMetrics::new(proxy, base),
-            stop: proxy.shutdown.child_token(),
+            stop: proxy.closed.child_token(),
             target,
         });
         if endpoint.target.transport != Transport::Plain {

@@ -136,10 +136,11 @@ async fn call(
     }
     keep_claim(proxy, access.peer(), &mut request);
     let http1 = request.headers().contains_key(ORIG_PROTO);
-    if http1 && !proxy.model.has(Defect::HostNotRewritten) {
-        if let Ok(canonical) = canonical.parse::<Authority>() {
-            set_authority(&mut request, canonical);
-        }
+    if http1
+        && !proxy.model.has(Defect::HostNotRewritten)
+        && let Ok(canonical) = canonical.parse::<Authority>()
+    {
+        set_authority(&mut request, canonical);
     }
     if !http1 && proxy.model.has(Defect::Http2Downgraded) {
         request

@@ -251,10 +251,10 @@ async fn serve_application(proxy: &Arc<Proxy>, stream: BoxedStream, port: u16, p
     let stream = access.count_connection(proxy, stream);
     match protocol {
         Protocol::Opaque => {
-            if access.allow_connection(proxy) {
-                if let Ok(application) = connect_application(proxy, port).await {
-                    join(stream, application).await;
-                }
+            if access.allow_connection(proxy)
+                && let Ok(application) = connect_application(proxy, port).await
+            {
+                join(stream, application).await;
             }
         }
         protocol => {

@@ -259,30 +259,37 @@ impl Logical {
             .map(|(key, balancer)| (key.clone(), balancer.clone()))
             .collect();
         for ((service, port), balancer) in balancers {
-            if let Some(service) = view.services.get(&service) {
-                let targets = view.endpoints(service, port, &defects);
-                balancer.update(proxy, targets, view.has_unready_addresses(service));
+            match view.services.get(&service) {
+                Some(service) => {
+                    let targets = view.endpoints(service, port, &defects);
+                    balancer.update(proxy, targets, view.has_unready_addresses(service));
+                }
+                None => balancer.update(proxy, Vec::new(), false),
             }
         }
     }
 
     fn backend(&self, proxy: &Arc<Proxy>, view: &View, backend: &BackendRef, route: &Labels) -> BackendEntry {
         let (namespace, name) = &backend.service;
-        let target = match view.services.get(&backend.service) {
-            None => BackendTarget::Missing(format!("Service not found {name}")),
-            Some(service) if service.port(backend.port).is_none() => {
+        let service = view.services.get(&backend.service);
+        // The Service that the client dialled may be gone meanwhile; then it is one without endpoints.
+        let own = backend.service == self.service;
+        let target = match service {
+            None if !own => BackendTarget::Missing(format!("Service not found {name}")),
+            Some(service) if !own && service.port(backend.port).is_none() => {
                 BackendTarget::Missing(format!("Service {name} has no port {}", backend.port))
             }
-            Some(service) => {
+            _ => {
                 let key = (backend.service.clone(), backend.port);
                 let authority = format!("{name}.{namespace}.svc.{CLUSTER_DOMAIN}:{}", backend.port);
                 let mut balancers = self.balancers();
                 let balancer = balancers
                     .entry(key)
                     .or_insert_with(|| Arc::new(Balancer::new(authority)));
+                let mirror = service.is_some_and(|service| service.mirror.is_some());
                 BackendTarget::Balancer {
                     balancer: balancer.clone(),
-                    mirror: service.mirror.is_some(),
+                    mirror,
                 }
             }
         };

@@ -101,10 +101,10 @@ pub(super) fn onto_http2(request: &mut Request<Incoming>, fallback: &Authority) 
 pub(super) fn onto_http1(request: &mut Request<Incoming>) {
     strip_hop_by_hop(request.headers_mut());
     request.headers_mut().remove(ORIG_PROTO);
-    if let Some(authority) = request.uri().authority() {
-        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
-            request.headers_mut().insert(HOST, host);
-        }
+    if let Some(authority) = request.uri().authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        request.headers_mut().insert(HOST, host);
     }
     *request.uri_mut() = Uri::from(path(request.uri()));
     *request.version_mut() = Version::HTTP_11;
@@ -184,7 +184,7 @@ fn grpc_status(status: StatusCode) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::{own_error, strip_hop_by_hop};
-    use http::{HeaderMap, StatusCode, Version};
+    use http::{HeaderMap, HeaderName, StatusCode, Version};
 
     #[test]
     fn headers_of_one_connection_do_not_travel() {
@@ -198,7 +198,7 @@ mod tests {
             headers.insert(name, value.parse().unwrap());
         }
         strip_hop_by_hop(&mut headers);
-        assert_eq!(headers.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["x-end"]);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-end"]);
     }
 
     #[test]

@@ -190,7 +190,10 @@ pub struct Proxy {
     gateway: Mutex<BTreeMap<(String, String, u16), Arc<Logical>>>,
     applications: Mutex<BTreeMap<u16, Arc<Http1Pool>>>,
     probes: Vec<(u16, String)>,
+    /// No new connections are taken; what is under way is finished.
     shutdown: CancellationToken,
+    /// Everything ends.
+    closed: CancellationToken,
     connections: tokio_util::task::TaskTracker,
 }
 
@@ -207,14 +210,12 @@ impl Proxy {
         pace: Pace,
     ) -> Result<Arc<Self>, String> {
         let this = Pod::read(&config.pod);
-        let roots = match &config.trust_roots {
-            Some(pem) => Arc::new(
-                CertificateDer::pem_slice_iter(pem.as_bytes())
-                    .collect::<Result<Vec<_>, _>>()
-                    .map_err(|error| format!("the trust anchors cannot be read: {error}"))?,
-            ),
-            None => control_plane.authority.trust_roots(),
-        };
+        let roots = config.trust_roots.as_ref().map(|pem| {
+            CertificateDer::pem_slice_iter(pem.as_bytes())
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| format!("the trust anchors cannot be read: {error}"))
+        });
+        let roots = roots.transpose()?.map(Arc::new);
         let name = crate::identity::workload_name(&this.service_account, &this.namespace);
         let metrics = Registry::new();
         let identity = WorkloadIdentity::obtain(&name, model.clone(), control_plane.authority, roots, metrics.clone())
@@ -229,6 +230,7 @@ impl Proxy {
             gateway: Mutex::default(),
             applications: Mutex::default(),
             shutdown: CancellationToken::new(),
+            closed: CancellationToken::new(),
             connections: tokio_util::task::TaskTracker::new(),
             model,
             pace,
@@ -251,6 +253,7 @@ impl Proxy {
         self.shutdown.cancel();
         self.connections.close();
         let _ = tokio::time::timeout(self.pace.wall(DRAIN), self.connections.wait()).await;
+        self.closed.cancel();
         for logical in self.logicals() {
             logical.stop();
         }
@@ -333,6 +336,9 @@ impl Interceptor for ProxyInterceptor {
     }
 
     async fn inbound(&self, stream: BoxedStream, port: u16, peer: SocketAddr) {
+        if self.0.shutdown.is_cancelled() {
+            return;
+        }
         let proxy = self.0.clone();
         let serve = async move {
             match port {

@@ -142,10 +142,10 @@ async fn serve_http(proxy: Arc<Proxy>, stream: BoxedStream, logical: Arc<Logical
 /// With the defect, an identity that the application claims is carried to the target, which believes it.
 fn claim_identity(proxy: &Proxy, headers: &mut HeaderMap) {
     headers.remove(CLAIMED_CLIENT_ID);
-    if proxy.model.has(Defect::ClientIdentityHeaderTrusted) {
-        if let Some(claim) = headers.get(CLIENT_ID).cloned() {
-            headers.insert(CLAIMED_CLIENT_ID, claim);
-        }
+    if proxy.model.has(Defect::ClientIdentityHeaderTrusted)
+        && let Some(claim) = headers.get(CLIENT_ID).cloned()
+    {
+        headers.insert(CLAIMED_CLIENT_ID, claim);
     }
 }
 

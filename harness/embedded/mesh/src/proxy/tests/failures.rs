@@ -270,7 +270,7 @@ async fn a_route_that_appears_later_keeps_the_service_alive() {
 async fn without_discovery_known_destinations_go_on_and_unknown_ones_are_reset() {
     let pair = Pair::new(&[]).await;
     assert_eq!(pair.client.get(ECHO_EAST, &[]).await.cluster(), "east");
-    pair.west.model.destinations.set_serving(false);
+    pair.west.discovery.lock().unwrap().take();
     assert_eq!(pair.client.get(ECHO_EAST, &[]).await.cluster(), "east");
     let mut client = pair.client.http1(ECHO, "echo.lab:8080").await;
     assert!(client.get(&[]).await.is_err());
@@ -279,12 +279,12 @@ async fn without_discovery_known_destinations_go_on_and_unknown_ones_are_reset()
 #[tokio::test]
 async fn without_the_identity_service_existing_proxies_go_on_and_new_ones_wait() {
     let pair = Pair::new(&[]).await;
-    pair.west.model.authority.set_serving(false);
+    pair.west.identity.lock().unwrap().take();
     let object = super::echo_object("late", "10.22.0.40");
     let start = pair.testbed.meshed_pod(&pair.west, object.clone());
     assert!(tokio::time::timeout(FAILFAST, start).await.is_err());
     assert_eq!(pair.client.get(ECHO_EAST, &[]).await.cluster(), "east");
-    pair.west.model.authority.set_serving(true);
+    *pair.west.identity.lock().unwrap() = Some(pair.west.model.authority.serve());
     let late = pair.testbed.meshed_pod(&pair.west, object).await;
     assert_eq!(
         late.metric("control_identity_cert_refreshes_total", &["result=\"ok\""]),
@@ -309,4 +309,23 @@ async fn certificates_are_renewed_while_traffic_goes_on() {
         start.elapsed() >= Duration::from_millis(2600),
         "renewed at 70 % of the life"
     );
+}
+
+#[tokio::test]
+async fn a_service_that_is_deleted_under_an_open_connection_has_no_endpoints_and_comes_back() {
+    let pair = Pair::new(&[]).await;
+    let mut client = pair.client.http1(ECHO_EAST, "echo-east.lab:8080").await;
+    assert_eq!(client.get(&[]).await.unwrap().cluster(), "east");
+    let mirror = super::mirror("echo-east", "east", "echo", "10.42.0.9", &echo_ports());
+    pair.west.remove(&mirror);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(client.get(&[]).await.unwrap().status, 504);
+    // To new connections the address means nothing.
+    let mut stream = pair.client.dial(ECHO_EAST).await.unwrap();
+    assert_eq!(
+        tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 1]).await.unwrap(),
+        0
+    );
+    pair.west.set(&mirror);
+    answered_by(&pair, ECHO_EAST, "east", Duration::from_secs(2)).await;
 }

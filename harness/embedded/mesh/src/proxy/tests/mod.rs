@@ -5,6 +5,7 @@ mod failures;
 mod security;
 mod splits;
 mod testbed;
+mod throughput;
 
 use serde_json::{Value, json};
 

@@ -22,8 +22,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::defect::{Defect, Defects};
-use crate::destination::index::Index;
-use crate::identity::authority_tests::TestRoot;
+use crate::destination::{self, index::Index};
+use crate::identity::{self, authority_tests::TestRoot};
 use crate::model::{ClusterModel, Model, ModelConfig};
 use crate::proxy::{Config, ControlPlane, Proxy, ProxyInterceptor};
 
@@ -177,7 +177,7 @@ async fn serve_http(stream: BoxedStream, cluster: String, pod: String, port: u16
                 .into_body()
                 .collect()
                 .await
-                .map(|body| body.to_bytes())
+                .map(http_body_util::Collected::to_bytes)
                 .unwrap_or_default();
             let mut response = Response::new(Full::new(Bytes::from(seen.to_string())));
             response.headers_mut().insert("x-body-length", body.len().into());
@@ -203,6 +203,8 @@ pub(super) struct Cluster {
     pub(super) model: Arc<ClusterModel>,
     index: Mutex<Index>,
     defects: Model,
+    pub(super) identity: Mutex<Option<identity::Serving>>,
+    pub(super) discovery: Mutex<Option<destination::Serving>>,
 }
 
 impl Cluster {
@@ -245,9 +247,9 @@ impl Testbed {
         let (certificate, key) = root.issuer();
         model.authority.set_issuer(&certificate, &key).unwrap();
         model.authority.set_trust_roots(&root.pem()).unwrap();
-        model.authority.set_serving(true);
-        model.destinations.set_serving(true);
         Cluster {
+            identity: Mutex::new(Some(model.authority.serve())),
+            discovery: Mutex::new(Some(model.destinations.serve())),
             name: name.to_owned(),
             model,
             index: Mutex::default(),
