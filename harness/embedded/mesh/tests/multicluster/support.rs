@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use futures::future::join_all;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, LogParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use meshproof_apiserver::store::{Patch as StorePatch, Subresource};
@@ -307,6 +308,34 @@ impl Site {
             .unwrap();
     }
 
+    pub(crate) fn scale(&self, namespace: &str, deployment: &str, replicas: u32) {
+        self.patch(
+            &gvr::DEPLOYMENTS,
+            namespace,
+            deployment,
+            json!({"spec": {"replicas": replicas}}),
+        );
+    }
+
+    /// Scales to nothing and waits until no pod is left.
+    pub(crate) async fn stop(&self, deployment: &str) {
+        self.scale(MC, deployment, 0);
+        self.until_all(&gvr::PODS, MC, "pods gone", |pods| {
+            !pods.iter().any(|pod| {
+                pod["metadata"]["name"]
+                    .as_str()
+                    .is_some_and(|name| name.starts_with(deployment))
+            })
+        })
+        .await;
+    }
+
+    /// Scales to one and waits until it is available.
+    pub(crate) async fn start(&self, deployment: &str) {
+        self.scale(MC, deployment, 1);
+        self.deployments_available(MC).await;
+    }
+
     pub(crate) fn remove(&self, gvr: &Gvr, namespace: &str, name: &str) {
         let namespace = (!namespace.is_empty()).then_some(namespace);
         self.cluster
@@ -376,7 +405,7 @@ impl Site {
                 "not seen in time: {what} in {}; there is {:#?}\n{}",
                 self.cluster.name(),
                 self.list(gvr, namespace),
-                self.story()
+                self.story().await
             ),
         }
     }
@@ -420,7 +449,9 @@ impl Site {
         let end = tokio::time::Instant::now() + Mesh::wall(seconds);
         loop {
             let now = self.get(gvr, namespace, name);
-            assert!(holds(now.as_deref()), "{gvr} {name} became {now:#?}\n{}", self.story());
+            if !holds(now.as_deref()) {
+                panic!("{gvr} {name} became {now:#?}\n{}", self.story().await);
+            }
             tokio::select! {
                 () = tokio::time::sleep_until(end) => return,
                 _ = changes.next() => {}
@@ -461,18 +492,83 @@ impl Site {
         self.condition(link, service).map(|found| found.2).unwrap_or_default()
     }
 
-    /// Logs and states of the extension's pods, for a failure's message.
-    fn story(&self) -> String {
-        let pods = self.list(&gvr::PODS, MC);
-        let mut story = String::new();
-        for pod in pods {
-            story.push_str(&format!("pod {}: {}\n", pod["metadata"]["name"], pod["status"]));
+    /// The page that a pod's `/metrics` on `port` serves, read through a port-forward.
+    pub(crate) async fn metrics(&self, pod: &str, port: u16) -> Option<String> {
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), MC);
+        let mut forward = pods.portforward(pod, &[port]).await.ok()?;
+        let stream = forward.take_stream(port)?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(hyper_util::rt::TokioIo::new(stream))
+            .await
+            .ok()?;
+        tokio::spawn(connection);
+        let request = http::Request::get("/metrics")
+            .header("host", "localhost")
+            .body(http_body_util::Empty::<bytes::Bytes>::new())
+            .unwrap();
+        let answer = sender.send_request(request).await.ok()?;
+        let body = http_body_util::BodyExt::collect(answer.into_body()).await.ok()?;
+        String::from_utf8(body.to_bytes().to_vec()).ok()
+    }
+
+    /// A metric of the controller for `link`.
+    pub(crate) async fn controller_metric(&self, link: &str, series: &str) -> Option<f64> {
+        let pod = self.controller_pod(link)?;
+        let page = self.metrics(&pod, 9999).await?;
+        page.lines()
+            .find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// Waits until a metric of the controller has a value that fits.
+    pub(crate) async fn until_metric(&self, link: &str, series: &str, fits: impl Fn(f64) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let value = self.controller_metric(link, series).await;
+            if value.is_some_and(&fits) {
+                return;
+            }
+            assert!(Instant::now() < end, "{series} is {value:?}\n{}", self.story().await);
+            tokio::time::sleep(Mesh::wall(0.5)).await;
         }
+    }
+
+    /// Name of the newest pod of the controller for `link`.
+    pub(crate) fn controller_pod(&self, link: &str) -> Option<String> {
+        let pods = self.list(&gvr::PODS, MC);
+        pods.iter()
+            .filter(|pod| {
+                pod["metadata"]["labels"]["mirror.linkerd.io/cluster-name"] == link
+                    && pod["metadata"]["deletionTimestamp"].is_null()
+            })
+            .max_by_key(|pod| pod["metadata"]["creationTimestamp"].as_str().map(str::to_owned))
+            .and_then(|pod| pod["metadata"]["name"].as_str().map(str::to_owned))
+    }
+
+    pub(crate) async fn log(&self, pod: &str, container: &str) -> String {
+        let params = LogParams {
+            container: Some(container.to_owned()),
+            ..LogParams::default()
+        };
+        Api::<Pod>::namespaced(self.client.clone(), MC)
+            .logs(pod, &params)
+            .await
+            .unwrap_or_else(|error| format!("no log: {error}"))
+    }
+
+    /// Logs and states of the extension's pods, for a failure's message.
+    pub(crate) async fn story(&self) -> String {
+        let mut story = String::new();
         for event in self.list(&gvr::EVENTS, "") {
             story.push_str(&format!(
                 "event {} {}: {} {}\n",
                 event["involvedObject"]["kind"], event["involvedObject"]["name"], event["reason"], event["message"]
             ));
+        }
+        for pod in self.list(&gvr::PODS, MC) {
+            let name = pod["metadata"]["name"].as_str().unwrap();
+            story.push_str(&format!("pod {name}: {}\n", pod["status"]["containerStatuses"]));
+            if name.starts_with("controller-") {
+                story.push_str(&self.log(name, "controller").await);
+            }
         }
         story
     }
