@@ -49,12 +49,14 @@ pub struct Expansion {
     pub problems: Vec<Diagnostic>,
     /// Whether steps are missing because of a mistake, so that names may seem to be undeclared.
     pub incomplete: bool,
+    /// Keys and values that could not be filled in. What else is wrong with them follows from that.
+    pub unfilled: Vec<Span>,
 }
 
 /// Names and values that `${…}` may refer to.
 #[derive(Default)]
 struct Scope {
-    /// By full name, e.g. `vars.x`. `None` when the value is no text, which is reported elsewhere.
+    /// By full name, e.g. `vars.x`. `None` when there is no text to fill in, which is reported elsewhere.
     values: BTreeMap<String, Option<String>>,
     used: BTreeSet<String>,
 }
@@ -66,6 +68,7 @@ struct Expander {
     text: usize,
     nodes: usize,
     exhausted: bool,
+    unfilled: Vec<Span>,
 }
 
 /// Writes all rows of a scenario's tree out. Also returns what is wrong with the variables themselves.
@@ -148,10 +151,14 @@ fn rows(node: &Node, problems: &mut Vec<Diagnostic>) -> Vec<RowOfMatrix> {
     rows.iter()
         .take(MAX_ROWS)
         .map(|row| {
-            let values = entries(Some(&row.value))
+            let own = entries(Some(&row.value))
                 .iter()
-                .map(|entry| (entry.key.clone(), entry.value.text().map(str::to_owned)))
-                .collect();
+                .map(|entry| (entry.key.clone(), entry.value.text().map(str::to_owned)));
+            let absent = columns
+                .difference(&keys(&row.value))
+                .map(|column| ((*column).to_owned(), None))
+                .collect::<Vec<_>>();
+            let values = own.chain(absent).collect();
             (Some((row.key.clone(), row.key_span.clone())), values)
         })
         .collect()
@@ -172,8 +179,13 @@ fn expand_row(
     // Constants may refer to the matrix, not to each other.
     let mut constants = Vec::new();
     for entry in entries(node.get("vars")) {
+        let before = expander.unfilled.len();
         let value = expander.substitute(&entry.value, &mut scope);
-        constants.push((format!("vars.{}", entry.key), value.text().map(str::to_owned)));
+        let text = value
+            .text()
+            .filter(|_| expander.unfilled.len() == before)
+            .map(str::to_owned);
+        constants.push((format!("vars.{}", entry.key), text));
     }
     scope.values.extend(constants);
 
@@ -209,6 +221,7 @@ fn expand_row(
             span: node.span.clone(),
         },
         incomplete: incomplete || expander.exhausted,
+        unfilled: expander.unfilled,
         problems: expander.problems,
     }
 }
@@ -283,6 +296,7 @@ impl Expander {
             match part {
                 Part::Literal(literal) => filled.push_str(literal),
                 Part::Unclosed(rest) => {
+                    self.unfilled.push(span.clone());
                     self.problems.push(
                         Diagnostic::error(code::UNKNOWN_VARIABLE, "`${` without `}`", span.find("${").first_line())
                             .label("begins here and never ends")
@@ -291,12 +305,15 @@ impl Expander {
                     filled.push_str(rest);
                 }
                 Part::Reference(inside) => {
+                    let before = self.unfilled.len();
                     let name = if inside.contains("${") && depth < MAX_NESTING {
                         self.fill_nested(inside, span, scope, depth + 1)
                     } else {
                         inside.to_owned()
                     };
-                    self.refer(&name, inside, span, scope, &mut filled);
+                    if self.unfilled.len() == before {
+                        self.refer(&name, inside, span, scope, &mut filled);
+                    }
                 }
             }
         }
@@ -312,10 +329,14 @@ impl Expander {
     fn refer(&mut self, name: &str, written: &str, span: &Span, scope: &mut Scope, filled: &mut String) {
         if let Some(value) = scope.values.get(name) {
             scope.used.insert(name.to_owned());
-            filled.push_str(value.as_deref().unwrap_or("x"));
+            match value {
+                Some(value) => filled.push_str(value),
+                None => self.unfilled.push(span.clone()),
+            }
             return;
         }
         if Fact::parse(name).is_none() {
+            self.unfilled.push(span.clone());
             self.problems.push(unknown_reference(name, written, span, scope));
         }
         filled.push_str("${");
@@ -422,18 +443,11 @@ impl Expander {
                 );
             }
         }
+        let mut missing: Vec<&str> = Vec::new();
         for parameter in &fragment.parameters {
             let value = given.iter().find(|entry| entry.key == *parameter);
             if value.is_none() {
-                self.problems.push(
-                    Diagnostic::error(
-                        code::FRAGMENT,
-                        format!("the fragment `{name}` needs a value for `{parameter}`"),
-                        used.span.first_line(),
-                    )
-                    .also(fragment.name_span.clone(), "the fragment")
-                    .help(format!("add `{parameter}: ...` to `with`")),
-                );
+                missing.push(parameter);
             }
             let text = value.and_then(|entry| {
                 let text = entry.value.text().map(str::to_owned);
@@ -451,6 +465,18 @@ impl Expander {
                 text
             });
             scope.values.insert(format!("params.{parameter}"), text);
+        }
+        if !missing.is_empty() {
+            self.problems.push(
+                Diagnostic::error(
+                    code::FRAGMENT,
+                    format!("the fragment `{name}` has parameters that get no value"),
+                    used.span.first_line(),
+                )
+                .label(format!("gives no {}", list(&missing)))
+                .also(fragment.name_span.clone(), "the fragment")
+                .help(format!("add to `with`: `{}: ...`", missing.join(": ...`, `"))),
+            );
         }
         Some(
             fragment
@@ -479,7 +505,13 @@ fn unknown_reference(name: &str, written: &str, span: &Span, scope: &Scope) -> D
         .filter_map(|known| known.strip_prefix(kind)?.strip_prefix('.'))
         .collect();
     match kind {
-        "vars" | "matrix" | "params" if declared.is_empty() => diagnostic.label(format!("no `{}` here", section(kind))),
+        "vars" | "matrix" | "params" if declared.is_empty() => diagnostic
+            .label(format!("no `{}` here", section(kind)))
+            .help(match kind {
+                "vars" => "declare constants at the top: `vars: {name: value}`",
+                "matrix" => "declare rows at the top: `matrix: {first: {name: value}, second: {name: value}}`",
+                _ => "parameters belong to fragments; in a scenario use `vars` or `matrix`",
+            }),
         "vars" | "matrix" | "params" => diagnostic
             .label(format!("not in `{}`", section(kind)))
             .expected(list(&declared)),

@@ -134,12 +134,19 @@ fn load_row(source: &Arc<Source>, row: Expansion, library: &Library) -> (Option<
         mut node,
         mut problems,
         mut incomplete,
+        unfilled,
     } = row;
     let found = structure::check::<Scenario>(&mut node);
-    let mended = mend(&mut node, &found);
+    let mended = mend(&mut node, &found, &unfilled);
     incomplete |= mended.incomplete;
     let broken = !found.is_empty();
-    problems.extend(found.into_iter().map(|problem| problem.diagnostic));
+    let follows = |diagnostic: &Diagnostic| diagnostic.span().is_some_and(|span| unfilled.contains(span));
+    problems.extend(
+        found
+            .into_iter()
+            .map(|problem| problem.diagnostic)
+            .filter(|diagnostic| !follows(diagnostic)),
+    );
     if mended.hopeless {
         return (None, problems);
     }
@@ -229,15 +236,16 @@ struct Mended {
 }
 
 /// Takes out what cannot be read, so that the rest can still be checked.
-fn mend(node: &mut Node, problems: &[Problem]) -> Mended {
+fn mend(node: &mut Node, problems: &[Problem], unfilled: &[Span]) -> Mended {
     let mut mended = Mended {
         incomplete: false,
         hopeless: false,
     };
     let mut steps = BTreeSet::new();
     let mut fields = BTreeSet::new();
-    for problem in problems {
-        let mut words = problem.pointer.split('/').skip(1);
+    let pointers = problems.iter().map(|problem| problem.pointer.clone());
+    for pointer in pointers.chain(pointers_of(node, unfilled)) {
+        let mut words = pointer.split('/').skip(1);
         match (words.next(), words.next().map(str::parse::<usize>)) {
             (Some("steps"), Some(Ok(step))) => {
                 steps.insert(step);
@@ -262,6 +270,37 @@ fn mend(node: &mut Node, problems: &[Problem]) -> Mended {
         }
     }
     mended
+}
+
+/// Pointers of the steps and fields that hold one of some places.
+fn pointers_of(node: &Node, places: &[Span]) -> Vec<String> {
+    let mut pointers = Vec::new();
+    let Tree::Map(entries) = &node.tree else {
+        return pointers;
+    };
+    for entry in entries {
+        match (&entry.value.tree, entry.key.as_str()) {
+            (_, "vars" | "matrix") => {}
+            (Tree::List(steps), "steps") => {
+                let hit = steps.iter().enumerate().filter(|(_, step)| holds(step, places));
+                pointers.extend(hit.map(|(index, _)| format!("/steps/{index}")));
+            }
+            _ if holds(&entry.value, places) => pointers.push(format!("/{}", yaml::escape(&entry.key))),
+            _ => {}
+        }
+    }
+    pointers
+}
+
+fn holds(node: &Node, places: &[Span]) -> bool {
+    match &node.tree {
+        _ if places.is_empty() => false,
+        Tree::List(items) => items.iter().any(|item| holds(item, places)),
+        Tree::Map(entries) => entries
+            .iter()
+            .any(|entry| places.contains(&entry.key_span) || holds(&entry.value, places)),
+        _ => places.contains(&node.span),
+    }
 }
 
 /// The typed value of a tree.

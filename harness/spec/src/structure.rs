@@ -180,7 +180,10 @@ impl<'s> Walker<'s> {
             format!("{what} is {}, which does not fit", node.kind()),
             written,
         )
-        .label(format!("{} here", node.kind()))
+        .label(match &node.tree {
+            Tree::Text { text, filled: true, .. } => format!("filled in: `{text}`"),
+            _ => format!("{} here", node.kind()),
+        })
         .expected(expected);
         match (kind, &node.tree) {
             ("string", Tree::Number(_) | Tree::Bool(_)) => {
@@ -423,6 +426,11 @@ impl<'s> Walker<'s> {
         };
         let place = node.span.clone();
         let diagnostic = match form {
+            "Name" if text.contains("${") => Some(
+                Diagnostic::error(code::NAME_SYNTAX, format!("{what} is only known in the run"), place)
+                    .label("a fact of the mesh's driver")
+                    .expected("a name that stands in the file, or `${vars.<name>}` or `${matrix.<column>}`"),
+            ),
             "Name" => name_fault(text).map(|fault| {
                 Diagnostic::error(
                     code::NAME_SYNTAX,
@@ -548,6 +556,9 @@ fn synonym<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
         ("undo", "heal"),
         ("cluster", "in"),
         ("clusters", "in"),
+        ("cluster", "from"),
+        ("clusters", "from"),
+        ("in", "from"),
         ("count", "replicas"),
         ("requires", "needs"),
         ("description", "summary"),

@@ -409,8 +409,14 @@ impl<'s> TreeBuilder<'s> {
     }
 
     fn refuse(&mut self, what: &str, span: Span, help: &str) {
-        self.problems
-            .push(Diagnostic::error(code::YAML_FEATURE, format!("{what} is not used here"), span).help(help));
+        self.problems.push(
+            Diagnostic::error(
+                code::YAML_FEATURE,
+                format!("{what} is not allowed in these files"),
+                span,
+            )
+            .help(help),
+        );
     }
 
     fn refuse_properties(&mut self, anchor: usize, tagged: bool, span: &Span) {
@@ -640,7 +646,14 @@ fn join(sketch: Sketch, value: Value, disagreements: &mut Vec<Diagnostic>) -> No
         (Shape::Scalar { plain: true, text }, known) => match known {
             // JSON has no infinity and no NaN; they arrive as null.
             Value::Null if !matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL") => {
-                disagreements.push(disagreement(&span));
+                disagreements.push(
+                    Diagnostic::error(
+                        code::AMBIGUOUS_YAML,
+                        format!("`{text}` is no finite number"),
+                        span.clone(),
+                    )
+                    .help("write a finite number, or text in quotes"),
+                );
                 Tree::Null
             }
             Value::Null => Tree::Null,

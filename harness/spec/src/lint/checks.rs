@@ -536,12 +536,13 @@ fn exactly_one(file: &File<'_>, base: &str, fields: &[&str], problems: &mut Vec<
         .copied()
         .filter(|field| file.places.holds(&format!("{base}/{field}")))
         .collect();
+    let verb = base.rsplit('/').next().unwrap_or_default();
     match given.as_slice() {
         [_] => {}
         [] => problems.push(
             Diagnostic::error(
                 code::EXACTLY_ONE_OF,
-                format!("none of {}", list(fields)),
+                format!("`{verb}` names none of {}", list(fields)),
                 file.key(base),
             )
             .expected(format!("exactly one of {}", list(fields))),

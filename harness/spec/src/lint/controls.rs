@@ -92,6 +92,19 @@ fn control_fits(
     let mut any = false;
     let mut all_known = true;
     for (index, control) in expect.control.iter().enumerate() {
+        if expect.call.as_ref() == Some(control) || expect.traffic.as_ref() == Some(control) {
+            problems.push(
+                Diagnostic::error(
+                    code::OTHER_PATH,
+                    format!("`{control}` is what this check itself judges"),
+                    file.at(&format!("{base}/control/{index}")),
+                )
+                .label("proves nothing about the way")
+                .help("name an earlier call that was answered, or a check of it"),
+            );
+            all_known = false;
+            continue;
+        }
         let Some((at, path)) = path_of_name(file, world, control, step) else {
             all_known = false; // Reported as a reference to nothing.
             continue;
