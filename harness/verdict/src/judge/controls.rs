@@ -62,7 +62,11 @@ fn named_control(
 ) -> ControlOutcome {
     let of_this_name = |earlier: &&CheckHistory| earlier.check != check.check && earlier.name.as_deref() == Some(name);
     let (passed, note) = if let Some(earlier) = scenario.checks.iter().find(of_this_name) {
-        match &earlier.judgement {
+        let over = earlier
+            .closed
+            .as_ref()
+            .is_some_and(|closed| closed.at_us <= check.opened_us);
+        match earlier.judgement.as_ref().filter(|_| over) {
             Some(judgement) => (
                 judgement.outcome == Outcome::Pass,
                 format!("its outcome is {:?}", judgement.outcome),
@@ -70,7 +74,7 @@ fn named_control(
             None => (false, "it was not judged before".to_owned()),
         }
     } else if let Some(view) = ledgers.ledger(name) {
-        ledger_control(&view, check.opened_us)
+        ledger_control(name, &view, check)
     } else {
         (false, "there is no check and no ledger of this name".to_owned())
     };
@@ -82,8 +86,20 @@ fn named_control(
 }
 
 /// A ledger proves the way when every request that had ended before the check succeeded, and there was one.
-fn ledger_control(view: &LedgerView<'_>, opened_us: u64) -> (bool, String) {
-    let before = || view.rows.iter().filter(|row| row.ended_us <= opened_us);
+fn ledger_control(name: &str, view: &LedgerView<'_>, check: &CheckHistory) -> (bool, String) {
+    let written = check
+        .closed
+        .as_ref()
+        .and_then(|closed| closed.rows.get(name))
+        .copied()
+        .unwrap_or(u64::MAX);
+    let written = usize::try_from(written).unwrap_or(usize::MAX);
+    let before = || {
+        view.rows
+            .iter()
+            .take(written)
+            .filter(|row| row.ended_us <= check.opened_us)
+    };
     let (sent, good) = (before().count(), before().filter(|row| served_well(row)).count());
     (sent > 0 && good == sent, format!("{good} of {sent} requests succeeded"))
 }

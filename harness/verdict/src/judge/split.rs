@@ -192,6 +192,18 @@ impl<'a> Split<'a> {
         }
     }
 
+    /// Served requests, connection by connection.
+    fn by_connection(&self) -> Vec<&'a Row> {
+        let mut rows: Vec<&Row> = self
+            .rows
+            .iter()
+            .copied()
+            .filter(|row| row.served_by().is_some())
+            .collect();
+        rows.sort_by_key(|row| (row.client.as_str(), row.connection, row.started_us, row.intended_us));
+        rows
+    }
+
     /// Whether neighbours on the same connection resemble or avoid each other.
     fn dependence(&self, served: &[(&'a str, u32)]) -> Dependence<'a> {
         let mut rows: Vec<&Row> = self
@@ -249,21 +261,12 @@ impl<'a> Split<'a> {
                 .measure(&format!("share_low_{cluster}"), low)
                 .measure(&format!("share_high_{cluster}"), high);
         }
-        let sequence: Vec<(&str, u32, u64, &str)> = {
-            let mut rows: Vec<_> = self
-                .rows
-                .iter()
-                .filter_map(|row| Some((row.client.as_str(), row.connection, row.started_us, row.served_by()?)))
-                .collect();
-            rows.sort_unstable();
-            rows
-        };
-        if let Some((_, _, _, first)) = sequence.first() {
-            if let Some(test) = runs_test(sequence.iter().map(|(_, _, _, by)| by == first)) {
-                found = found
-                    .measure("runs", test.runs as f64)
-                    .measure("runs_expected", test.expected);
-            }
+        let drawn = self.by_connection();
+        let first = drawn.first().and_then(|row| row.served_by());
+        if let Some(test) = runs_test(drawn.iter().map(|row| row.served_by() == first)) {
+            found = found
+                .measure("runs", test.runs as f64)
+                .measure("runs_expected", test.expected);
         }
         let shares = self.shares();
         found.observed(shares)

@@ -90,20 +90,15 @@ pub(crate) fn count(count: &Count) -> String {
 
 /// A timing as the end of a sentence: ` within 10.000 s and then for 20.000 s`.
 pub(crate) fn timing(timing: &Timing) -> String {
-    let mut text = String::new();
-    if let Some(us) = timing.never_for_us {
-        text.push_str(&format!(" never during {}", seconds(us)));
-    }
-    if let Some(us) = timing.within_us {
-        text.push_str(&format!(" within {}", seconds(us)));
-    }
-    if let Some(us) = timing.then_for_us {
-        let and = if timing.within_us.is_some() {
-            "and then for"
-        } else {
-            "for"
-        };
-        text.push_str(&format!(" {and} {}", seconds(us)));
-    }
-    text
+    let and = if timing.within_us.is_some() {
+        "and then for"
+    } else {
+        "for"
+    };
+    let parts = [
+        timing.never_for_us.map(|us| format!(" never during {}", seconds(us))),
+        timing.within_us.map(|us| format!(" within {}", seconds(us))),
+        timing.then_for_us.map(|us| format!(" {and} {}", seconds(us))),
+    ];
+    parts.into_iter().flatten().collect()
 }

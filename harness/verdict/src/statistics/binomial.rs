@@ -83,7 +83,7 @@ pub fn two_sided_p(n: u64, k: u64, p: f64) -> f64 {
 }
 
 /// First number of `low..high` for which `holds` is false, when it is true for all before and false for all behind.
-pub(super) fn partition(mut low: u64, mut high: u64, holds: impl Fn(u64) -> bool) -> u64 {
+pub(crate) fn partition(mut low: u64, mut high: u64, holds: impl Fn(u64) -> bool) -> u64 {
     while low < high {
         let middle = low + (high - low) / 2;
         if holds(middle) {

@@ -56,7 +56,7 @@ fn probability(yes: u64, no: u64, runs: u64) -> f64 {
     let half = runs / 2;
     if half == 0 {
         0.0
-    } else if runs % 2 == 0 {
+    } else if runs.is_multiple_of(2) {
         2.0 * ways(half - 1, half - 1)
     } else {
         ways(half - 1, half) + ways(half, half - 1)

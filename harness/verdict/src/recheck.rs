@@ -1,0 +1,249 @@
+//! Everything that a journal claims, computed again from its records and ledgers.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead};
+
+use crate::history::{CheckHistory, LedgerHistory, RunHistory, ScenarioHistory};
+use crate::journal::Integrity;
+use crate::judge::{KnownLedger, LedgerSet, control_outcomes, judge};
+use crate::ledger_file::read_ledger;
+use crate::question::Question;
+use crate::record::{Judgement, Outcome};
+
+/// Relative difference of two measures that count as equal: JSON may round the last digit of a number.
+const SAME: f64 = 1e-9;
+
+/// Something that is not as the journal claims.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Finding {
+    /// The journal is damaged or was changed.
+    #[error("journal: {0}")]
+    Journal(String),
+    /// The journal stops before the run ended.
+    #[error("journal: the run did not end ({0})")]
+    Unfinished(String),
+    /// A record does not fit to those before it.
+    #[error("journal: {0}")]
+    Oddity(String),
+    /// A ledger can't be read.
+    #[error("{scenario}: ledger `{ledger}` ({file}): {reason}")]
+    Ledger {
+        /// Key of the scenario.
+        scenario: String,
+        /// Name of the ledger.
+        ledger: String,
+        /// Its file.
+        file: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A judgement can't be derived from what was recorded.
+    #[error("{scenario}: check of line {line} ({requirement}): {reason}")]
+    Judgement {
+        /// Key of the scenario.
+        scenario: String,
+        /// Line of the check.
+        line: u32,
+        /// Its requirement.
+        requirement: String,
+        /// What differs.
+        reason: String,
+    },
+    /// The recorded outcome of a scenario or of the run is not the worst of its parts.
+    #[error("{subject}: recorded outcome {recorded:?}, its parts make it {computed:?}")]
+    Outcome {
+        /// The scenario's key, or `run`.
+        subject: String,
+        /// What the journal says.
+        recorded: Outcome,
+        /// What follows from its parts.
+        computed: Outcome,
+    },
+}
+
+/// Computes everything again. `open` opens a file by its name relative to the run's folder.
+///
+/// An empty list means: the journal is whole, and every judgement follows from what was recorded.
+pub fn recheck<R: BufRead>(
+    history: &RunHistory,
+    integrity: &Integrity,
+    mut open: impl FnMut(&str) -> io::Result<R>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !integrity.is_sound() {
+        findings.push(Finding::Journal(integrity.to_string()));
+    }
+    if history.ended.is_none() {
+        findings.push(Finding::Unfinished(integrity.to_string()));
+    }
+    findings.extend(history.oddities.iter().cloned().map(Finding::Oddity));
+    for scenario in &history.scenarios {
+        let ledgers = read_ledgers(scenario, &mut open, &mut findings);
+        for check in &scenario.checks {
+            let reason = recheck_check(scenario, check, &ledgers);
+            findings.extend(reason.map(|reason| Finding::Judgement {
+                scenario: scenario.key.clone(),
+                line: check.line,
+                requirement: check.requirement.clone(),
+                reason,
+            }));
+        }
+        findings.extend(outcome_finding(&scenario.key, scenario.ended, scenario.outcome()));
+    }
+    findings.extend(outcome_finding("run", history.ended, history.outcome()));
+    findings
+}
+
+/// A recorded outcome may be worse than what follows from the parts that a journal holds, but not better.
+fn outcome_finding(subject: &str, ended: Option<(u64, Outcome)>, computed: Outcome) -> Option<Finding> {
+    let (_, recorded) = ended?;
+    (recorded < computed).then(|| Finding::Outcome {
+        subject: subject.to_owned(),
+        recorded,
+        computed,
+    })
+}
+
+fn read_ledgers<R: BufRead>(
+    scenario: &ScenarioHistory,
+    open: &mut impl FnMut(&str) -> io::Result<R>,
+    findings: &mut Vec<Finding>,
+) -> LedgerSet {
+    let mut set = BTreeMap::new();
+    for ledger in &scenario.ledgers {
+        let mut report = |reason: String| {
+            findings.push(Finding::Ledger {
+                scenario: scenario.key.clone(),
+                ledger: ledger.name.clone(),
+                file: ledger.file.clone(),
+                reason,
+            });
+        };
+        if let Some(rows) = read_one(ledger, open, &mut report) {
+            set.insert(
+                ledger.name.clone(),
+                KnownLedger {
+                    rows,
+                    closed: ledger.closed.clone(),
+                },
+            );
+        }
+    }
+    LedgerSet(set)
+}
+
+fn read_one<R: BufRead>(
+    ledger: &LedgerHistory,
+    open: &mut impl FnMut(&str) -> io::Result<R>,
+    report: &mut impl FnMut(String),
+) -> Option<Vec<crate::ledger::Row>> {
+    // The name comes out of a file that anybody may have written.
+    let leaves = ledger.file.starts_with('/') || ledger.file.split(['/', '\\']).any(|part| part == "..");
+    if leaves {
+        report("its file lies outside of the run's folder; it was not read".to_owned());
+        return None;
+    }
+    let file = match open(&ledger.file).and_then(read_ledger) {
+        Ok(file) => file,
+        Err(error) => {
+            report(format!("it can't be read: {error}"));
+            return None;
+        }
+    };
+    if let Some((line, reason)) = &file.broken {
+        report(format!("line {line}: {reason}"));
+    }
+    if let Some(closed) = &ledger.closed {
+        if file.sha256 != closed.sha256 {
+            report(format!(
+                "its digest is {}, recorded is {}: it was changed",
+                file.sha256, closed.sha256
+            ));
+        }
+        if file.rows.len() as u64 != closed.rows {
+            report(format!("it has {} rows, recorded are {}", file.rows.len(), closed.rows));
+        }
+    }
+    Some(file.rows)
+}
+
+/// What is wrong with the judgement of a check.
+fn recheck_check(scenario: &ScenarioHistory, check: &CheckHistory, ledgers: &LedgerSet) -> Option<String> {
+    let recorded = check.judgement.as_ref()?;
+    if check.closed.is_none() {
+        return Some("it was judged before it was closed".to_owned());
+    }
+    let missing = ledgers_of(&check.question)
+        .into_iter()
+        .find(|name| !ledgers.0.contains_key(*name));
+    if let Some(name) = missing.filter(|_| recorded.outcome == Outcome::Pass) {
+        return Some(format!("the ledger `{name}` that its judgement rests on is missing"));
+    }
+    let short = check
+        .closed
+        .iter()
+        .flat_map(|closed| &closed.rows)
+        .find(|(name, rows)| {
+            ledgers
+                .0
+                .get(*name)
+                .is_some_and(|ledger| (ledger.rows.len() as u64) < **rows)
+        });
+    if let Some((name, rows)) = short {
+        return Some(format!("it saw {rows} rows of the ledger `{name}`, which has fewer"));
+    }
+    let controls = control_outcomes(scenario, check, ledgers);
+    difference(recorded, &judge(check, &controls, ledgers))
+}
+
+fn ledgers_of(question: &Question) -> Vec<&str> {
+    match question {
+        Question::Requests(question) => vec![&question.ledger],
+        Question::Serving(question) => vec![&question.ledger],
+        Question::Split(question) => vec![&question.ledger],
+        Question::Mtls(question) => vec![&question.ledger, &question.stranger_ledger],
+        Question::Objects(_)
+        | Question::Number(_)
+        | Question::Access(_)
+        | Question::Rejected(_)
+        | Question::Inventory(_) => Vec::new(),
+    }
+}
+
+/// What differs between the recorded judgement and the computed one. Words may differ between versions of meshproof;
+/// outcome, time, measures and requests may not.
+fn difference(recorded: &Judgement, computed: &Judgement) -> Option<String> {
+    if recorded.outcome != computed.outcome {
+        return Some(format!(
+            "recorded is {:?}, what was recorded makes it {:?}: {}",
+            recorded.outcome, computed.outcome, computed.summary
+        ));
+    }
+    if recorded.at_us != computed.at_us {
+        return Some(format!(
+            "recorded time is {} µs, computed {} µs",
+            recorded.at_us, computed.at_us
+        ));
+    }
+    if recorded.requests != computed.requests {
+        return Some("the named requests are not those that follow from the ledger".to_owned());
+    }
+    let names = recorded.measures.keys().chain(computed.measures.keys());
+    let differs = |name: &&String| match (recorded.measures.get(*name), computed.measures.get(*name)) {
+        (Some(a), Some(b)) => (a - b).abs() > SAME * a.abs().max(b.abs()),
+        _ => true,
+    };
+    names.clone().find(differs).map(|name| {
+        let value = |judgement: &Judgement| {
+            judgement
+                .measures
+                .get(name)
+                .map_or_else(|| "absent".to_owned(), f64::to_string)
+        };
+        format!(
+            "measure `{name}` is recorded as {}, computed as {}",
+            value(recorded),
+            value(computed)
+        )
+    })
+}
