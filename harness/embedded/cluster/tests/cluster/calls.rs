@@ -28,7 +28,7 @@ fn servers(outcomes: &[Value]) -> Vec<(String, String)> {
         .collect()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn agents_call_each_other_by_name_and_are_balanced() {
     let clusters = clusters(1).await;
     let west = clusters.west();
@@ -87,7 +87,7 @@ async fn pair() -> (Clusters, String) {
     (clusters, shop)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mirror_leads_to_the_other_cluster() {
     let (clusters, shop) = pair().await;
     let found = servers(&call(clusters.west(), &shop, "store-east", 80, 3).await);
@@ -117,7 +117,7 @@ async fn line(stream: &mut BoxedStream, text: &str) -> std::io::Result<String> {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partitions_delays_and_resets_hit_live_connections() {
     let (clusters, shop) = pair().await;
     let (west, fabric) = (clusters.west(), &clusters.fabric);
@@ -172,7 +172,7 @@ async fn partitions_delays_and_resets_hit_live_connections() {
     shut_down(clusters).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tap_tells_whether_a_canary_crossed() {
     let (clusters, shop) = pair().await;
     let patterns = vec![b"/canary-4711".to_vec(), b"/elsewhere-0815".to_vec()];
@@ -203,7 +203,7 @@ async fn a_tap_tells_whether_a_canary_crossed() {
     shut_down(clusters).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_api_server_is_reached_over_the_network_and_can_be_cut_off() {
     let clusters = clusters(2).await;
     let api: SocketAddr = (clusters.east().node_address(), 6443).into();

@@ -11,7 +11,7 @@ fn ready_addresses(endpoints: &Value) -> usize {
     endpoints["subsets"][0]["addresses"].as_array().map_or(0, Vec::len)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn endpoints_follow_the_readiness_of_pods() {
     let clusters = clusters(1).await;
     let west = clusters.west();
@@ -61,7 +61,7 @@ async fn endpoints_follow_the_readiness_of_pods() {
     shut_down(clusters).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_leaves_its_endpoints_when_its_deletion_begins() {
     let clusters = clusters(1).await;
     let west = clusters.west();
@@ -95,7 +95,7 @@ async fn a_pod_leaves_its_endpoints_when_its_deletion_begins() {
     shut_down(clusters).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn endpoints_that_somebody_wrote_are_mirrored_into_slices() {
     let clusters = clusters(1).await;
     let west = clusters.west();

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::{clusters, create, delete, merge, pod_names, serve, shut_down, until};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_starts_with_what_every_cluster_has() {
     let begin = Instant::now();
     let clusters = clusters(2).await;
@@ -33,7 +33,7 @@ async fn a_cluster_starts_with_what_every_cluster_has() {
     shut_down(clusters).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_at_rest_writes_nothing() {
     let clusters = clusters(1).await;
     let west = clusters.west();
@@ -71,7 +71,7 @@ async fn a_cluster_at_rest_writes_nothing() {
     shut_down(clusters).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_left_after_a_shutdown() {
     let runtime = tokio::runtime::Handle::current();
     let before = runtime.metrics().num_alive_tasks();
@@ -118,7 +118,7 @@ async fn nothing_is_left_after_a_shutdown() {
     again.shutdown().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_namespace_goes_with_its_pods() {
     let clusters = clusters(1).await;
     let west = clusters.west();
@@ -138,7 +138,7 @@ async fn a_namespace_goes_with_its_pods() {
     shut_down(clusters).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_that_does_not_fit_does_not_start() {
     let fabric = Fabric::new(FabricConfig::new(Pace::new(10.0)));
     let programs = ProgramRegistry::new();

@@ -8,7 +8,9 @@
 
 mod calls;
 mod endpoints;
+mod kubectl;
 mod lifecycle;
 mod pods;
+mod sidecars;
 mod support;
 mod workloads;

@@ -8,7 +8,7 @@ use crate::support::{
     until_available, until_gone,
 };
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deployment_rolls_out_scales_and_goes() {
     let clusters = clusters(1).await;
     let west = clusters.west();
@@ -40,7 +40,7 @@ async fn a_deployment_rolls_out_scales_and_goes() {
     shut_down(clusters).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_template_replaces_all_pods_and_keeps_the_old_set() {
     let clusters = clusters(1).await;
     let west = clusters.west();
@@ -82,7 +82,7 @@ async fn a_new_template_replaces_all_pods_and_keeps_the_old_set() {
     shut_down(clusters).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recreate_stops_the_old_before_it_starts_the_new() {
     let clusters = clusters(1).await;
     let west = clusters.west();
@@ -108,7 +108,7 @@ async fn recreate_stops_the_old_before_it_starts_the_new() {
     shut_down(clusters).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deleted_pod_comes_back_and_a_relabelled_one_is_let_go() {
     let clusters = clusters(1).await;
     let west = clusters.west();
@@ -137,7 +137,7 @@ async fn a_deleted_pod_comes_back_and_a_relabelled_one_is_let_go() {
     shut_down(clusters).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stateful_set_starts_in_order_with_stable_names() {
     let clusters = clusters(1).await;
     let west = clusters.west();
