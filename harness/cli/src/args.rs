@@ -6,11 +6,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Shows, end to end, whether a multi-cluster service mesh does what it promises.
 #[derive(Debug, Parser)]
-#[command(name = "meshproof", version, after_help = "Examples:
+#[command(
+    name = "meshproof",
+    version,
+    after_help = "Examples:
   meshproof run                              all shipped scenarios on embedded clusters
   meshproof run --defect weights-ignored     watch a check fail
   meshproof lint my-scenarios/               what is wrong with my files
-  meshproof explain MC-FAIL-001              a requirement, a defect or a diagnostic code")]
+  meshproof explain MC-FAIL-001              a requirement, a defect or a diagnostic code"
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -86,7 +90,12 @@ pub struct SuiteArgs {
     #[arg(long, env = "MESHPROOF_SCENARIOS", default_value = "scenarios", value_name = "DIR")]
     pub scenarios: PathBuf,
     /// Folder with the topologies
-    #[arg(long, env = "MESHPROOF_TOPOLOGIES", default_value = "kind-configs", value_name = "DIR")]
+    #[arg(
+        long,
+        env = "MESHPROOF_TOPOLOGIES",
+        default_value = "kind-configs",
+        value_name = "DIR"
+    )]
     pub topologies: PathBuf,
 }
 

@@ -45,9 +45,14 @@ impl State {
         if let Some(given) = given {
             return Ok(Self(given.to_owned()));
         }
-        let home = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let home = |name: &str| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         let folder = home("XDG_STATE_HOME").or_else(|| home("HOME").map(|home| home.join(".local/state")));
-        let folder = folder.context("no folder for state: neither HOME nor XDG_STATE_HOME is set; give one with --state")?;
+        let folder =
+            folder.context("no folder for state: neither HOME nor XDG_STATE_HOME is set; give one with --state")?;
         Ok(Self(folder.join("meshproof")))
     }
 
@@ -63,7 +68,9 @@ impl State {
         let lock = File::create(&path).with_context(|| format!("can't write {}", path.display()))?;
         match lock.try_lock() {
             Ok(()) => Ok(Held { folder, _lock: lock }),
-            Err(TryLockError::WouldBlock) => bail!("`{name}` is in use by another process; choose another --name, or `meshproof down --name {name}`"),
+            Err(TryLockError::WouldBlock) => {
+                bail!("`{name}` is in use by another process; choose another --name, or `meshproof down --name {name}`")
+            }
             Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("can't lock {}", path.display())),
         }
     }
@@ -83,7 +90,8 @@ impl State {
         if !self.alive(name) {
             return Ok(None);
         }
-        let served = serde_json::from_str(&text).with_context(|| format!("{} is damaged; remove it", path.display()))?;
+        let served =
+            serde_json::from_str(&text).with_context(|| format!("{} is damaged; remove it", path.display()))?;
         Ok(Some(served))
     }
 
@@ -97,7 +105,10 @@ impl State {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        let mut names: Vec<String> = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let mut names: Vec<String> = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
         names.sort();
         Ok(names)
     }
@@ -109,6 +120,14 @@ impl State {
             Ok(lock) => matches!(lock.try_lock(), Err(TryLockError::WouldBlock)),
             Err(_) => false,
         }
+    }
+
+    /// The folder of the run that the process that took a name was busy with.
+    #[must_use]
+    pub fn run_folder(&self, name: &str) -> Option<PathBuf> {
+        fs::read_to_string(self.0.join(name).join("run"))
+            .ok()
+            .map(PathBuf::from)
     }
 
     /// Removes what a dead process left under a name.
@@ -140,8 +159,13 @@ impl Drop for Held {
 }
 
 fn check_name(name: &str) -> Result<()> {
-    let fine = !name.is_empty() && name.len() <= 80 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    if fine { Ok(()) } else { bail!("`{name}` is not a name: use letters, digits, `-` and `_`") }
+    let fine =
+        !name.is_empty() && name.len() <= 80 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    if fine {
+        Ok(())
+    } else {
+        bail!("`{name}` is not a name: use letters, digits, `-` and `_`")
+    }
 }
 
 #[cfg(unix)]
@@ -159,7 +183,12 @@ fn private_folder(folder: &Path) -> io::Result<()> {
 fn write_private(path: &Path, content: &str) -> io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
     file.write_all(content.as_bytes())
 }
 

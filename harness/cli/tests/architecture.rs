@@ -10,7 +10,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("meshproof-apiserver", &[]),
     ("meshproof-cluster", &["meshproof-agent", "meshproof-apiserver"]),
     ("meshproof-mesh", &["meshproof-apiserver", "meshproof-cluster"]),
-    ("meshproof-engine", &["meshproof-agent", "meshproof-spec", "meshproof-verdict"]),
+    (
+        "meshproof-engine",
+        &["meshproof-agent", "meshproof-spec", "meshproof-verdict"],
+    ),
     ("meshproof-linkerd", &["meshproof-engine", "meshproof-spec"]),
     (
         "meshproof-embedded",
@@ -37,15 +40,23 @@ const FORBIDDEN: &[(&str, &[&str])] = &[
 
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let text = duct::cmd!(cargo, "metadata", "--no-deps", "--format-version", "1", "--offline").read().unwrap();
+    let text = duct::cmd!(cargo, "metadata", "--no-deps", "--format-version", "1", "--offline")
+        .read()
+        .unwrap();
     let metadata: serde_json::Value = serde_json::from_str(&text).unwrap();
     metadata["packages"]
         .as_array()
         .unwrap()
         .iter()
         .map(|package| {
-            let used = package["dependencies"].as_array().unwrap().iter().filter(|dependency| dependency["kind"] != "dev");
-            let names = used.map(|dependency| dependency["name"].as_str().unwrap().to_owned()).collect();
+            let used = package["dependencies"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|dependency| dependency["kind"] != "dev");
+            let names = used
+                .map(|dependency| dependency["name"].as_str().unwrap().to_owned())
+                .collect();
             (package["name"].as_str().unwrap().to_owned(), names)
         })
         .collect()
@@ -65,7 +76,10 @@ fn rooms_use_only_the_rooms_below_them() {
 fn every_room_is_held() {
     let held: BTreeSet<&str> = ALLOWED.iter().map(|(room, _)| *room).collect();
     let all = dependencies();
-    let unheld: Vec<_> = all.keys().filter(|name| *name != "meshproof" && !held.contains(name.as_str())).collect();
+    let unheld: Vec<_> = all
+        .keys()
+        .filter(|name| *name != "meshproof" && !held.contains(name.as_str()))
+        .collect();
     assert!(unheld.is_empty(), "add {unheld:?} to the table");
 }
 
@@ -73,7 +87,10 @@ fn every_room_is_held() {
 fn rooms_do_not_know_what_they_must_not_know() {
     let dependencies = dependencies();
     for (room, forbidden) in FORBIDDEN {
-        let wrong: Vec<_> = forbidden.iter().filter(|name| dependencies[*room].contains(**name)).collect();
+        let wrong: Vec<_> = forbidden
+            .iter()
+            .filter(|name| dependencies[*room].contains(**name))
+            .collect();
         assert!(wrong.is_empty(), "{room} must not use {wrong:?}");
     }
 }

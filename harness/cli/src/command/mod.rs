@@ -1,0 +1,13 @@
+//! The commands, one file each.
+
+pub mod coverage;
+pub mod doctor;
+pub mod explain;
+pub mod gc;
+pub mod lint;
+pub mod list;
+pub mod plan;
+pub mod report;
+pub mod run;
+pub mod schema;
+pub mod up;

@@ -1,0 +1,123 @@
+//! `meshproof run`
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use meshproof_engine::interrupts::Interrupts;
+use meshproof_engine::plan::Plan;
+use meshproof_engine::{Engine, Keep, RunOptions, Session};
+use meshproof_report::run_folder::RunFolder;
+use meshproof_report::table;
+use meshproof_verdict::record::Outcome;
+
+use crate::args::{Format, RunArgs};
+use crate::exit_code::Exit;
+use crate::planning::{self, Planned};
+use crate::state::State;
+use crate::{command, display, output};
+
+/// Runs scenarios and writes reports.
+///
+/// # Errors
+/// The exit code of what is wrong with the suite or the selection.
+pub async fn run(args: &RunArgs) -> Result<Exit, Exit> {
+    let planned = planning::plan(&args.suite, &args.selection, &args.environment)?;
+    Box::pin(run_plan(args, planned)).await.map_err(|problem| {
+        output::note(&format!("error: {problem:#}"));
+        Exit::Error
+    })
+}
+
+async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
+    let Planned { plan, environment } = planned;
+    let options = options(args, &plan);
+    let interrupts = options.interrupts.clone();
+    // The state tells `gc` about this run should its process be killed.
+    let state = State::at(None)?.hold(&format!("run-{}", plan.identity.run))?;
+    std::fs::create_dir_all(&options.run_dir).with_context(|| format!("can't make {}", options.run_dir.display()))?;
+    let folder = options.run_dir.canonicalize()?;
+    state.write("run", &folder.display().to_string())?;
+
+    let scenarios = plan.scenarios.len();
+    output::note(&format!(
+        "{scenarios} scenarios on {} clusters at pace {}, seed {}, into {}",
+        plan.surroundings.environment,
+        plan.surroundings.pace,
+        plan.identity.seed,
+        options.run_dir.display()
+    ));
+    let made = Arc::clone(&environment);
+    let session = Session::open(
+        plan,
+        environment,
+        Arc::new(move |request| made.driver(request)),
+        options,
+    )
+    .await
+    .map_err(|problem| anyhow::anyhow!("{}", problem.message))?;
+    let shown = tokio::spawn(display::show(session.records(), scenarios, args.format));
+    let listening = tokio::spawn(listen(interrupts.clone()));
+    let summary = Box::pin(Engine::run_session(session)).await;
+    listening.abort();
+    let _ = shown.await;
+    let summary = summary.map_err(|problem| anyhow::anyhow!("{}", problem.message))?;
+
+    let read = RunFolder::read(&summary.run_dir)?;
+    let (report, _) = command::report::write(&read)?;
+    if args.format == Format::Text {
+        output::print(&table::table(&report));
+        output::line(&format!(
+            "reports: {}/{{report.html,junit.xml,report.json,summary.md}}",
+            summary.run_dir.display()
+        ));
+    }
+    for problem in &summary.problems {
+        output::note(&format!("error: {}", problem.message));
+    }
+    let kept = args.keep || (args.keep_on_failure && summary.outcome != Outcome::Pass);
+    if kept && !interrupts.stopping() {
+        output::note("the clusters are kept until this process is interrupted");
+        listen_once().await;
+    }
+    Ok(Exit::of(summary.outcome, interrupts.stopping()))
+}
+
+fn options(args: &RunArgs, plan: &Plan) -> RunOptions {
+    let usual = RunOptions::new(args.out.join(&plan.identity.run));
+    RunOptions {
+        parallel: args.parallel.unwrap_or(usual.parallel),
+        keep: match (args.keep, args.keep_on_failure) {
+            (true, _) => Keep::Everything,
+            (false, true) => Keep::Failures,
+            (false, false) => Keep::Nothing,
+        },
+        until_fail: args.until_fail,
+        command: std::env::args().collect(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        ..usual
+    }
+}
+
+/// Turns the process's interrupts into the run's.
+pub async fn listen(interrupts: Interrupts) {
+    while !interrupts.hurrying() {
+        listen_once().await;
+        interrupts.interrupt();
+    }
+}
+
+/// Waits for SIGINT or SIGTERM.
+pub async fn listen_once() {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+            return;
+        }
+    }
+    let _ = tokio::signal::ctrl_c().await;
+}

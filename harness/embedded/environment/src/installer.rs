@@ -1,0 +1,122 @@
+//! The model's manifests in place of what the vendor's tools would print.
+
+use async_trait::async_trait;
+use meshproof_engine::environment::Cluster;
+use meshproof_engine::problem::{self, Problem};
+use meshproof_linkerd::installer::{Installer, LinkValues, MulticlusterValues};
+use meshproof_linkerd::trust::ClusterTrust;
+use meshproof_mesh::install::{
+    ControlPlaneValues, ControllerValues, GatewayServiceType, GatewayValues, LinkGenError, LinkGenOptions,
+    RemovalError, Trust, control_plane, crds, gateway_api_crds, link_gen, link_side_effects, multicluster, uninstall,
+    uninstall_control_plane, unlink,
+};
+use meshproof_mesh::model::Model;
+use meshproof_mesh::names::VERSION;
+use meshproof_spec::scenario::GatewayExposure;
+use serde_json::Value;
+
+/// Installs the model mesh.
+pub struct ModelInstaller {
+    model: Model,
+}
+
+impl ModelInstaller {
+    /// An installer whose manifests have the defects of `model`.
+    #[must_use]
+    pub fn new(model: Model) -> Self {
+        Self { model }
+    }
+}
+
+#[async_trait]
+impl Installer for ModelInstaller {
+    fn version(&self) -> String {
+        VERSION.to_owned()
+    }
+
+    async fn control_plane(&self, cluster: &Cluster, trust: &ClusterTrust) -> Result<Vec<Value>, Problem> {
+        let values = ControlPlaneValues {
+            cluster_domain: cluster.domain.clone(),
+            ..ControlPlaneValues::new(Trust {
+                anchors: trust.anchors_pem.clone(),
+                issuer_certificate: trust.issuer_certificate_pem.clone(),
+                issuer_key: trust.issuer_key_pem.clone(),
+            })
+        };
+        let mut manifests = gateway_api_crds(&self.model.defects());
+        manifests.extend(crds());
+        manifests.extend(control_plane(&values));
+        Ok(manifests)
+    }
+
+    async fn multicluster(&self, _cluster: &Cluster, values: &MulticlusterValues) -> Result<Vec<Value>, Problem> {
+        let service_type = match values.exposure {
+            GatewayExposure::Loadbalancer => GatewayServiceType::LoadBalancer,
+            GatewayExposure::Nodeport => GatewayServiceType::NodePort {
+                gateway: None,
+                probe: None,
+            },
+        };
+        let values = meshproof_mesh::install::MulticlusterValues {
+            gateway: values.gateway.then(|| GatewayValues {
+                service_type,
+                ..GatewayValues::default()
+            }),
+            controllers: values.controllers.iter().map(ControllerValues::new).collect(),
+            ..meshproof_mesh::install::MulticlusterValues::default()
+        };
+        Ok(multicluster(&self.model.defects(), &values))
+    }
+
+    async fn link(&self, target: &Cluster, values: &LinkValues) -> Result<Vec<Value>, Problem> {
+        let options = LinkGenOptions {
+            service_account: values.service_account.clone(),
+            // A NodePort gateway has no address in its status; link-gen is told the node's.
+            gateway_addresses: Some(target.node_address.clone()),
+            ..LinkGenOptions::new(&values.name, &values.api_server)
+        };
+        link_gen(&target.client, &options)
+            .await
+            .map_err(|error| refused_link(target, &error))
+    }
+
+    async fn unlink(&self, source: &Cluster, name: &str) -> Result<Vec<Value>, Problem> {
+        unlink(&source.client, &self.model.defects(), name)
+            .await
+            .map_err(|error| refused_removal(source, &error))
+    }
+
+    async fn uninstall(&self, cluster: &Cluster) -> Result<Vec<Value>, Problem> {
+        let defects = self.model.defects();
+        let refused = |error: RemovalError| refused_removal(cluster, &error);
+        let mut objects = uninstall(&cluster.client, &defects).await.map_err(refused)?;
+        objects.extend(uninstall_control_plane(&cluster.client).await.map_err(refused)?);
+        // The Gateway API's definitions came with the installation, so they go with it.
+        objects.extend(gateway_api_crds(&defects));
+        Ok(objects)
+    }
+
+    async fn link_side_effects(&self, linked: &[Value]) -> Result<Vec<Value>, Problem> {
+        Ok(link_side_effects(&self.model.defects(), linked))
+    }
+}
+
+fn refused_link(target: &Cluster, error: &LinkGenError) -> Problem {
+    let message = format!("cluster {}: link-gen: {error}", target.name);
+    match error {
+        LinkGenError::Api(_) => problem::environment("api-refused", message, None),
+        _ => problem::mesh(
+            "link-refused",
+            message,
+            Some("check the extension's installation in the target"),
+        ),
+    }
+}
+
+fn refused_removal(cluster: &Cluster, error: &RemovalError) -> Problem {
+    let message = format!("cluster {}: {error}", cluster.name);
+    match error {
+        RemovalError::StillLinked(_) => problem::mesh("uninstall-refused", message, Some("unlink the clusters first")),
+        RemovalError::Api(_) => problem::environment("api-refused", message, None),
+    }
+}
