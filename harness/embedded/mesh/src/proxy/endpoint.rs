@@ -43,7 +43,8 @@ type Http2Sender = http2::SendRequest<Incoming>;
 
 pub(super) struct Endpoint {
     pub(super) target: EndpointTarget,
-    /// Under a defect the endpoint is spoken to without TLS although it has an identity.
+    /// Under a defect the endpoint is spoken to without TLS although it has an identity, and then in the client's own
+    /// protocol: the compressed headers of HTTP/2 would hide again what the defect gives away.
     unencrypted: bool,
     fallback_authority: Authority,
     override_authority: Option<Authority>,
@@ -89,7 +90,7 @@ impl Endpoint {
             override_authority,
             http2: Mutex::new(None),
             http1: Http1Pool::default(),
-            ready: AtomicBool::new(matches!(target.transport, Transport::Plain)),
+            ready: AtomicBool::new(unencrypted || target.transport == Transport::Plain),
             in_flight: AtomicUsize::new(0),
             requests: proxy.metrics.counter(
                 "request_total",
@@ -101,10 +102,14 @@ impl Endpoint {
             stop: proxy.closed.child_token(),
             target,
         });
-        if endpoint.target.transport != Transport::Plain {
+        if endpoint.has_lasting_connection() {
             tokio::spawn(keep_connected(proxy.clone(), endpoint.clone(), changed));
         }
         endpoint
+    }
+
+    fn has_lasting_connection(&self) -> bool {
+        !self.unencrypted && self.target.transport != Transport::Plain
     }
 
     /// Takes no more requests; those under way are finished.
@@ -141,14 +146,14 @@ impl Endpoint {
         let version = request.version();
         let start = Instant::now();
         let _load = Load::new(&self.in_flight);
-        let outcome = if self.target.transport == Transport::Plain {
-            self.send_plain(proxy, request).await
-        } else {
+        if let Some(authority) = &self.override_authority {
+            super::messages::set_authority(&mut request, authority.clone());
+        }
+        let outcome = if self.has_lasting_connection() {
             onto_http2(&mut request, &self.fallback_authority);
-            if let Some(authority) = &self.override_authority {
-                super::messages::set_authority(&mut request, authority.clone());
-            }
             self.send_to_proxy(request).await
+        } else {
+            self.send_plain(proxy, request).await
         };
         let mut response = outcome?;
         let latency = proxy.pace.scenario(start.elapsed());
@@ -184,8 +189,12 @@ impl Endpoint {
         proxy: &Arc<Proxy>,
         mut request: Request<Incoming>,
     ) -> Result<Response<Incoming>, SendError> {
+        let protocol = match request.version() {
+            Version::HTTP_2 => SessionProtocol::Http2,
+            _ => SessionProtocol::Http1,
+        };
         let connect = || async {
-            let stream = self.connect(proxy, SessionProtocol::Http2).await?;
+            let stream = self.connect(proxy, protocol).await?;
             Ok::<_, io::Error>(Box::new(Counted::new(stream, self.connections.clone())) as BoxedStream)
         };
         self.requests.increment();

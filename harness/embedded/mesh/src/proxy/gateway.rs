@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use http::uri::Authority;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use meshproof_cluster::intercept::BoxedStream;
 
@@ -63,17 +63,17 @@ pub(super) async fn serve(proxy: &Arc<Proxy>, stream: BoxedStream, header: Trans
     let target = Target::parse(header.name.as_deref().unwrap_or_default(), header.port);
     let access = Access::new(proxy.own_address(PROXY_INBOUND_PORT), peer);
     let stream = access.count_connection(proxy, stream);
-    match header.protocol {
-        SessionProtocol::Opaque => serve_connection(proxy, stream, &access, target).await,
-        SessionProtocol::Http2 => {
-            let handler = proxy.clone();
-            serve_http(proxy, stream, Protocol::Http2, move |request| {
-                let (proxy, access, target) = (handler.clone(), access.clone(), target.clone());
-                async move { call(&proxy, &access, target.as_ref(), request).await }
-            })
-            .await;
-        }
-    }
+    let protocol = match header.protocol {
+        SessionProtocol::Opaque => return serve_connection(proxy, stream, &access, target).await,
+        SessionProtocol::Http1 => Protocol::Http1,
+        SessionProtocol::Http2 => Protocol::Http2,
+    };
+    let handler = proxy.clone();
+    serve_http(proxy, stream, protocol, move |request| {
+        let (proxy, access, target) = (handler.clone(), access.clone(), target.clone());
+        async move { call(&proxy, &access, target.as_ref(), request).await }
+    })
+    .await;
 }
 
 async fn serve_connection(proxy: &Arc<Proxy>, stream: BoxedStream, access: &Access, target: Option<Target>) {
@@ -135,7 +135,7 @@ async fn call(
         request.headers_mut().insert(DST_CANONICAL, canonical);
     }
     keep_claim(proxy, access.peer(), &mut request);
-    let http1 = request.headers().contains_key(ORIG_PROTO);
+    let http1 = request.version() != Version::HTTP_2 || request.headers().contains_key(ORIG_PROTO);
     if http1
         && !proxy.model.has(Defect::HostNotRewritten)
         && let Ok(canonical) = canonical.parse::<Authority>()

@@ -183,6 +183,7 @@ async fn serve_transport_header(proxy: &Arc<Proxy>, mut stream: BoxedStream, pee
         return;
     }
     let protocol = match header.protocol {
+        SessionProtocol::Http1 => Protocol::Http1,
         SessionProtocol::Http2 => Protocol::Http2,
         SessionProtocol::Opaque => Protocol::Opaque,
     };

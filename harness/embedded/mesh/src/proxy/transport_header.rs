@@ -20,6 +20,9 @@ pub(super) enum SessionProtocol {
     /// HTTP/2; it also carries HTTP/1 requests, marked by a header.
     #[serde(rename = "http/2")]
     Http2,
+    /// HTTP/1; only a defective proxy sends it without HTTP/2 around it.
+    #[serde(rename = "http/1")]
+    Http1,
     /// Any bytes.
     #[serde(rename = "")]
     Opaque,
@@ -29,6 +32,7 @@ impl SessionProtocol {
     pub(super) fn label(self) -> &'static str {
         match self {
             Self::Http2 => "http/2",
+            Self::Http1 => "http/1",
             Self::Opaque => "",
         }
     }

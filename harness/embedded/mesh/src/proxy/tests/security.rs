@@ -62,6 +62,7 @@ async fn clusters_speak_only_under_one_root(#[case] defects: &[Defect], #[case] 
 
 /// A word that must not be readable between the clusters.
 const CANARY: &str = "meshproof-canary";
+const HEADER_CANARY: &str = "meshproof-header-canary";
 
 #[rstest]
 #[case::clean(&[], false)]
@@ -75,15 +76,23 @@ async fn nothing_is_readable_between_the_clusters(#[case] defects: &[Defect], #[
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert_eq!(answer, format!("HELLO east\n{}", CANARY.to_uppercase()));
+    let answer = pair.client.get(ECHO_EAST, &[("x-canary", HEADER_CANARY)]).await;
+    assert_eq!(
+        (answer.cluster().as_str(), answer.header("x-canary").join("").as_str()),
+        ("east", HEADER_CANARY)
+    );
+    assert_eq!(answer.header("l5d-client-id"), [GATEWAY_ID]);
     let wire = pair.testbed.net.wire.lock().unwrap().clone();
     assert!(wire.len() > CANARY.len());
-    let found = wire.windows(CANARY.len()).any(|window| window == CANARY.as_bytes());
-    assert_eq!(found, readable);
-    assert_eq!(pair.client.get(ECHO_EAST, &[]).await.cluster(), "east");
+    for canary in [CANARY, HEADER_CANARY] {
+        let found = wire.windows(canary.len()).any(|window| window == canary.as_bytes());
+        assert_eq!(found, readable, "{canary}");
+    }
     let encrypted = pair
         .client
         .metric("request_total", &["target_port=\"4143\"", "tls=\"true\""]);
     assert_eq!(encrypted, u64::from(!readable));
+    assert_eq!(pair.client.get_http2(ECHO_EAST).await.seen()["version"], "2");
     // Within the clusters nothing changes.
     pair.client.get(ECHO, &[]).await;
     assert_eq!(
