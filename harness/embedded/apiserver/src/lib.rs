@@ -12,6 +12,21 @@
 //! garbage collection, events) → `table` or plain JSON → response. In-process callers enter at [`Store`], without authorization
 //! but through the same admission.
 //!
+//! # What it does not do
+//! Answered with a clear error: `exec`, `attach`, `proxy`, port-forward over SPDY (what kubectl speaks; kube-rs speaks WebSocket),
+//! apply of `scale`, conversion webhooks, `namespaces/finalize`, kinds that are not in the table of `resource`.
+//!
+//! Simpler than Kubernetes, without an error:
+//! - Built-in objects keep fields that Kubernetes does not know; types are checked for the fields that matter. Custom resources
+//!   are pruned, and `fieldValidation` is honoured for them only.
+//! - `x-kubernetes-validations` (CEL) is stored and not evaluated; a warning header says so. Admission policies are not served.
+//! - Jobs, DaemonSets, PodDisruptionBudgets and NetworkPolicies are stored; nothing here acts on them.
+//! - RBAC has no aggregation and no escalation check. Requests without a token are refused everywhere.
+//! - Garbage collection, namespace deletion and token secrets happen together with the write that causes them, not later. A token
+//!   secret without its account waits for it, where Kubernetes would delete the secret.
+//! - A pod may name a service account that does not exist. Events do not expire. Nothing survives the process.
+//! - Ownership in `managedFields` follows structured-merge-diff with two simplifications, named in `patch::managed`.
+//!
 //! # Use
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {

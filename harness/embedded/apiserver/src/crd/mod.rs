@@ -3,6 +3,7 @@
 mod definition;
 pub(crate) mod formats;
 pub(crate) mod schema;
+pub(crate) mod validation;
 
 pub(crate) use definition::{default, validate, validate_change};
 

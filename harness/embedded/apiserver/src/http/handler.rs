@@ -4,10 +4,10 @@ use super::body::{self, Body};
 use super::counts::RequestKey;
 use super::route::{Query, ResourceTarget, Target, target};
 use super::{discovery, openapi, resource_request};
-use crate::Status;
 use crate::auth::rbac::{self, Attributes};
 use crate::auth::token::UserInfo;
 use crate::server::ServerState;
+use crate::{FieldSelector, Status};
 use futures::FutureExt;
 use http::header::{AUTHORIZATION, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response};
@@ -72,13 +72,26 @@ fn resource_attributes(target: &ResourceTarget, method: &Method, query: &Query) 
     } else {
         target.namespace.clone()
     };
+    let verb = target.verb(method, query);
+    // A list of one name is authorized like a get of it, so that rules with resourceNames allow to watch a single object.
+    let selected = || {
+        let fields = FieldSelector::parse(query.get("fieldSelector")?).ok()?;
+        fields.required("metadata.name").map(str::to_owned)
+    };
+    let name = target.name.clone().or_else(|| {
+        if matches!(verb, "list" | "watch" | "deletecollection") {
+            selected()
+        } else {
+            None
+        }
+    });
     Attributes {
-        verb: target.verb(method, query).to_owned(),
+        verb: verb.to_owned(),
         group: target.gvr.group.to_string(),
         resource: target.gvr.resource.to_string(),
         subresource: target.subresource.clone().unwrap_or_default(),
         namespace: namespace.unwrap_or_default(),
-        name: target.name.clone().unwrap_or_default(),
+        name: name.unwrap_or_default(),
         path: String::new(),
     }
 }

@@ -1,5 +1,6 @@
 //! The four patches of Kubernetes, as pure functions over JSON, and the bookkeeping of field managers.
 
+mod field_set;
 pub(crate) mod json;
 pub(crate) mod lists;
 pub(crate) mod managed;

@@ -420,26 +420,8 @@ mod tests {
             json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "labels": {"app": "web"}},
                 "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "web"}},
                     "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}},
-                    "template": {"spec": {"containers": [{"name": "c", "image": "image", "ports": [{"containerPort": 80}]}], "hostNetwork": null}}}})
-            .pipe_without_nulls()
+                    "template": {"spec": {"containers": [{"name": "c", "image": "image", "ports": [{"containerPort": 80}]}]}}}})
         );
-    }
-
-    trait WithoutNulls {
-        fn pipe_without_nulls(self) -> Value;
-    }
-
-    impl WithoutNulls for Value {
-        fn pipe_without_nulls(mut self) -> Value {
-            fn strip(value: &mut Value) {
-                if let Value::Object(fields) = value {
-                    fields.retain(|_, v| !v.is_null());
-                    fields.values_mut().for_each(strip);
-                }
-            }
-            strip(&mut self);
-            self
-        }
     }
 
     #[test]

@@ -206,9 +206,10 @@ impl State {
         let done = left == 0
             && !new["metadata"]["deletionTimestamp"].is_null()
             && new["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0;
-        self.put(key, new);
         if done {
             self.remove(key);
+        } else {
+            self.put(key, new);
         }
     }
 

@@ -7,6 +7,7 @@
 mod consequences;
 mod delete;
 mod history;
+mod identity;
 mod list;
 mod mutator;
 mod state;

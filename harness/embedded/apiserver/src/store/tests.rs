@@ -163,9 +163,17 @@ fn dry_run_answers_and_keeps_nothing() {
     assert_eq!(store.resource_version(), version + 1);
 }
 
-#[test]
-fn finalizers_delay_deletion() {
+#[tokio::test]
+async fn finalizers_delay_deletion() {
     let store = store();
+    let mut watch = store
+        .watch(
+            &gvr::CONFIG_MAPS,
+            Some("default"),
+            &Selector::all(),
+            WatchOptions::default(),
+        )
+        .unwrap();
     let object = json!({"metadata": {"name": "a", "finalizers": ["x.io/y"]}});
     create(&store, &gvr::CONFIG_MAPS, "default", object);
     let deleted = store
@@ -175,6 +183,8 @@ fn finalizers_delay_deletion() {
     let off = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     store.patch(&gvr::CONFIG_MAPS, Some("default"), "a", &off).unwrap();
     assert!(!exists(&store, &gvr::CONFIG_MAPS, "a"));
+    let kinds: Vec<WatchKind> = ready(&mut watch).into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, [WatchKind::Added, WatchKind::Modified, WatchKind::Deleted]);
 }
 
 #[test]

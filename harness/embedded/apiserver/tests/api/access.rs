@@ -5,7 +5,7 @@ use crate::support::{client, cluster, http, refusal, token};
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
 use meshproof_apiserver::{ApiServer, gvr};
 use serde_json::{Value, json};
@@ -135,6 +135,23 @@ async fn service_account_tokens_work_until_revoked() {
     list(issued.clone()).await.unwrap();
     accounts.delete("robot", &DeleteParams::default()).await.unwrap();
     assert_eq!(refusal(list(issued).await).0, 401);
+}
+
+#[tokio::test]
+async fn one_named_object_can_be_watched() {
+    let cluster = cluster().await;
+    let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine"], "verbs": ["get", "list", "watch"]}]);
+    grant(
+        &cluster.server,
+        "default",
+        json!({"kind": "User", "name": "ann"}),
+        rules,
+    );
+    let secrets: Api<Secret> = Api::default_namespaced(as_user(&cluster.server, "ann").await);
+    let only = |name: &str| ListParams::default().fields(&format!("metadata.name={name}"));
+    secrets.list(&only("mine")).await.unwrap();
+    assert_eq!(refusal(secrets.list(&only("yours")).await).0, 403);
+    assert_eq!(refusal(secrets.list(&ListParams::default()).await).0, 403);
 }
 
 #[tokio::test]

@@ -30,9 +30,13 @@ pub(super) fn prepare_create(resource: &ResourceType, object: &mut Value) {
 }
 
 pub(super) fn prepare_update(resource: &ResourceType, new: &mut Value, old: &Value) {
-    if resource.plural == "namespaces" {
-        new["spec"] = old["spec"].clone();
-        label_namespace(new);
+    match (resource.group.as_str(), resource.plural.as_str()) {
+        ("", "namespaces") => {
+            new["spec"] = old["spec"].clone();
+            label_namespace(new);
+        }
+        ("", "services") => services::drop_fields_of_old_type(new, old),
+        _ => {}
     }
 }
 

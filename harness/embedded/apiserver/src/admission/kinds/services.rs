@@ -128,6 +128,49 @@ pub(super) fn validate(service: &Value) -> Vec<Cause> {
     causes
 }
 
+/// A changed type takes along the fields that only the old one had, unless the client changed them too.
+pub(super) fn drop_fields_of_old_type(new: &mut Value, old: &Value) {
+    let kind = |service: &Value| service["spec"]["type"].as_str().unwrap_or("ClusterIP").to_owned();
+    let (was, is) = (kind(old), kind(new));
+    if was == is || !new["spec"].is_object() {
+        return;
+    }
+    let has_node_ports = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
+    let spec = &mut new["spec"];
+    let mut dropped = Vec::new();
+    if is == "ExternalName" {
+        dropped.extend([
+            "clusterIP",
+            "clusterIPs",
+            "ipFamilies",
+            "ipFamilyPolicy",
+            "internalTrafficPolicy",
+        ]);
+    }
+    if was == "LoadBalancer" {
+        dropped.extend(["allocateLoadBalancerNodePorts", "loadBalancerClass"]);
+    }
+    if has_node_ports(&was) && !has_node_ports(&is) {
+        dropped.extend(["externalTrafficPolicy", "healthCheckNodePort"]);
+        let old_ports: Vec<&Value> = old["spec"]["ports"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|p| &p["nodePort"])
+            .collect();
+        for port in items_mut(spec, "ports") {
+            if old_ports.contains(&&port["nodePort"]) {
+                crate::store::remove_field(port, "nodePort");
+            }
+        }
+    }
+    for field in dropped {
+        if spec[field] == old["spec"][field] {
+            crate::store::remove_field(spec, field);
+        }
+    }
+}
+
 /// The cluster IP cannot change while the Service has one.
 pub(super) fn validate_change(new: &Value, old: &Value) -> Vec<Cause> {
     let external = |service: &Value| service["spec"]["type"] == "ExternalName";
@@ -176,6 +219,23 @@ mod tests {
                 "spec.ports[2]"
             ]
         );
+    }
+
+    #[test]
+    fn a_change_of_type_takes_its_fields_along() {
+        let old = json!({"spec": {"type": "LoadBalancer", "clusterIP": "10.0.0.1", "allocateLoadBalancerNodePorts": true,
+            "externalTrafficPolicy": "Cluster", "ports": [{"port": 80, "nodePort": 30000}]}});
+        let mut new = old.clone();
+        new["spec"]["type"] = json!("ClusterIP");
+        drop_fields_of_old_type(&mut new, &old);
+        assert_eq!(
+            new,
+            json!({"spec": {"type": "ClusterIP", "clusterIP": "10.0.0.1", "ports": [{"port": 80}]}})
+        );
+        let mut new = old.clone();
+        new["spec"]["type"] = json!("ExternalName");
+        drop_fields_of_old_type(&mut new, &old);
+        assert_eq!(new, json!({"spec": {"type": "ExternalName", "ports": [{"port": 80}]}}));
     }
 
     #[test]
