@@ -350,3 +350,6 @@ fn stopped(reason: &CloseReason, at_us: u64, so_far: &str) -> Finding {
         finding.observed(format!("{why}; so far: {so_far}"))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -160,8 +160,8 @@ fn eventually(opened_us: u64, within_us: Option<u64>, hold_us: u64, sightings: &
         hold_us,
         now_us,
     };
-    let seen = promise.resolve(&two_valued(opened_us, sightings, false));
-    let hoped = promise.resolve(&two_valued(opened_us, sightings, true));
+    let seen = promise.resolve(&two_valued(opened_us, deadline_us, sightings, false));
+    let hoped = promise.resolve(&two_valued(opened_us, deadline_us, sightings, true));
     match (seen, hoped) {
         (kept @ Resolution::Kept { .. }, _) => kept,
         (_, broken @ Resolution::Broken { .. }) => broken,
@@ -180,8 +180,9 @@ fn eventually(opened_us: u64, within_us: Option<u64>, hold_us: u64, sightings: &
 }
 
 /// The timeline with blind periods taken for the worst, or (`hope`) for as good as what was seen after them allows.
-/// Begins at the time the check was opened.
-fn two_valued(opened_us: u64, sightings: &[Sighting], hope: bool) -> Vec<(u64, bool)> {
+/// Begins at the time the check was opened; the moment until the first look counts as blind only when the first look came
+/// after the deadline.
+fn two_valued(opened_us: u64, deadline_us: u64, sightings: &[Sighting], hope: bool) -> Vec<(u64, bool)> {
     let mut timeline: Vec<(u64, bool)> = Vec::with_capacity(sightings.len() + 1);
     let mut next = hope;
     for sighting in sightings.iter().rev() {
@@ -197,10 +198,8 @@ fn two_valued(opened_us: u64, sightings: &[Sighting], hope: bool) -> Vec<(u64, b
         };
         timeline.push((sighting.at_us, holds));
     }
-    timeline.push((
-        opened_us.min(sightings.first().map_or(opened_us, |first| first.at_us)),
-        hope && next,
-    ));
+    let first_us = sightings.first().map_or(u64::MAX, |first| first.at_us);
+    timeline.push((opened_us.min(first_us), hope && next && first_us > deadline_us));
     timeline.reverse();
     timeline
 }
