@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use crate::catalogue::Catalogue;
 use crate::code;
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::expand::{self, Expansion, FragmentTree, Fragments};
@@ -320,6 +321,36 @@ pub(crate) struct Plain<T> {
     pub(crate) value: T,
     pub(crate) places: SourceMap,
     pub(crate) root: Span,
+}
+
+/// Reads and checks a topology file, named after its folder.
+pub fn load_topology(source: &Arc<Source>) -> (Option<Topology>, Diagnostics) {
+    let mut problems = Vec::new();
+    let folder = source
+        .path()
+        .parent()
+        .and_then(Path::file_name)
+        .map(|name| name.to_string_lossy().into_owned());
+    let loaded: Option<Plain<Topology>> = load_plain(source, "topology", &mut problems);
+    if let Some(plain) = &loaded {
+        problems.extend(lint::topology(plain, &folder.unwrap_or_default()));
+    }
+    without_errors(loaded.map(|plain| plain.value), problems)
+}
+
+/// Reads and checks one file of the catalogue.
+pub fn load_catalogue(source: &Arc<Source>) -> (Option<Catalogue>, Diagnostics) {
+    let mut problems = Vec::new();
+    let loaded: Option<Plain<Catalogue>> = load_plain(source, "catalogue", &mut problems);
+    if let Some(plain) = &loaded {
+        problems.extend(lint::catalogue(plain, &mut BTreeMap::new()));
+    }
+    without_errors(loaded.map(|plain| plain.value), problems)
+}
+
+fn without_errors<T>(value: Option<T>, problems: Vec<Diagnostic>) -> (Option<T>, Diagnostics) {
+    let problems = Diagnostics(problems).sorted();
+    (value.filter(|_| !problems.has_errors()), problems)
 }
 
 /// Reads a file that has no variables. `schema` is the name of its schema.

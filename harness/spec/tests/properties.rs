@@ -1,5 +1,7 @@
 //! Whatever a file holds: no panic, every place is inside of its file, and what passes can be typed.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};

@@ -1,5 +1,7 @@
 //! What a suite of good files is read as.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -555,17 +555,15 @@ fn client_is_there(file: &File<'_>, world: &World, sending: &Sending, problems: 
     }
     let names: Vec<&str> = clusters.iter().map(|cluster| cluster.0.as_str()).collect();
     match &sending.cluster {
-        Some(cluster) if !clusters.contains(&cluster) => {
-            if known(file, cluster) || file.topology().is_none() {
-                problems.push(
-                    Diagnostic::error(
-                        code::UNKNOWN_CLIENT,
-                        format!("the client `{}` is not deployed in `{cluster}`", sending.from),
-                        file.at(&format!("{}/in", sending.pointer)),
-                    )
-                    .expected(list(&names)),
-                );
-            }
+        Some(cluster) if !clusters.contains(&cluster) && (known(file, cluster) || file.topology().is_none()) => {
+            problems.push(
+                Diagnostic::error(
+                    code::UNKNOWN_CLIENT,
+                    format!("the client `{}` is not deployed in `{cluster}`", sending.from),
+                    file.at(&format!("{}/in", sending.pointer)),
+                )
+                .expected(list(&names)),
+            );
         }
         None if clusters.len() > 1 => problems.push(
             Diagnostic::error(
