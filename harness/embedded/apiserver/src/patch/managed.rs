@@ -312,6 +312,7 @@ pub(crate) fn same_apart_from_times(new: &Value, old: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const KUBECTL: Manager<'_> = Manager {
         name: "kubectl",
@@ -463,5 +464,39 @@ mod tests {
         assert_eq!(two["byName"].as_array().unwrap().len(), 2);
         let error = apply(Some(&two), &json!({"plain": ["y"]}), &OTHER, false, &lists).unwrap_err();
         assert!(error.message.contains(".plain"));
+    }
+
+    /// A configuration as a client would send it: an object with a specification of any shape.
+    fn configuration() -> impl Strategy<Value = Value> {
+        let fields = prop::collection::btree_map("[a-d]", crate::patch::merge::tests::value(), 0..4);
+        let containers = prop::collection::btree_map("[a-c]", "[x-z]", 0..3);
+        (fields, containers).prop_map(|(fields, containers)| {
+            let containers: Value = containers.iter().map(|(n, i)| json!({"name": n, "image": i})).collect();
+            json!({"metadata": {"name": "web"}, "fields": fields, "spec": {"containers": containers}})
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn applying_twice_is_applying_once(first in configuration(), second in configuration()) {
+            let lists = ListTypes::built_in();
+            let live = apply(None, &first, &OTHER, true, &lists).unwrap();
+            let once = apply(Some(&live), &second, &KUBECTL, true, &lists).unwrap();
+            let twice = apply(Some(&once), &second, &KUBECTL, false, &lists).unwrap();
+            prop_assert_eq!(once, twice);
+        }
+
+        #[test]
+        fn what_is_applied_is_there_afterwards(first in configuration(), second in configuration()) {
+            let lists = ListTypes::built_in();
+            let live = apply(None, &first, &KUBECTL, true, &lists).unwrap();
+            let after = apply(Some(&live), &second, &KUBECTL, true, &lists).unwrap();
+            for container in second["spec"]["containers"].as_array().unwrap() {
+                prop_assert!(after["spec"]["containers"].as_array().unwrap().contains(container));
+            }
+            // With one manager, nothing stays of what it no longer applies.
+            let count = |object: &Value| object["spec"]["containers"].as_array().map_or(0, Vec::len);
+            prop_assert_eq!(count(&after), count(&second));
+        }
     }
 }

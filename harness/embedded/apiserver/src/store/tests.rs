@@ -730,3 +730,82 @@ fn events_are_seen_in_both_groups() {
     let selector = Selector::fields("involvedObject.name=p").unwrap();
     assert_eq!(store.list(&gvr::EVENTS, None, &selector).unwrap().items.len(), 2);
 }
+
+/// One step of a random history of a few objects.
+#[derive(Clone, Debug)]
+enum Step {
+    Create(u8),
+    Paint(u8, bool),
+    Write(u8, u8),
+    Delete(u8),
+}
+
+fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
+    use proptest::prelude::*;
+    let step = prop_oneof![
+        (0..4_u8).prop_map(Step::Create),
+        (0..4_u8, any::<bool>()).prop_map(|(i, red)| Step::Paint(i, red)),
+        (0..4_u8, 0..3_u8).prop_map(|(i, n)| Step::Write(i, n)),
+        (0..4_u8).prop_map(Step::Delete),
+    ];
+    prop::collection::vec(step, 0..40)
+}
+
+fn take(store: &Store, step: &Step) {
+    let patch = |i: u8, change: Value| {
+        let _ = store.patch(
+            &gvr::CONFIG_MAPS,
+            Some("default"),
+            &format!("m{i}"),
+            &Patch::Merge(change),
+        );
+    };
+    // Steps that do not fit the present state (deleting what is not there) are refused, which is part of the history.
+    match step {
+        Step::Create(i) => {
+            let _ = store.create(&gvr::CONFIG_MAPS, Some("default"), config_map(&format!("m{i}")));
+        }
+        Step::Paint(i, red) => patch(
+            *i,
+            json!({"metadata": {"labels": {"colour": if *red { "red" } else { "blue" }}}}),
+        ),
+        Step::Write(i, n) => patch(*i, json!({"data": {"a": n.to_string()}})),
+        Step::Delete(i) => {
+            let options = DeleteOptions::default();
+            let _ = store.delete(&gvr::CONFIG_MAPS, Some("default"), &format!("m{i}"), &options);
+        }
+    }
+}
+
+proptest::proptest! {
+    /// Whoever follows a watch knows what a list shows, whatever happened; and every earlier list can be had again.
+    #[test]
+    fn watches_and_snapshots_agree_with_lists(steps in steps()) {
+        let store = Store::new(StoreConfig { watch_history: 1000, ..StoreConfig::default() });
+        let red = Selector::labels("colour=red").unwrap();
+        let start = WatchOptions { start: WatchStart::After(store.resource_version()), ..WatchOptions::default() };
+        let mut watch = store.watch(&gvr::CONFIG_MAPS, None, &red, start).unwrap();
+        let mut moments = Vec::new();
+        let mut known = std::collections::BTreeMap::new();
+        for step in &steps {
+            moments.push(store.list(&gvr::CONFIG_MAPS, None, &red).unwrap());
+            take(&store, step);
+            while let Some(Some(event)) = watch.next().now_or_never() {
+                let event = event.unwrap();
+                let name = event.object["metadata"]["name"].as_str().unwrap().to_owned();
+                match event.kind {
+                    WatchKind::Added => proptest::prop_assert!(known.insert(name, event.object).is_none()),
+                    WatchKind::Modified => proptest::prop_assert!(known.insert(name, event.object).is_some()),
+                    WatchKind::Deleted => proptest::prop_assert!(known.remove(&name).is_some()),
+                    WatchKind::Bookmark => {}
+                }
+            }
+            let present: Vec<Arc<Value>> = known.values().cloned().collect();
+            proptest::prop_assert_eq!(&present, &store.list(&gvr::CONFIG_MAPS, None, &red).unwrap().items);
+        }
+        for moment in moments {
+            let options = ListOptions { exact_version: Some(moment.resource_version), ..ListOptions::default() };
+            proptest::prop_assert_eq!(store.list_page(&gvr::CONFIG_MAPS, None, &red, &options).unwrap(), moment);
+        }
+    }
+}
