@@ -215,69 +215,83 @@ impl<'a> Serving<'a> {
             return self.wait("no request of the time after the check was opened has an outcome yet");
         };
         let candidates: Vec<&Run> = runs.iter().filter(|run| run.start_us <= deadline_us).collect();
-        for run in &candidates {
+        let settled = self
+            .kept(rows, &candidates)
+            .or_else(|| self.broken(rows, deadline_us, candidates.last().copied()));
+        // What is decided first stays decided, however much is lost later.
+        let until_us = settled.as_ref().map_or(u64::MAX, |(decided_us, _)| *decided_us);
+        if let Some(found) = self.too_much_lost(up_to(rows, until_us)) {
+            return Assessment::settled(found);
+        }
+        match settled {
+            Some((_, found)) => Assessment::settled(found),
+            None if rows.is_empty() => self.wait("no request yet"),
+            None => self.wait("it has not held for long enough yet"),
+        }
+    }
+
+    /// More requests were lost than may be, before it held.
+    fn too_much_lost(&self, rows: &[&Row]) -> Option<Finding> {
+        let allowed = self.question.lost_at_most.filter(|_| self.counts_loss())?;
+        let mut lost = rows.iter().filter(|row| !served_well(row));
+        let row = lost.nth(usize::try_from(allowed).unwrap_or(usize::MAX))?;
+        let happened = format!("more than {allowed} were lost before it held, then: {}", outcome(row));
+        Some(self.finding(Outcome::Fail, row.ended_us, happened, up_to(rows, row.intended_us)))
+    }
+
+    /// The first of the runs that held for long enough: the intended time of the request that decides, and the finding.
+    fn kept(&self, rows: &[&Row], candidates: &[&Run]) -> Option<(u64, Finding)> {
+        let last_us = rows.last()?.intended_us;
+        candidates.iter().find_map(|run| {
+            let hold_us = self.question.timing.then_for_us.unwrap_or(0);
             let end_us = run
                 .start_us
                 .max(self.opened_us)
-                .saturating_add(timing.then_for_us.unwrap_or(0));
-            // Counted from `run.start_us`, so that requests behind the required time can complete the number.
-            let Some(steady_us) = run.steady_us else { continue };
-            let end_us = end_us.max(steady_us);
+                .saturating_add(hold_us)
+                .max(run.steady_us?);
             let held = run.broke.as_ref().is_none_or(|broke| broke.at_us > end_us);
-            if held && rows.last().is_some_and(|last| last.intended_us >= end_us) {
-                return Assessment::settled(self.kept(rows, run, end_us));
-            }
-        }
-        if let Some(allowed) = self.lost_at_most() {
-            let lost = rows
-                .iter()
-                .filter(|row| !served_well(row))
-                .nth(usize::try_from(allowed).unwrap_or(usize::MAX));
-            if let Some(row) = lost {
-                let happened = format!("more than {allowed} were lost before it held");
-                let seen = up_to(rows, row.intended_us);
-                return Assessment::settled(self.finding(Outcome::Fail, row.ended_us, happened, seen));
-            }
-        }
-        match candidates.last().map(|run| (run, &run.broke)) {
-            Some((run, Some(broke))) if broke.at_us > deadline_us => {
-                let happened = format!(
-                    "true after {}, but broken {} later: {}",
-                    seconds(run.start_us.saturating_sub(self.opened_us)),
-                    seconds(broke.at_us.saturating_sub(run.start_us)),
-                    broke.why
-                );
-                let found = self.finding(Outcome::Fail, broke.at_us, happened, up_to(rows, broke.at_us));
-                return Assessment::settled(found.requests([broke.id.as_str()]));
-            }
-            Some((_, None)) => {}
-            _ if rows
-                .last()
-                .is_some_and(|last| last.intended_us > deadline_us || timing.within_us.is_none()) =>
-            {
-                let seen = up_to(rows, deadline_us);
-                let misfit = seen
-                    .iter()
-                    .rev()
-                    .filter(|row| row.intended_us >= self.opened_us)
-                    .find_map(|row| self.fits(row).err().map(|why| (row, why)));
-                let why = misfit.as_ref().map_or_else(
-                    || self.missing_cluster(seen),
-                    |(row, why)| format!("at {} {why}", seconds(row.intended_us)),
-                );
-                let found = self.finding(Outcome::Fail, deadline_us, format!("not true in time: {why}"), seen);
-                return Assessment::settled(match misfit {
-                    Some((row, _)) => found.requests([row.id.as_str()]),
-                    None => found,
-                });
-            }
-            _ => {}
-        }
-        self.wait(if rows.is_empty() {
-            "no request yet"
-        } else {
-            "it has not held for long enough yet"
+            (held && last_us >= end_us).then(|| (end_us, self.held(up_to(rows, end_us), run, end_us)))
         })
+    }
+
+    /// It can't become true in time any more: the intended time of the request that decides, and the finding.
+    fn broken(&self, rows: &[&Row], deadline_us: u64, last_run: Option<&Run>) -> Option<(u64, Finding)> {
+        if let Some(Run { start_us, broke, .. }) = last_run {
+            match broke {
+                None => return None,
+                Some(broke) if broke.at_us > deadline_us => {
+                    let happened = format!(
+                        "true after {}, but broken {} later: {}",
+                        seconds(start_us.saturating_sub(self.opened_us)),
+                        seconds(broke.at_us.saturating_sub(*start_us)),
+                        broke.why
+                    );
+                    let found = self.finding(Outcome::Fail, broke.at_us, happened, up_to(rows, broke.at_us));
+                    return Some((broke.at_us, found.requests([broke.id.as_str()])));
+                }
+                Some(_) => {}
+            }
+        }
+        let beyond = match self.question.timing.within_us {
+            Some(_) => rows.iter().find(|row| row.intended_us > deadline_us)?.intended_us,
+            None => deadline_us,
+        };
+        let seen = up_to(rows, deadline_us);
+        let misfit = seen
+            .iter()
+            .rev()
+            .filter(|row| row.intended_us >= self.opened_us)
+            .find_map(|row| self.fits(row).err().map(|why| (row, why)));
+        let why = misfit.as_ref().map_or_else(
+            || self.missing_cluster(seen),
+            |(row, why)| format!("at {} {why}", seconds(row.intended_us)),
+        );
+        let found = self.finding(Outcome::Fail, deadline_us, format!("not true in time: {why}"), seen);
+        let found = match misfit {
+            Some((row, _)) => found.requests([row.id.as_str()]),
+            None => found,
+        };
+        Some((beyond, found))
     }
 
     /// For `each`: the cluster that serves least.
@@ -305,8 +319,7 @@ impl<'a> Serving<'a> {
     }
 
     /// The finding when it held from `run` up to `end_us`.
-    fn kept(&self, rows: &[&Row], run: &Run, end_us: u64) -> Finding {
-        let rows = up_to(rows, end_us);
+    fn held(&self, rows: &[&Row], run: &Run, end_us: u64) -> Finding {
         let cut: Vec<&str> = self
             .stopped
             .iter()
@@ -321,10 +334,9 @@ impl<'a> Serving<'a> {
         let lost_before = rows
             .iter()
             .filter(|row| row.intended_us < run.start_us && !served_well(row))
-            .count() as u64;
+            .count();
         let after_us = run.start_us.saturating_sub(self.question.since_us);
-        let counts_loss = self.counts_loss();
-        let lost = if counts_loss {
+        let lost = if self.counts_loss() {
             format!(", {lost_before} lost before")
         } else {
             String::new()
@@ -340,17 +352,14 @@ impl<'a> Serving<'a> {
                 .measure("converged_after_us", run.start_us.saturating_sub(self.opened_us) as f64)
                 .measure("lost_before_recovery", lost_before as f64)
         };
-        if let Some(allowed) = self.lost_at_most().filter(|allowed| lost_before > *allowed) {
-            return finding(Outcome::Fail, format!("{happened}, at most {allowed} allowed"));
+        if cut.is_empty() {
+            return finding(Outcome::Pass, happened);
         }
-        if !cut.is_empty() {
-            let happened = format!(
-                "{happened}, but {} cut off in this time",
-                counted(cut.len() as u64, "request")
-            );
-            return finding(Outcome::Inconclusive, happened).requests(cut);
-        }
-        finding(Outcome::Pass, happened)
+        let happened = format!(
+            "{happened}, but {} cut off in this time",
+            counted(cut.len() as u64, "request")
+        );
+        finding(Outcome::Inconclusive, happened).requests(cut)
     }
 
     /// Whether an unsuccessful request is a loss; not where failing is what is asked for.
@@ -359,10 +368,6 @@ impl<'a> Serving<'a> {
             self.question.pattern,
             ServingPattern::Fails(_) | ServingPattern::Refused
         )
-    }
-
-    fn lost_at_most(&self) -> Option<u64> {
-        self.question.lost_at_most.filter(|_| self.counts_loss())
     }
 
     fn never(&self) -> Assessment {
