@@ -257,7 +257,10 @@ async fn keep<K>(
                 backoff = (backoff * 2).min(LONGEST_BACKOFF);
             }
             Some(Ok(event)) => {
-                backoff = FIRST_BACKOFF;
+                // The first event of a list comes before the server has answered.
+                if !matches!(event, Event::Init) {
+                    backoff = FIRST_BACKOFF;
+                }
                 match event {
                     Event::Init => listed = Some(BTreeMap::new()),
                     Event::InitApply(object) => {

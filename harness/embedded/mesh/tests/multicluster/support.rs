@@ -1,6 +1,6 @@
 //! Linked clusters for tests, and waiting for objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
@@ -65,6 +65,17 @@ impl Default for Plan<'_> {
     }
 }
 
+/// Three clusters, west linked to both others.
+pub(crate) async fn triangle(defects: &[Defect]) -> Mesh {
+    Mesh::start(Plan {
+        clusters: &["west", "east", "north"],
+        links: &[("west", "east"), ("west", "north")],
+        defects,
+        ..Plan::default()
+    })
+    .await
+}
+
 /// Two clusters, west linked to east.
 pub(crate) async fn pair(defects: &[Defect]) -> Mesh {
     Mesh::start(Plan {
@@ -112,6 +123,21 @@ impl Mesh {
         mesh
     }
 
+    /// Inventory of a cluster `west` in which nothing is installed, apart from the tests' namespace.
+    pub(crate) async fn bare() -> BTreeSet<String> {
+        let fabric = Fabric::new(FabricConfig::new(Pace::new(PACE)));
+        let config = ClusterConfig::numbered("west", 0);
+        let cluster = EmbeddedCluster::start(config, &fabric, &ProgramRegistry::standard())
+            .await
+            .unwrap();
+        let client = client(&cluster.api().admin_kubeconfig(None)).await;
+        let site = Site { cluster, client };
+        site.create(&gvr::NAMESPACES, "", json!({"metadata": {"name": NS}}));
+        site.until_all(&gvr::SERVICE_ACCOUNTS, NS, "default account", |all| !all.is_empty())
+            .await;
+        site.inventory().await
+    }
+
     async fn install(&self, plan: &Plan<'_>) {
         let root = authority("root.linkerd.cluster.local", None);
         let installing = self.clusters.iter().map(|(name, site)| {
@@ -140,6 +166,15 @@ impl Mesh {
             }
         });
         join_all(installing).await;
+    }
+
+    /// Installs the extension again, with controllers for these targets.
+    pub(crate) async fn install_controllers(&self, source: &str, targets: &[&str]) {
+        let values = MulticlusterValues {
+            controllers: targets.iter().map(|target| ControllerValues::new(*target)).collect(),
+            ..MulticlusterValues::default()
+        };
+        self[source].apply(&multicluster(&self.model.defects(), &values)).await;
     }
 
     /// Link-gen against the target, applied to the source.
@@ -255,6 +290,50 @@ impl Site {
                 .patch(name, &params, &Patch::Apply(object))
                 .await
                 .unwrap_or_else(|error| panic!("apply {} {name}: {error}", object["kind"]));
+        }
+    }
+
+    /// Everything in the cluster but events and what Kubernetes' own controllers name at random, as `kind namespace/name`.
+    pub(crate) async fn inventory(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let discovery = kube::discovery::Discovery::new(self.client.clone())
+            .exclude(&["events.k8s.io", "metrics.k8s.io"])
+            .run()
+            .await
+            .unwrap();
+        for group in discovery.groups() {
+            for (resource, capabilities) in group.recommended_resources() {
+                let skipped = ["Event", "Pod", "ReplicaSet", "EndpointSlice"].contains(&resource.kind.as_str());
+                if skipped || !capabilities.supports_operation("list") {
+                    continue;
+                }
+                let all: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+                for object in all.list(&Default::default()).await.unwrap() {
+                    let metadata = object.metadata;
+                    found.insert(format!(
+                        "{} {}/{}",
+                        resource.kind,
+                        metadata.namespace.unwrap_or_default(),
+                        metadata.name.unwrap_or_default()
+                    ));
+                }
+            }
+        }
+        found
+    }
+
+    /// Waits until the inventory is `wanted`.
+    pub(crate) async fn until_inventory(&self, wanted: &BTreeSet<String>) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let found = self.inventory().await;
+            if found == *wanted {
+                return;
+            }
+            let more: Vec<_> = found.difference(wanted).collect();
+            let missing: Vec<_> = wanted.difference(&found).collect();
+            assert!(Instant::now() < end, "too much: {more:#?}\nmissing: {missing:#?}");
+            tokio::time::sleep(Mesh::wall(1.0)).await;
         }
     }
 
