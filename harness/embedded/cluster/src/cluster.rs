@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::controllers::{
     DeploymentController, EndpointSliceController, EndpointsController, LoadBalancerController, ReplicaSetController,
-    ServiceProxy, SliceMirroringController, StatefulSetController,
+    ServiceProxy, SliceMirroringController, StatefulSetController, UnsupportedWorkloads,
 };
 use crate::dns::Zone;
 use crate::events::Recorder;
@@ -223,6 +223,7 @@ impl EmbeddedCluster {
         self.run_controller(EndpointsController::new(store));
         self.run_controller(EndpointSliceController::new(store));
         self.run_controller(SliceMirroringController::new(store));
+        self.run_controller(UnsupportedWorkloads::new(store));
         if self.config.load_balancers {
             self.run_controller(LoadBalancerController::new(store, self.config.node_address));
         }
@@ -299,8 +300,6 @@ impl EmbeddedCluster {
         self.shutdown.cancel();
         self.tasks.close();
         self.tasks.wait().await;
-        self.fabric.remove_cluster(&self.config.name);
-        self.node.pods().clear();
         let api = Arc::clone(&self.api);
         drop(self);
         // Requests to the pod backend may hold it for a moment; the server then ends when they do.
@@ -315,6 +314,8 @@ impl Drop for EmbeddedCluster {
         self.shutdown.cancel();
         self.tasks.close();
         self.fabric.remove_cluster(&self.config.name);
+        // The pods hold the node, and the node holds them.
+        self.node.pods().clear();
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owner garbage collection, token secrets and namespace termination are the API server's here.
 
 mod deployment;
+mod deployment_status;
 mod endpoint_slices;
 mod endpoints;
 mod load_balancer;
@@ -13,6 +14,7 @@ mod service_proxy;
 mod slice_mirroring;
 mod slices;
 mod stateful_set;
+mod unsupported;
 
 pub(crate) use deployment::DeploymentController;
 pub(crate) use endpoint_slices::EndpointSliceController;
@@ -22,3 +24,4 @@ pub(crate) use replica_set::ReplicaSetController;
 pub(crate) use service_proxy::ServiceProxy;
 pub(crate) use slice_mirroring::SliceMirroringController;
 pub(crate) use stateful_set::StatefulSetController;
+pub(crate) use unsupported::UnsupportedWorkloads;

@@ -1,6 +1,7 @@
 //! The node: schedules pods onto itself and runs them.
 //!
-//! Volumes, resources, node selectors, host networking and security contexts are accepted and have no effect.
+//! Volumes, resources, node selectors, affinities and security contexts are accepted and have no effect. Host networking,
+//! `command`, and probes and hooks that would run a command are refused, with an event that says so.
 
 mod backend;
 mod container;

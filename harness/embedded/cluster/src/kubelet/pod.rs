@@ -192,6 +192,11 @@ impl PodRun {
     }
 
     async fn join_network(&self) -> Result<(), String> {
+        if self.object["spec"]["hostNetwork"] == true {
+            return Err(
+                "unsupported: hostNetwork (every pod of the embedded cluster has an address of its own)".into(),
+            );
+        }
         let address = self
             .node
             .pool()

@@ -368,3 +368,39 @@ impl Program for Curious {
         Exit::Done
     }
 }
+
+#[tokio::test]
+async fn what_is_not_modelled_is_refused_with_an_event() {
+    let clusters = clusters(1).await;
+    let west = clusters.west();
+    let mut on_host = pod("on-host", json!([{"name": "main", "image": "pause"}]));
+    on_host["spec"]["hostNetwork"] = json!(true);
+    create(west, &gvr::PODS, on_host);
+    let shell = json!([{"name": "main", "image": "pause", "command": ["sh"]}]);
+    create(west, &gvr::PODS, pod("shell", shell));
+    let template = json!({"metadata": {"labels": {"app": "job"}}, "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "pause"}]}});
+    create(
+        west,
+        &gvr::JOBS,
+        json!({"metadata": {"name": "job"}, "spec": {"template": template}}),
+    );
+    for (name, reason) in [
+        ("on-host", "FailedCreatePodSandBox"),
+        ("shell", "Failed"),
+        ("job", "Unsupported"),
+    ] {
+        crate::support::until_all(west, &gvr::EVENTS, "", name, |events| {
+            events.iter().any(|e| {
+                e["involvedObject"]["name"] == name
+                    && e["reason"] == reason
+                    && e["message"].as_str().unwrap().contains("unsupported: ")
+            })
+        })
+        .await;
+    }
+    for name in ["on-host", "shell"] {
+        delete(west, &gvr::PODS, name);
+    }
+    until_gone(west, &gvr::PODS, "").await;
+    shut_down(clusters).await;
+}

@@ -15,7 +15,7 @@ use meshproof_cluster::program::{ContainerContext, Exit, Program, SidecarAccess}
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{call, clusters, create, pod_names, serve, shut_down, until};
+use crate::support::{call, clusters, pod_names, serve, shut_down, until};
 
 /// First bytes of every connection between two sidecars.
 const MARK: &[u8; 8] = b"toymesh\n";

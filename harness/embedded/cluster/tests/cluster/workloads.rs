@@ -116,11 +116,10 @@ async fn a_deleted_pod_comes_back_and_a_relabelled_one_is_let_go() {
     until_available(west, "web", 1).await;
     let first = pod_names(west, "web").remove(0);
     delete(west, &gvr::PODS, &first);
-    until_all(west, &gvr::PODS, "app=web", "a new pod", |pods| {
-        pods.len() == 1 && pods[0]["metadata"]["name"] != first.as_str()
+    until_all(west, &gvr::PODS, "app=web", "a new pod that runs", |pods| {
+        pods.len() == 1 && pods[0]["metadata"]["name"] != first.as_str() && pods[0]["status"]["phase"] == "Running"
     })
     .await;
-    until_available(west, "web", 1).await;
     let second = pod_names(west, "web").remove(0);
     merge(
         west,
