@@ -127,7 +127,8 @@ pub(super) async fn answer(
     }
     let store = state.store.with_manager(&manager).dry_run(dry_run);
     let form = Form::read(request.headers(), &query)?;
-    state.store.lock().registry.lookup(&target.gvr)?;
+    let resource_type = state.store.lock().registry.lookup(&target.gvr)?;
+    check_scope(&target, resource_type.namespaced, request.method())?;
     let mut this = ResourceRequest {
         state,
         target,
@@ -156,6 +157,15 @@ pub(super) async fn answer(
             _ => Err(Status::no_such_resource()),
         },
         Some(_) => Err(Status::no_such_resource()),
+    }
+}
+
+/// Paths name a namespace exactly for types that live in one; across all namespaces one can only list and watch.
+fn check_scope(target: &ResourceTarget, namespaced: bool, method: &Method) -> Result<(), Status> {
+    match (namespaced, &target.namespace, &target.name) {
+        (false, Some(_), _) | (true, None, Some(_)) => Err(Status::no_such_resource()),
+        (true, None, None) if !matches!(*method, Method::GET | Method::HEAD) => Err(Status::method_not_allowed()),
+        _ => Ok(()),
     }
 }
 

@@ -1,6 +1,8 @@
 //! The real kubectl, when there is one on the PATH. Any version must work; Debian's 1.20 needs `--validate=false` for `apply`.
 
 use crate::support::{Cluster, cluster};
+use meshproof_apiserver::gvr;
+use meshproof_apiserver::store::Patch;
 use serde_json::json;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -261,6 +263,32 @@ async fn a_watch_prints_changes_as_they_come() {
     kubectl.ok("create configmap during --from-literal=a=b").await;
     crate::support::soon(printed("during")).await;
     watch.kill().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_are_printed_and_what_is_unsupported_says_so() {
+    let Some((cluster, kubectl)) = administrator().await else {
+        return;
+    };
+    cluster.server.set_pod_backend(std::sync::Arc::new(crate::pods::Echo));
+    kubectl.ok("run p --image=image:1").await;
+    let store = cluster.server.store();
+    let running = json!({"metadata": {"name": "p"}, "status": {"phase": "Running"}});
+    store
+        .patch_status(&gvr::PODS, Some("default"), "p", &Patch::Merge(running))
+        .unwrap();
+    contains(
+        &kubectl.ok("logs p --tail=3 --previous").await,
+        &["default/p", "tail_lines: Some(3)", "previous: true"],
+    );
+    contains(
+        &kubectl.fails("port-forward pod/p 0:80").await,
+        &["port-forward over SPDY is unsupported by the embedded API server"],
+    );
+    contains(
+        &kubectl.fails("exec p -- true").await,
+        &["unsupported by the embedded API server: pods/exec"],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

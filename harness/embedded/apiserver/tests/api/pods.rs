@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Answers every connection to port 80 with what it is told, in capitals; refuses others.
-struct Echo;
+pub(crate) struct Echo;
 
 #[async_trait]
 impl PodBackend for Echo {

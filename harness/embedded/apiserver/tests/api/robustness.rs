@@ -37,6 +37,31 @@ async fn bad_bodies_get_a_status_with_the_reason() {
     assert_eq!(post("application/json", deep.into_bytes()).await.0, 400);
 }
 
+#[tokio::test]
+async fn paths_must_fit_the_scope_of_the_type() {
+    let cluster = cluster().await;
+    let (http, token) = (http(&cluster.server), token(&cluster.server));
+    for (method, path, expected) in [
+        ("GET", "api/v1/namespaces/default/nodes", 404),
+        ("GET", "api/v1/pods/web", 404),
+        ("POST", "api/v1/pods", 405),
+        ("DELETE", "api/v1/pods", 405),
+        ("GET", "api/v1/pods", 200),
+        ("PUT", "api/v1/namespaces/default/pods", 405),
+        ("GET", "api/v1/namespaces/default/gadgets", 404),
+        ("GET", "api/v2/pods", 404),
+        ("GET", "apis/nowhere.io/v1", 404),
+        ("GET", "nowhere", 404),
+    ] {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).unwrap();
+        let request = http
+            .request(method.clone(), format!("{}/{path}", cluster.server.url()))
+            .bearer_auth(&token);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), expected, "{method} {path}");
+    }
+}
+
 /// Objects in which any field of a real one may have any value.
 fn object() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
