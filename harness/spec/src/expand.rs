@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::code;
 use crate::diagnostic::{Diagnostic, closest};
 use crate::fact::{Fact, Part, parts};
+use crate::scalar::Name;
 use crate::source::Span;
 use crate::structure::list;
 use crate::yaml::{Entry, Node, Tree};
@@ -75,6 +76,7 @@ struct Expander {
 pub fn expand(node: &Node, fragments: &Fragments) -> (Vec<Expansion>, Vec<Diagnostic>) {
     let mut problems = Vec::new();
     let rows = rows(node, &mut problems);
+    check_keys(node.get("vars"), "constant", &mut problems);
     let mut used = BTreeSet::new();
     let expansions: Vec<Expansion> = rows
         .into_iter()
@@ -96,6 +98,7 @@ pub fn check_fragment(fragment: &FragmentTree, declared: &Node) -> Vec<Diagnosti
     for step in &fragment.steps {
         expander.substitute(step, &mut scope);
     }
+    check_keys(declared.get("parameters"), "parameter", &mut expander.problems);
     for entry in entries(declared.get("parameters")) {
         if !scope.used.contains(&format!("params.{}", entry.key)) {
             expander.problems.push(
@@ -115,6 +118,22 @@ type RowOfMatrix = (Option<(String, Span)>, Vec<(String, Option<String>)>);
 
 fn rows(node: &Node, problems: &mut Vec<Diagnostic>) -> Vec<RowOfMatrix> {
     let rows = entries(node.get("matrix"));
+    for row in rows {
+        check_keys(Some(&row.value), "column", problems);
+        let name = Name(row.key.clone());
+        if let Some(fault) = name.fault() {
+            problems.push(
+                Diagnostic::error(
+                    code::NAME_SYNTAX,
+                    format!("`{}` cannot be the name of a row", row.key),
+                    row.key_span.clone(),
+                )
+                .label(fault)
+                .did_you_mean(name.mended())
+                .help("the name of a row is a part of the scenario's id"),
+            );
+        }
+    }
     if rows.is_empty() {
         return vec![(None, Vec::new())];
     }
@@ -555,6 +574,29 @@ fn unused(node: &Node, used: &BTreeSet<String>, problems: &mut Vec<Diagnostic>) 
                     .help(format!("refer to it as `${{matrix.{}}}`, or remove it", entry.key)),
                 );
             }
+        }
+    }
+}
+
+/// Keys that are referred to by name have the form of a name.
+fn check_keys(section: Option<&Node>, what: &str, problems: &mut Vec<Diagnostic>) {
+    for entry in entries(section) {
+        let letters = entry
+            .key
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+        if !letters || !entry.key.starts_with(|c: char| c.is_ascii_alphabetic()) || entry.key.len() > Name::MAX_LENGTH {
+            problems.push(
+                Diagnostic::error(
+                    code::NAME_SYNTAX,
+                    format!("`{}` cannot be the name of a {what}", entry.key),
+                    entry.key_span.clone(),
+                )
+                .expected(format!(
+                    "letters, digits, `-` and `_`, beginning with a letter, at most {} characters",
+                    Name::MAX_LENGTH
+                )),
+            );
         }
     }
 }

@@ -5,6 +5,12 @@
 //! once, with place, what was found, what was expected and what to do; expanding fragments, variables and matrix rows
 //! purely; and the JSON Schemas that editors use. The rules of the language are enforced here and nowhere else.
 //!
+//! # The way of a file
+//! [`source`] text → [`yaml`] tree with places → [`expand`] (fragments, variables, rows) → [`structure`] (every field that is
+//! unknown, missing or mistyped) → the types ([`scenario`], [`topology`], [`catalogue`], [`scalar`]) → `lint` (one function
+//! per rule). [`load`] does this for one file, [`suite`] for a folder of them. Mistakes are [`diagnostic`]s with a
+//! [`code`]; `tests/mistakes/` shows what each looks like.
+//!
 //! # What it must not know
 //! Clusters, meshes, time, the network. No async. A file that passed `lint` may still be refused by a plan, because only
 //! the plan knows which environment and mesh it meets.

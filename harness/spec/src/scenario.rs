@@ -1,6 +1,6 @@
 //! A scenario file: a situation that is set up, and the requirements that are checked in it.
 //!
-//! These types are the grammar. They are plain data; [`crate::lint`] holds the rules that types can't express.
+//! These types are the grammar. They are plain data; the module `lint` holds the rules that types can't express.
 //! Strings may contain `${…}` references: `${namespace}`, `${vars.x}`, `${matrix.x}` (in a fragment `${params.x}`), and facts that the mesh's driver
 //! supplies, e.g. `${mirror.store.east}` (the object name of east's `store` as mirrored), `${mesh.namespace}`,
 //! `${identity.gateway.east}`, `${identity.workload.shopper.west}`.

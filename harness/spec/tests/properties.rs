@@ -2,14 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use meshproof_spec::code;
 use meshproof_spec::diagnostic::{Diagnostics, Style};
-use meshproof_spec::load::{Library, load_scenario};
-use meshproof_spec::source::Source;
+use meshproof_spec::load::{Library, load_scenario, load_topology};
+use meshproof_spec::source::{Source, Span};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_oneof};
 use proptest::proptest;
 
@@ -30,9 +31,30 @@ fn good_files() -> Vec<String> {
 
 static FILES: LazyLock<Vec<String>> = LazyLock::new(good_files);
 
+/// The topologies and requirements of the good suite, so that the rules that need them run.
+fn library() -> Library {
+    let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite");
+    let mut topologies = BTreeMap::new();
+    for name in ["pair", "trio"] {
+        let path = suite.join("kind-configs").join(name).join("topology.yaml");
+        let (topology, problems) = load_topology(&Source::new(&path, fs::read_to_string(&path).unwrap()));
+        assert!(topology.is_some(), "{problems}");
+        topologies.insert(name.to_owned(), topology);
+    }
+    let anywhere = Span::new(&Source::new("catalogue.yaml", "id"), 0..2);
+    let requirements = ["MC-TEST-001", "MC-TEST-002"].map(|id| (id.to_owned(), anywhere.clone()));
+    Library {
+        topologies: Some(topologies),
+        requirements: Some(requirements.into_iter().collect()),
+        ..Library::default()
+    }
+}
+
+static LIBRARY: LazyLock<Library> = LazyLock::new(library);
+
 fn load(text: &str) -> Diagnostics {
     let source = Source::new("scenarios/area/any.yaml", text);
-    let (scenarios, problems) = load_scenario(&source, &Library::default());
+    let (scenarios, problems) = load_scenario(&source, &LIBRARY);
     assert_eq!(scenarios.is_empty(), problems.has_errors(), "{problems}");
     check(&source, &problems);
     problems

@@ -2,15 +2,19 @@
 
 mod catalogue;
 mod checks;
+mod clusters;
 mod controls;
 mod deadlines;
 mod dialect;
 mod files;
 mod habits;
+mod matchers;
 mod names;
 mod network;
 mod requirements;
+mod steps;
 mod topology;
+mod workloads;
 mod world;
 
 use std::path::Path;
@@ -98,17 +102,19 @@ type Rule = fn(&File<'_>, &World, &mut Vec<Diagnostic>);
 const RULES: &[Rule] = &[
     names::duplicates,
     network::topology_exists,
-    network::clusters_exist,
+    clusters::clusters_exist,
     network::links_exist,
     requirements::known,
     requirements::every_check_names_one,
     checks::one_subject,
     checks::fields_fit_subject,
     checks::something_is_asserted,
-    checks::matchers_compare_once,
-    checks::counts_make_sense,
-    checks::one_of_several_fields,
-    checks::numbers_make_sense,
+    matchers::matchers_compare_once,
+    matchers::counts_make_sense,
+    steps::one_of_several_fields,
+    steps::numbers_make_sense,
+    steps::objects_are_objects,
+    steps::namespaces_are_absent_first,
     deadlines::waits_have_deadlines,
     deadlines::deadlines_are_bounded,
     dialect::mesh_is_named,
@@ -121,10 +127,10 @@ const RULES: &[Rule] = &[
 const RULES_OF_COMPLETE_FILES: &[Rule] = &[
     names::references,
     names::facts,
-    network::services_exist,
-    network::clients_exist,
-    network::targets_are_reachable,
-    network::routes_lead_somewhere,
+    workloads::services_exist,
+    workloads::clients_exist,
+    workloads::targets_are_reachable,
+    workloads::routes_lead_somewhere,
     requirements::all_checks_are_decided,
     controls::negatives_are_controlled,
     habits::everything_is_observed,

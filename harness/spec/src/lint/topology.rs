@@ -8,6 +8,7 @@ use crate::load::Plain;
 use crate::source::Span;
 use crate::structure::list;
 use crate::topology::Topology;
+use crate::yaml::escape;
 
 /// All that is wrong with a topology in the folder `folder`.
 pub(crate) fn topology(file: &Plain<Topology>, folder: &str) -> Vec<Diagnostic> {
@@ -34,6 +35,23 @@ pub(crate) fn topology(file: &Plain<Topology>, folder: &str) -> Vec<Diagnostic> 
             Diagnostic::error(code::NO_CLUSTERS, "a topology without clusters", at(file, "/clusters"))
                 .expected("at least one cluster: `west: {pod_cidr: 10.10.0.0/16, service_cidr: 10.110.0.0/16}`"),
         );
+    }
+    for name in topology.clusters.keys() {
+        if let Some(fault) = name.fault() {
+            let place = file
+                .places
+                .key(&format!("/clusters/{}", escape(&name.0)))
+                .unwrap_or(&file.root);
+            problems.push(
+                Diagnostic::error(
+                    code::NAME_SYNTAX,
+                    format!("`{name}` cannot be the name of a cluster"),
+                    place.first_line(),
+                )
+                .label(fault)
+                .did_you_mean(name.mended()),
+            );
+        }
     }
     ranges(file, &mut problems);
     links(file, &mut problems);
@@ -81,7 +99,7 @@ fn ranges(file: &Plain<Topology>, problems: &mut Vec<Diagnostic>) {
     let mut known: Vec<(String, String, Range)> = Vec::new();
     for (cluster, spec) in &file.value.clusters {
         for (field, text) in [("pod_cidr", &spec.pod_cidr), ("service_cidr", &spec.service_cidr)] {
-            let pointer = format!("/clusters/{cluster}/{field}");
+            let pointer = format!("/clusters/{}/{field}", escape(&cluster.0));
             match Range::parse(text) {
                 Err(fault) => problems.push(
                     Diagnostic::error(
