@@ -116,7 +116,7 @@ mod tests {
     fn a_step_is_told_on_one_line_without_what_was_not_written() {
         let scale = step(serde_json::json!({"scale": {"service": "store", "in": "west", "to": 0}}));
         assert_eq!(verb(&scale), "scale");
-        assert_eq!(text(&scale), "scale: {service: store, in: west, to: 0}");
+        assert_eq!(text(&scale), "scale: {in: west, service: store, to: 0}");
         assert!(disturbs(&scale));
     }
 

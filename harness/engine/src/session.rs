@@ -314,7 +314,7 @@ impl Session {
     }
 
     async fn bring_down(&self, testbed: &Testbed) -> Option<Problem> {
-        let problem = testbed.running.down().await.err()?;
+        let problem = testbed.bring_down(self.context.requests.clock).await.err()?;
         tracing::warn!(
             environment = testbed.plan.key,
             problem = problem.message,

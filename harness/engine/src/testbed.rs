@@ -10,6 +10,7 @@ use kube::Api;
 use meshproof_verdict::record::ClusterFacts;
 
 use crate::api::Requests;
+use crate::clock::Clock;
 use crate::driver::MeshDriver;
 use crate::environment::{Cluster, Environment, EnvironmentRequest, RunningEnvironment};
 use crate::kinds::Kinds;
@@ -19,6 +20,10 @@ use crate::watch::Watches;
 
 /// Time for collecting facts about a cluster (scenario time).
 const FACT_TIME: Duration = Duration::from_secs(60);
+/// Time for the clusters of an environment to come up (scenario time).
+const UP_TIME: Duration = Duration::from_secs(1200);
+/// Time for them to go away (scenario time).
+const DOWN_TIME: Duration = Duration::from_secs(300);
 /// Time for installing the mesh in one cluster (scenario time).
 const INSTALL_TIME: Duration = Duration::from_secs(600);
 /// Time for making one link, or for it to get ready (scenario time).
@@ -64,7 +69,17 @@ impl Testbed {
             setup: plan.setup.clone(),
             seed,
         };
-        let running = environment.up(&request).await?;
+        let clock = requests.clock;
+        let running = clock
+            .within(UP_TIME, environment.up(&request))
+            .await
+            .unwrap_or_else(|_| {
+                Err(problem::environment(
+                    "environment-deadline",
+                    format!("the clusters of {} are not up after {} s", plan.key, UP_TIME.as_secs()),
+                    Some("see whether the machine is overloaded: `meshproof doctor`"),
+                ))
+            })?;
         let driver = driver(&request);
         let prepared = async {
             prepare(plan, running.clusters(), driver.as_ref(), requests).await?;
@@ -82,7 +97,7 @@ impl Testbed {
                 took: began.elapsed(),
             }),
             Err(mut problem) => {
-                if let Err(also) = running.down().await {
+                if let Err(also) = down(running.as_ref(), &plan.key, clock).await {
                     problem.message = format!(
                         "{}; and removing the clusters failed: {}",
                         problem.message, also.message
@@ -91,6 +106,14 @@ impl Testbed {
                 Err(problem)
             }
         }
+    }
+
+    /// Removes the clusters.
+    ///
+    /// # Errors
+    /// What is left.
+    pub async fn bring_down(&self, clock: Clock) -> Result<(), Problem> {
+        down(self.running.as_ref(), &self.plan.key, clock).await
     }
 
     /// The cluster of this name.
@@ -130,6 +153,16 @@ impl Testbed {
             .map(|link| format!("{} → {}", link.from, link.to))
             .collect()
     }
+}
+
+async fn down(running: &dyn RunningEnvironment, key: &str, clock: Clock) -> Result<(), Problem> {
+    clock.within(DOWN_TIME, running.down()).await.unwrap_or_else(|_| {
+        Err(problem::environment(
+            "environment-deadline",
+            format!("the clusters of {key} are not gone after {} s", DOWN_TIME.as_secs()),
+            Some("remove what is left: `meshproof gc`"),
+        ))
+    })
 }
 
 async fn prepare(

@@ -46,7 +46,11 @@ pub(super) async fn measure(scene: &mut Scene, look: &MtlsLook) -> Result<Observ
     warm_up.pace = Pace::Closed(WARM_UP);
     send(scene, warm_up).await?;
 
-    let canary = canary();
+    let (canary, control) = (canary(), canary());
+    if let Some(tap) = &tap {
+        tap.look_for(canary.as_bytes()).await;
+        tap.look_for(control.as_bytes()).await;
+    }
     let before = read(scene, &look.counters).await?;
     let tapped_before = bytes(tap.as_deref()).await;
     let mut proof = sending(scene, look, &flow.client, &look.ledger).await?;
@@ -56,7 +60,6 @@ pub(super) async fn measure(scene: &mut Scene, look: &MtlsLook) -> Result<Observ
     let tapped_after = bytes(tap.as_deref()).await;
     let after = read(scene, &look.counters).await?;
 
-    let control = self::canary();
     let mut stranger = sending(scene, look, &look.stranger, &look.stranger_ledger).await?;
     // What the stranger sends is in plaintext: its canary is the control.
     stranger.headers.insert(CANARY_HEADER.to_owned(), control.clone());

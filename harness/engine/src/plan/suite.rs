@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use meshproof_spec::catalogue::Level;
+use meshproof_spec::load::ExpandedScenario;
 use meshproof_spec::scenario::Scenario;
+use meshproof_spec::suite;
 use meshproof_spec::topology::Topology;
 use meshproof_verdict::record::RequirementRow;
 
@@ -49,5 +52,64 @@ impl SuiteScenario {
     #[must_use]
     pub fn line(&self, step: usize) -> u32 {
         self.lines.get(step).copied().unwrap_or(1)
+    }
+}
+
+impl From<suite::Suite> for Suite {
+    fn from(suite: suite::Suite) -> Self {
+        let requirements = suite.catalogue.into_iter().flat_map(|catalogue| catalogue.requirements);
+        Self {
+            scenarios: suite
+                .scenarios
+                .into_iter()
+                .map(|scenario| Arc::new(scenario.into()))
+                .collect(),
+            topologies: suite
+                .topologies
+                .into_iter()
+                .map(|(name, topology)| (name.0, topology))
+                .collect(),
+            requirements: requirements
+                .map(|requirement| RequirementRow {
+                    id: requirement.id.0,
+                    level: match requirement.level {
+                        Level::Must => "MUST",
+                        Level::Should => "SHOULD",
+                    }
+                    .to_owned(),
+                    text: requirement.text,
+                })
+                .collect(),
+            profiles: suite
+                .profiles
+                .into_iter()
+                .map(|profile| {
+                    (
+                        profile.profile.0,
+                        profile.requirements.into_iter().map(|id| id.0).collect(),
+                    )
+                })
+                .collect(),
+            deviations: suite
+                .deviations
+                .into_iter()
+                .map(|deviation| (deviation.requirement.0, deviation.observed))
+                .collect(),
+            digest: suite.digest,
+        }
+    }
+}
+
+impl From<ExpandedScenario> for SuiteScenario {
+    fn from(expanded: ExpandedScenario) -> Self {
+        Self {
+            id: expanded.id,
+            area: expanded.area,
+            file: expanded.file.display().to_string(),
+            folder: expanded.folder,
+            digest: expanded.digest,
+            lines: expanded.places.into_iter().map(|place| place.line).collect(),
+            scenario: expanded.scenario,
+        }
     }
 }

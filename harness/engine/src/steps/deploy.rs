@@ -18,6 +18,8 @@ use crate::scene::{
 
 /// How long an agent may take to end its requests when its pod is deleted, seconds of scenario time.
 const GRACE_SECONDS: u32 = 5;
+/// The same as the agent is told it: a second less, so that it ends by itself.
+const DRAIN_MS: u32 = (GRACE_SECONDS - 1) * 1000;
 
 pub(crate) async fn deploy(scene: &mut Scene, step: &Deploy) -> Result<(), Problem> {
     let (name, is_client) = match (&step.service, &step.client) {
@@ -188,7 +190,6 @@ fn pod_template(scene: &Scene, workload: &Workload, labels: &BTreeMap<String, St
             .chain(&tcp)
             .map(|port| json!({"name": format!("port-{port}"), "containerPort": port, "protocol": "TCP"})),
     );
-    let drain = std::time::Duration::from_secs(u64::from(GRACE_SECONDS) - 1);
     json!({
         "metadata": {
             "labels": labels,
@@ -205,7 +206,7 @@ fn pod_template(scene: &Scene, workload: &Workload, labels: &BTreeMap<String, St
                     "--http-ports", text(&http),
                     "--tcp-ports", text(&tcp),
                     "--control-port", CONTROL_PORT.to_string(),
-                    "--drain-ms", super::traffic::wall_ms(scene.clock(), drain).to_string(),
+                    "--drain-ms", DRAIN_MS.to_string(),
                 ],
                 "env": [
                     {"name": "CLUSTER", "value": workload.cluster},
