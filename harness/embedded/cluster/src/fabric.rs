@@ -440,14 +440,17 @@ impl Fabric {
         let source_port = tcp.local_addr()?.port();
         live.set_source_port(source_port);
         let token = self.shared.arrivals.expect(Arrival {
+            pod: pod.address,
             live: Arc::clone(&live),
             port,
             peer: SocketAddrV4::new(seen_source, source_port).into(),
             past_sidecar,
         });
-        if let Err(error) = tcp.write_all(&token).await {
+        let written = tcp.write_all(&token).await;
+        if written.is_err() || pod.is_closed() {
             self.shared.arrivals.take(&token);
-            return Err(error);
+            written?;
+            return Err(refused_error(SocketAddrV4::new(pod.address, port)));
         }
         Ok(Box::new(DialledStream::new(tcp, live)))
     }

@@ -26,11 +26,16 @@ const BACKLOG: usize = 1024;
 /// How long a real connection may take to show its token, wall time.
 const TOKEN_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Pause after a failure to accept, wall time.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+
 /// First bytes of a real connection.
 pub(crate) type Token = [u8; 16];
 
 /// A connection that was opened and has not arrived yet.
 pub(crate) struct Arrival {
+    /// Address of the pod at which it is to arrive.
+    pub(crate) pod: Ipv4Addr,
     pub(crate) live: Arc<LiveConnection>,
     pub(crate) port: u16,
     pub(crate) peer: SocketAddr,
@@ -52,6 +57,17 @@ impl Arrivals {
     pub(crate) fn take(&self, token: &Token) -> Option<Arrival> {
         lock(&self.0).remove(token)
     }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.0).is_empty()
+    }
+
+    /// Forgets what can no longer arrive. The connections are dropped after the lock.
+    fn forget(&self, pod: Ipv4Addr) {
+        let gone: Vec<_> = lock(&self.0).extract_if(|_, arrival| arrival.pod == pod).collect();
+        drop(gone);
+    }
 }
 
 /// Who takes the pod's connections.
@@ -67,6 +83,7 @@ pub(crate) struct PodSocket {
     pub(crate) address: Ipv4Addr,
     pub(crate) real: SocketAddr,
     registry: Arc<Registry>,
+    arrivals: Arc<Arrivals>,
     inside: Mutex<Inside>,
     changed: watch::Sender<()>,
     gone: CancellationToken,
@@ -95,6 +112,7 @@ impl PodSocket {
             address,
             real: listener.local_addr()?,
             registry,
+            arrivals: Arc::clone(&arrivals),
             inside: Mutex::new(Inside {
                 ports: HashMap::new(),
                 interception: Interception::None,
@@ -112,9 +130,14 @@ impl PodSocket {
         self.changed.subscribe()
     }
 
+    pub(crate) fn is_closed(&self) -> bool {
+        self.gone.is_cancelled()
+    }
+
     /// Closes the pod's listener and breaks all its connections.
     pub(crate) fn close(&self) {
         self.gone.cancel();
+        self.arrivals.forget(self.address);
         self.registry.reset_address(self.address);
         let mut inside = lock(&self.inside);
         inside.ports.clear();
@@ -209,6 +232,7 @@ impl PodSocket {
             port,
             peer,
             past_sidecar,
+            ..
         } = arrival;
         let taker = {
             let inside = lock(&self.inside);
@@ -261,8 +285,8 @@ async fn accept(listener: TcpListener, pod: Weak<PodSocket>, arrivals: Arc<Arriv
             accepted = listener.accept() => accepted,
         };
         let Ok((mut tcp, _)) = accepted else {
-            // Out of descriptors or an aborted handshake: the next one may fare better.
-            tokio::task::yield_now().await;
+            // An aborted handshake, or no descriptor is free: the next one may fare better.
+            tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
         let (pod, arrivals, gone) = (Weak::clone(&pod), Arc::clone(&arrivals), gone.clone());

@@ -480,3 +480,25 @@ fn clusters_with_common_addresses_do_not_start() {
     assert!(error.contains("pod range 10.21.128.0/17 of north"), "{error}");
     assert!(fabric.add_cluster("west", addresses).is_err());
 }
+
+#[tokio::test]
+async fn what_a_client_said_before_it_left_still_arrives() {
+    let fabric = fabric();
+    let (client, server) = pair(&fabric).await;
+    let mut listener = server.socket.listen(80, server.scope).unwrap();
+    let other = Pod::new(&fabric, "east", "10.11.0.9").await;
+    let mut stream = other.dial("10.11.0.4:80").await.unwrap();
+    stream.write_all(b"bye").await.unwrap();
+    drop(stream);
+    let (mut here, _) = listener.accept().await.unwrap();
+    let mut heard = Vec::new();
+    here.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(heard, b"bye");
+
+    // Whereas nobody waits for a connection to a pod that has gone.
+    let stream = client.dial(GATEWAY).await.unwrap();
+    fabric.remove_pod(&server.socket);
+    drop((stream, here));
+    assert!(fabric.shared.arrivals.is_empty());
+    assert!(fabric.connections(&PathSelector::default()).is_empty());
+}
