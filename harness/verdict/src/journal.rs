@@ -308,3 +308,209 @@ fn record_of(line: &[u8], seq: u64, prev: &str) -> Result<Record, String> {
     }
     Ok(record)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::Outcome;
+
+    fn event(number: u32) -> Event {
+        match number % 3 {
+            0 => Event::Interrupted { count: number },
+            1 => Event::ScenarioSkipped {
+                scenario: format!("s-{number}"),
+                code: "capability-missing".to_owned(),
+                reason: "no \"relay\"\nhere, ümlaut".to_owned(),
+            },
+            _ => Event::ScenarioEnded {
+                scenario: format!("s-{number}"),
+                outcome: Outcome::Pass,
+            },
+        }
+    }
+
+    fn written(records: u32) -> (Vec<u8>, String) {
+        let mut writer = JournalWriter::new(Vec::new());
+        for number in 0..records {
+            let record = writer.append(event(number), u64::from(number) * 10).unwrap();
+            assert_eq!(record.seq, u64::from(number));
+        }
+        writer.sync().unwrap();
+        let head = writer.head().to_owned();
+        (writer.into_inner(), head)
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let (bytes, head) = written(5);
+        let journal = read_journal(&bytes[..]).unwrap();
+        let events: Vec<Event> = journal.records.iter().map(|record| record.event.clone()).collect();
+        assert_eq!(events, (0..5).map(event).collect::<Vec<_>>());
+        assert_eq!(journal.records[4].at_us, 40);
+        assert_eq!(
+            journal.integrity,
+            Integrity {
+                records: 5,
+                head,
+                broken: None,
+                torn_bytes: None
+            }
+        );
+    }
+
+    #[test]
+    fn the_first_line_continues_nothing_and_each_other_the_line_before_it() {
+        let (bytes, _) = written(3);
+        let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+        let prev = |line: &[u8]| serde_json::from_slice::<serde_json::Value>(line).unwrap()["prev"].clone();
+        assert_eq!(prev(lines[0]), GENESIS);
+        assert_eq!(prev(lines[1]), hex(&Sha256::digest(lines[0])));
+        assert_eq!(prev(lines[2]), hex(&Sha256::digest(lines[1])));
+    }
+
+    #[test]
+    fn an_empty_file_is_a_journal_without_records() {
+        let journal = read_journal(&b""[..]).unwrap();
+        assert!(journal.records.is_empty() && journal.integrity.is_sound());
+        assert_eq!(journal.integrity.head, GENESIS);
+    }
+
+    #[test]
+    fn every_truncation_is_a_torn_line_or_an_earlier_end() {
+        let (bytes, _) = written(4);
+        for length in 0..bytes.len() {
+            let journal = read_journal(&bytes[..length]).unwrap();
+            let whole = bytes[..length].iter().filter(|byte| **byte == b'\n').count();
+            assert_eq!(journal.records.len(), whole);
+            assert!(journal.integrity.is_sound());
+            let torn = length > 0 && bytes[length - 1] != b'\n';
+            assert_eq!(journal.integrity.torn_bytes.is_some(), torn, "at {length}");
+        }
+    }
+
+    /// Every byte of the file, also of its last line, changed in several ways.
+    #[test]
+    fn every_changed_byte_is_found() {
+        let (bytes, _) = written(4);
+        for position in 0..bytes.len() {
+            for change in [1_u8, 0x20, 0x80, b'\n'] {
+                let mut changed = bytes.clone();
+                changed[position] = if change == b'\n' {
+                    b'\n'
+                } else {
+                    changed[position] ^ change
+                };
+                if changed == bytes {
+                    continue;
+                }
+                let journal = read_journal(&changed[..]).unwrap();
+                let record = bytes[..position].iter().filter(|byte| **byte == b'\n').count();
+                if position + 1 == bytes.len() {
+                    // Without its line break the last line was not finished.
+                    assert!(journal.integrity.torn_bytes.is_some());
+                    assert_eq!(journal.records.len(), 3);
+                } else {
+                    let broken = journal.integrity.broken.expect("the change is found");
+                    assert_eq!(broken.seq, record as u64, "byte {position}: {}", broken.reason);
+                    assert_eq!(journal.records.len(), record);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn removed_and_swapped_lines_are_found() {
+        let (bytes, _) = written(4);
+        let lines: Vec<Vec<u8>> = bytes
+            .split_inclusive(|byte| *byte == b'\n')
+            .map(<[u8]>::to_vec)
+            .collect();
+        let broken = |order: &[usize]| {
+            let bytes: Vec<u8> = order.iter().flat_map(|index| lines[*index].clone()).collect();
+            read_journal(&bytes[..])
+                .unwrap()
+                .integrity
+                .broken
+                .map(|broken| broken.seq)
+        };
+        assert_eq!(broken(&[0, 1, 2, 3]), None);
+        assert_eq!(broken(&[1, 2, 3]), Some(0));
+        assert_eq!(broken(&[0, 2, 3]), Some(1));
+        assert_eq!(broken(&[0, 2, 1, 3]), Some(1));
+        assert_eq!(broken(&[0, 1, 1, 2]), Some(2));
+    }
+
+    #[test]
+    fn lines_of_another_journal_are_found() {
+        let (bytes, _) = written(3);
+        let mut other = JournalWriter::new(Vec::new());
+        for number in 0..3 {
+            other.append(event(number + 7), 0).unwrap();
+        }
+        let other = other.into_inner();
+        let first = bytes.split_inclusive(|byte| *byte == b'\n').next().unwrap();
+        let rest = other.split_inclusive(|byte| *byte == b'\n').skip(1).flatten();
+        let mixed: Vec<u8> = first.iter().chain(rest).copied().collect();
+        let broken = read_journal(&mixed[..]).unwrap().integrity.broken.unwrap();
+        assert_eq!(broken.seq, 1);
+        assert!(broken.reason.contains("does not continue"), "{}", broken.reason);
+    }
+
+    /// A medium that fails at a certain line.
+    struct Full(usize);
+
+    impl Sink for Full {
+        fn write_line(&mut self, _: &[u8]) -> io::Result<()> {
+            self.0 = self.0.checked_sub(1).ok_or_else(|| io::Error::other("no space left"))?;
+            Ok(())
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn after_a_line_that_could_not_be_written_nothing_is_written() {
+        let mut writer = JournalWriter::new(Full(1));
+        writer.append(event(0), 0).unwrap();
+        let error = writer.append(event(1), 0).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("record 1 of the journal could not be written: no space left"),
+            "{error}"
+        );
+        assert!(matches!(
+            writer.append(event(1), 0),
+            Err(AppendError::Broken { seq: 1 })
+        ));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            let journal = read_journal(&bytes[..]).unwrap();
+            prop_assert!(journal.records.is_empty());
+        }
+
+        #[test]
+        fn journals_with_garbage_inside_are_read_up_to_it(
+            position in 0_usize..2000,
+            garbage in prop::collection::vec(any::<u8>(), 1..50),
+        ) {
+            let (bytes, _) = written(4);
+            let position = position % bytes.len();
+            let mut changed = bytes.clone();
+            changed.splice(position..position, garbage);
+            let journal = read_journal(&changed[..]).unwrap();
+            let whole = bytes[..position].iter().filter(|byte| **byte == b'\n').count();
+            prop_assert_eq!(journal.records.len(), whole);
+            prop_assert!(journal.integrity.broken.is_some() || journal.integrity.torn_bytes.is_some());
+        }
+    }
+}

@@ -99,3 +99,108 @@ impl Latency {
         self.max_us()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::ledger::{Answered, RequestResult};
+
+    fn row(intended_us: u64, started_us: u64, ended_us: u64, served: bool) -> Row {
+        Row {
+            id: String::new(),
+            intended_us,
+            started_us,
+            ended_us,
+            client: String::new(),
+            connection: 0,
+            result: if served {
+                RequestResult::Answered(Answered {
+                    status: 200,
+                    cluster: Some("east".to_owned()),
+                    ..Answered::default()
+                })
+            } else {
+                RequestResult::Failed {
+                    kind: "timeout".to_owned(),
+                    detail: String::new(),
+                }
+            },
+        }
+    }
+
+    /// Latencies of 1 ms, 2 ms, … n ms.
+    fn ramp(n: u64) -> Latency {
+        let rows: Vec<Row> = (1..=n).map(|i| row(0, 0, i * 1000, true)).collect();
+        Latency::of(&rows).unwrap()
+    }
+
+    fn near(value_us: u64, expected_ms: u64) -> bool {
+        value_us.abs_diff(expected_ms * 1000) <= expected_ms + 1
+    }
+
+    #[test]
+    fn waiting_before_the_start_counts_and_failures_do_not() {
+        let rows = [row(1000, 5000, 6000, true), row(0, 0, 9_000_000, false)];
+        let latency = Latency::of(&rows).unwrap();
+        assert_eq!(latency.count(), 1);
+        assert!(near(latency.max_us(), 5));
+        assert!(Latency::of(&rows[1..]).is_none());
+    }
+
+    #[rstest]
+    #[case(1000, 0.5, 500)]
+    #[case(1000, 0.99, 990)]
+    #[case(1000, 0.999, 999)]
+    #[case(1, 0.99, 1)]
+    fn quantiles(#[case] n: u64, #[case] quantile: f64, #[case] expected_ms: u64) {
+        let found = ramp(n).quantile(quantile);
+        assert!(near(found.value_us, expected_ms), "{found:?}");
+    }
+
+    // 299 requests are the fewest that bound the 99th percentile at 95 %, 2995 the 99.9th, 5 the median, 59 the 95th.
+    #[rstest]
+    #[case(0.99, 299)]
+    #[case(0.999, 2995)]
+    #[case(0.5, 5)]
+    #[case(0.95, 59)]
+    fn an_upper_bound_needs_enough_requests(#[case] quantile: f64, #[case] fewest: u64) {
+        assert_eq!(ramp(fewest - 1).quantile(quantile).high_us, None);
+        let high_us = ramp(fewest).quantile(quantile).high_us.unwrap();
+        assert!(near(high_us, fewest), "{high_us}");
+    }
+
+    #[test]
+    fn bounds_enclose_the_value_and_tighten() {
+        let width = |n: u64| {
+            let found = ramp(n).quantile(0.9);
+            let (low, high) = (found.low_us.unwrap(), found.high_us.unwrap());
+            assert!(low <= found.value_us && found.value_us <= high, "{found:?}");
+            (high - low) as f64 / found.value_us as f64
+        };
+        assert!(width(10_000) < width(1000) && width(1000) < width(100));
+    }
+
+    // Tables of the binomial distribution: 95 % bounds of the median of 20 are the 6th and the 15th value.
+    #[test]
+    fn bounds_of_the_median_of_twenty() {
+        let found = ramp(20).quantile(0.5);
+        assert!(
+            near(found.low_us.unwrap(), 6) && near(found.high_us.unwrap(), 15),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn the_curve_rises_to_all_requests() {
+        let curve = ramp(100).curve();
+        assert_eq!(curve.len(), 100);
+        assert!(
+            curve
+                .windows(2)
+                .all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1)
+        );
+        assert!((curve[99].0 - 1.0).abs() < 1e-12 && near(curve[99].1, 100));
+    }
+}

@@ -53,3 +53,72 @@ pub fn read_ledger(mut reader: impl BufRead) -> io::Result<LedgerFile> {
     file.sha256 = hex(&digest.finalize());
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ledger::RequestResult;
+
+    fn row(number: u64) -> Row {
+        Row {
+            id: format!("r-{number}"),
+            intended_us: number,
+            started_us: number,
+            ended_us: number + 1,
+            client: "west/shop/c".to_owned(),
+            connection: 0,
+            result: RequestResult::Failed {
+                kind: "closed".to_owned(),
+                detail: "x".to_owned(),
+            },
+        }
+    }
+
+    fn file(rows: u64) -> Vec<u8> {
+        (0..rows)
+            .flat_map(|number| {
+                let mut line = serde_json::to_vec(&row(number)).unwrap();
+                line.push(b'\n');
+                line
+            })
+            .collect()
+    }
+
+    #[test]
+    fn rows_and_digest_are_read() {
+        let bytes = file(3);
+        let read = read_ledger(&bytes[..]).unwrap();
+        assert_eq!(read.rows, (0..3).map(row).collect::<Vec<_>>());
+        assert_eq!(read.sha256, hex(&Sha256::digest(&bytes)));
+        assert_eq!((read.broken, read.torn_bytes), (None, None));
+    }
+
+    #[test]
+    fn a_torn_line_is_no_row() {
+        let mut bytes = file(3);
+        bytes.truncate(bytes.len() - 5);
+        let read = read_ledger(&bytes[..]).unwrap();
+        assert_eq!((read.rows.len(), read.broken), (2, None));
+        assert!(read.torn_bytes.is_some());
+        assert_eq!(read.sha256, hex(&Sha256::digest(&bytes)));
+    }
+
+    #[test]
+    fn a_line_that_is_no_row_ends_the_rows_but_not_the_digest() {
+        let mut bytes = file(1);
+        bytes.extend_from_slice(b"{}\n");
+        bytes.extend(file(1));
+        let read = read_ledger(&bytes[..]).unwrap();
+        assert_eq!((read.rows.len(), read.broken.map(|(line, _)| line)), (1, Some(2)));
+        assert_eq!(read.sha256, hex(&Sha256::digest(&bytes)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(read_ledger(&bytes[..]).unwrap().sha256, hex(&Sha256::digest(&bytes)));
+        }
+    }
+}

@@ -143,3 +143,101 @@ fn answering_server(row: &Row) -> Option<AnsweringServer<'_>> {
         RequestResult::Failed { .. } => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::Answered;
+
+    fn client(id: &str, answer: Option<(&str, &str)>) -> Row {
+        let result = match answer {
+            Some((cluster, pod)) => RequestResult::Answered(Answered {
+                status: 200,
+                cluster: Some(cluster.to_owned()),
+                pod: Some(pod.to_owned()),
+                nonce_matches: true,
+                ..Answered::default()
+            }),
+            None => RequestResult::Failed {
+                kind: "timeout".to_owned(),
+                detail: String::new(),
+            },
+        };
+        Row {
+            id: id.to_owned(),
+            intended_us: 0,
+            started_us: 0,
+            ended_us: 1,
+            client: "west/shop/c".to_owned(),
+            connection: 0,
+            result,
+        }
+    }
+
+    fn server(id: &str, server: &str) -> ServerRow {
+        ServerRow {
+            id: id.to_owned(),
+            server: server.to_owned(),
+            received_us: 0,
+            status: Some(200),
+        }
+    }
+
+    fn ids(list: &IdList) -> Vec<&str> {
+        assert_eq!(list.count, list.ids.len() as u64);
+        list.ids.iter().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn every_kind_of_difference_is_told_apart() {
+        let clients = [
+            client("fine", Some(("east", "p1"))),
+            client("full-name", Some(("east", "east/shop/p1"))),
+            client("lost", None),
+            client("reached", None),
+            client("twice", Some(("east", "p1"))),
+            client("misrouted", Some(("east", "p1"))),
+            client("other-cluster", Some(("east", "p1"))),
+            client("unseen", Some(("east", "p1"))),
+        ];
+        let servers = [
+            server("fine", "east/shop/p1"),
+            server("full-name", "east/shop/p1"),
+            server("reached", "east/shop/p1"),
+            server("twice", "east/shop/p2"),
+            server("twice", "east/shop/p1"),
+            server("misrouted", "east/shop/p2"),
+            server("other-cluster", "west/shop/p1"),
+            server("nobody's", "east/shop/p1"),
+        ];
+        let result = reconcile(&clients, &servers, vec![]);
+        assert_eq!(result.server_rows, 8);
+        assert_eq!(ids(&result.lost), ["lost"]);
+        assert_eq!(ids(&result.reached), ["reached"]);
+        assert_eq!(ids(&result.duplicated), ["twice"]);
+        assert_eq!(ids(&result.misrouted), ["misrouted", "other-cluster"]);
+        assert_eq!(ids(&result.unseen), ["unseen"]);
+        assert_eq!(ids(&result.unaccounted), ["nobody's"]);
+        assert_eq!(
+            result.unaccounted_ids(),
+            ["misrouted", "nobody's", "other-cluster", "reached", "twice"]
+        );
+        assert!(!result.nothing_arrived());
+    }
+
+    #[test]
+    fn nothing_arrived_only_when_every_server_was_asked() {
+        let clients = [client("a", None)];
+        assert!(reconcile(&clients, &[], vec![]).nothing_arrived());
+        assert!(!reconcile(&clients, &[], vec!["east/shop/p1".to_owned()]).nothing_arrived());
+        assert!(!reconcile(&clients, &[server("a", "east/shop/p1")], vec![]).nothing_arrived());
+        assert!(!reconcile(&clients, &[server("b", "east/shop/p1")], vec![]).nothing_arrived());
+    }
+
+    #[test]
+    fn long_lists_are_counted_to_the_end() {
+        let clients: Vec<Row> = (0..250).map(|i| client(&format!("r{i:03}"), None)).collect();
+        let result = reconcile(&clients, &[], vec![]);
+        assert_eq!((result.lost.count, result.lost.ids.len()), (250, LISTED_IDS));
+    }
+}

@@ -122,3 +122,94 @@ fn bonferroni_p(counts: &[u64], shares: &[f64]) -> f64 {
         .fold(1.0, f64::min);
     (smallest * counts.len() as f64).min(1.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    // Computed with exact fractions.
+    #[rstest]
+    #[case(&[3, 5, 12], &[0.25, 0.25, 0.5], 0.6733143348246813)]
+    #[case(&[10, 1, 9], &[0.5, 0.3, 0.2], 0.004592663797550781)]
+    #[case(&[0, 0, 6], &[1.0 / 3.0, 1.0 / 3.0, 1.0 / 3.0], 0.00411522633744856)]
+    fn enumeration(#[case] counts: &[u64], #[case] shares: &[f64], #[case] expected: f64) {
+        assert!(
+            (exact_p(counts, shares) - expected).abs() < 1e-9,
+            "{}",
+            exact_p(counts, shares)
+        );
+    }
+
+    // With two degrees of freedom the tail is exp(-x / 2).
+    #[rstest]
+    #[case(&[530, 270, 200], &[0.5, 0.3, 0.2], 0.0877477094966726)]
+    #[case(&[2600, 1450, 950], &[0.5, 0.3, 0.2], 0.016783839461208972)]
+    #[case(&[500, 300, 200], &[0.5, 0.3, 0.2], 1.0)]
+    fn g_test(#[case] counts: &[u64], #[case] shares: &[f64], #[case] expected: f64) {
+        assert!(
+            (g_test_p(counts, shares) - expected).abs() < 1e-9,
+            "{}",
+            g_test_p(counts, shares)
+        );
+    }
+
+    #[test]
+    fn the_g_test_agrees_with_enumeration_where_both_work() {
+        let shares = [0.5, 0.3, 0.2];
+        for counts in [[180, 100, 70], [190, 100, 60], [200, 90, 60], [160, 110, 80]] {
+            let (exact, approximate) = (exact_p(&counts, &shares), g_test_p(&counts, &shares));
+            assert!(
+                (exact - approximate).abs() < 0.1 * exact.max(0.05),
+                "{counts:?}: {exact} {approximate}"
+            );
+        }
+    }
+
+    #[rstest]
+    #[case(&[5000], &[1.0], Method::Certain)]
+    #[case(&[3500, 1500], &[0.7, 0.3], Method::ExactBinomial)]
+    #[case(&[50, 30, 20], &[0.5, 0.3, 0.2], Method::ExactMultinomial)]
+    #[case(&[2500, 1500, 1000], &[0.5, 0.3, 0.2], Method::GTest)]
+    #[case(&[4950, 30, 20], &[0.99, 0.006, 0.004], Method::Bonferroni)]
+    fn the_method_fits_the_counts(#[case] counts: &[u64], #[case] shares: &[f64], #[case] expected: Method) {
+        let (p, method) = p_value(counts, shares);
+        assert_eq!(method, expected);
+        assert!(p > 0.9, "what was expected is unremarkable: {p}");
+    }
+
+    #[test]
+    fn what_is_far_off_is_improbable_by_every_method() {
+        assert!(p_value(&[3250, 1750], &[0.7, 0.3]).0 < 1e-10);
+        assert!(p_value(&[20, 30, 50], &[0.5, 0.3, 0.2]).0 < 1e-8);
+        assert!(p_value(&[2250, 1650, 1100], &[0.5, 0.3, 0.2]).0 < 1e-10);
+        assert!(p_value(&[4850, 30, 120], &[0.99, 0.006, 0.004]).0 < 1e-10);
+    }
+
+    /// 20 000 clean splits over three: no more than α are below α.
+    #[test]
+    fn clean_splits_over_three_stay_within_the_budget() {
+        let shares = [0.5, 0.3, 0.2];
+        let mut state = 0x1234_5678_9ABC_DEF1_u64;
+        let mut below = 0;
+        for _ in 0..20_000 {
+            let mut counts = [0_u64; 3];
+            for _ in 0..300 {
+                state ^= state >> 12;
+                state ^= state << 25;
+                state ^= state >> 27;
+                let unit = (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) as f64 / (1_u64 << 53) as f64;
+                counts[if unit < 0.5 {
+                    0
+                } else if unit < 0.8 {
+                    1
+                } else {
+                    2
+                }] += 1;
+            }
+            below += u32::from(g_test_p(&counts, &shares) < 1e-3);
+        }
+        assert!((5..=40).contains(&below), "{below} of 20000 below 0.001");
+    }
+}

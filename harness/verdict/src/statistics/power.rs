@@ -180,3 +180,107 @@ fn critical_half(half_freedom: f64, alpha: f64) -> f64 {
     }
     f64::midpoint(low, high)
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    fn weights(weights: &[u32]) -> BTreeMap<String, u32> {
+        weights
+            .iter()
+            .enumerate()
+            .map(|(i, weight)| (format!("c{i}"), *weight))
+            .collect()
+    }
+
+    // Computed separately by adding up all outcomes.
+    #[rstest]
+    #[case(5000, 0.7, 0.65, 0.9991602413)]
+    #[case(5000, 0.7, 0.75, 0.9997506785)]
+    #[case(3000, 0.7, 0.65, 0.9247145346)]
+    #[case(3000, 0.7, 0.75, 0.9555393229)]
+    #[case(500, 0.7, 0.65, 0.0225955795)]
+    #[case(5000, 0.5, 0.55, 0.9960381696)]
+    #[case(5000, 0.9, 0.87, 0.9884485762)]
+    #[case(5000, 0.9, 0.93, 0.9992433715)]
+    #[case(10_000, 0.5, 0.53, 0.9420893961)]
+    fn table_at_alpha_1e_5(#[case] n: u64, #[case] share: f64, #[case] wrong: f64, #[case] expected: f64) {
+        let power = binomial_power(n, share, wrong, 1e-5);
+        assert!((power - expected).abs() < 1e-7, "{power}");
+    }
+
+    #[rstest]
+    #[case(&[50, 50], 5.0, 4600)]
+    #[case(&[70, 30], 5.0, 4000)]
+    #[case(&[1, 1], 5.0, 4600)]
+    fn plans(#[case] shares: &[u32], #[case] points: f64, #[case] expected: u64) {
+        assert_eq!(requests_needed(&weights(shares), points, 1e-5, POWER), Ok(expected));
+    }
+
+    #[rstest]
+    #[case(&[70, 30], 2.0)]
+    #[case(&[90, 10], 3.0)]
+    #[case(&[99, 1], 1.0)]
+    #[case(&[50, 30, 20], 5.0)]
+    #[case(&[50, 50, 0], 5.0)]
+    #[case(&[100, 0], 5.0)]
+    #[case(&[100], 5.0)]
+    fn a_plan_is_enough_and_not_much_more(#[case] shares: &[u32], #[case] points: f64) {
+        let n = requests_needed(&weights(shares), points, 1e-5, POWER).unwrap();
+        let power = |n: u64| power_of(&weights(shares), n, points, 1e-5).unwrap();
+        assert!(power(n) >= POWER, "{n}");
+        assert!(n == STEP || power(n * 9 / 10) < POWER, "{n}");
+    }
+
+    /// The approximation for three against drawn splits: five points off are noticed as often as promised.
+    #[test]
+    fn three_backends_are_noticed_as_promised() {
+        let n = requests_needed(&weights(&[50, 30, 20]), 5.0, 1e-5, POWER).unwrap();
+        let mut state = 0xDEAD_BEEF_CAFE_F00D_u64;
+        let (mut noticed, runs) = (0, 400);
+        for _ in 0..runs {
+            let mut counts = [0_u64; 3];
+            for _ in 0..n {
+                state ^= state >> 12;
+                state ^= state << 25;
+                state ^= state >> 27;
+                let unit = (state.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) as f64 / (1_u64 << 53) as f64;
+                counts[if unit < 0.45 {
+                    0
+                } else if unit < 0.78 {
+                    1
+                } else {
+                    2
+                }] += 1;
+            }
+            noticed += u32::from(super::super::multinomial::g_test_p(&counts, &[0.5, 0.3, 0.2]) < 1e-5);
+        }
+        assert!(noticed >= runs * 97 / 100, "{noticed} of {runs} with {n} requests");
+    }
+
+    #[rstest]
+    #[case(&[0, 0], 5.0, 1e-5, 0.99, PlanError::NoWeight)]
+    #[case(&[], 5.0, 1e-5, 0.99, PlanError::NoWeight)]
+    #[case(&[1, 1], 0.0, 1e-5, 0.99, PlanError::Difference(0.0))]
+    #[case(&[1, 1], 100.0, 1e-5, 0.99, PlanError::Difference(100.0))]
+    #[case(&[1, 1], 5.0, 0.0, 0.99, PlanError::Probability { name: "alpha", value: 0.0 })]
+    #[case(&[1, 1], 5.0, 1e-5, 1.0, PlanError::Probability { name: "power", value: 1.0 })]
+    #[case(&[1, 1], 0.01, 1e-5, 0.99, PlanError::TooMany { points: 0.01 })]
+    fn nonsense_is_refused(
+        #[case] shares: &[u32],
+        #[case] points: f64,
+        #[case] alpha: f64,
+        #[case] power: f64,
+        #[case] expected: PlanError,
+    ) {
+        assert_eq!(requests_needed(&weights(shares), points, alpha, power), Err(expected));
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_refused() {
+        assert!(requests_needed(&weights(&[1, 1]), f64::NAN, 1e-5, 0.99).is_err());
+        assert!(requests_needed(&weights(&[1, 1]), 5.0, f64::NAN, 0.99).is_err());
+    }
+}

@@ -62,3 +62,41 @@ fn probability(yes: u64, no: u64, runs: u64) -> f64 {
         ways(half - 1, half) + ways(half, half - 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    // Counted over all orders; 0.0397 is also in the tables of Swed and Eisenhart.
+    #[rstest]
+    #[case("yyynnnnnyy", 3, 10.0 / 252.0, 250.0 / 252.0)]
+    #[case("ynynynynny", 9, 0.9920634920634921, 0.03968253968253968)]
+    #[case("yynnnnynnnn", 4, 0.23636363636363636, 0.9333333333333333)]
+    #[case("nnnnnny", 2, 0.2857142857142857, 1.0)]
+    #[case("yynyynyy", 5, 1.0, 0.35714285714285715)]
+    fn small_sequences(#[case] text: &str, #[case] runs: u64, #[case] few: f64, #[case] many: f64) {
+        let test = runs_test(text.chars().map(|c| c == 'y')).unwrap();
+        assert_eq!(test.runs, runs);
+        assert!((test.too_few_p - few).abs() < 1e-9, "{test:?}");
+        assert!((test.too_many_p - many).abs() < 1e-9, "{test:?}");
+    }
+
+    #[test]
+    fn one_kind_says_nothing() {
+        assert_eq!(runs_test([true; 10]), None);
+        assert_eq!(runs_test([]), None);
+    }
+
+    #[test]
+    fn blocks_and_rotation_are_told_apart() {
+        let blocks = runs_test((0..2000).map(|i| (i / 50) % 2 == 0)).unwrap();
+        assert!(blocks.too_few_p < 1e-12 && blocks.too_many_p > 0.999, "{blocks:?}");
+        let rotation = runs_test((0..2000).map(|i| i % 2 == 0)).unwrap();
+        assert!(
+            rotation.too_many_p < 1e-12 && rotation.too_few_p > 0.999,
+            "{rotation:?}"
+        );
+    }
+}
