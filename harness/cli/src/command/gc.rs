@@ -14,7 +14,7 @@ use crate::{command, output};
 pub fn run(args: &StateArgs) -> Exit {
     match collect(args) {
         Ok(done) => {
-            output::line(&format!("{done}"));
+            output::line(&done);
             Exit::Success
         }
         Err(problem) => {

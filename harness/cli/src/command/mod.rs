@@ -7,6 +7,8 @@ pub mod gc;
 pub mod lint;
 pub mod list;
 pub mod plan;
+pub mod prove;
+pub mod recheck;
 pub mod report;
 pub mod run;
 pub mod schema;

@@ -1,0 +1,77 @@
+//! The command line of meshproof, as a library so that tests run scenarios through the very same code.
+//!
+//! # What it is responsible for
+//! The command line: reading arguments, loading suites, choosing the environment, showing progress, and turning what
+//! happened into an exit code. Each command is a file of [`command`].
+//!
+//! # What it must not know
+//! How anything is run, judged or reported: it only calls the rooms that do.
+
+pub mod args;
+pub mod command;
+pub mod display;
+pub mod exit_code;
+pub mod output;
+pub mod planning;
+pub mod state;
+pub mod suite;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+use crate::args::{Cli, Command};
+use crate::exit_code::Exit;
+
+/// The whole program: reads the command line, does what it says, and tells the class of what happened.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("MESHPROOF_LOG").unwrap_or_else(|_| "off".into()))
+        .with_writer(std::io::stderr)
+        .init();
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        output::note("error: another TLS provider is installed already");
+        return Exit::Error.into();
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::note(&format!("error: no threads can be started: {error}"));
+            return Exit::Error.into();
+        }
+    };
+    let exit = runtime.block_on(Box::pin(dispatch(cli.command)));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    exit.into()
+}
+
+async fn dispatch(command: Command) -> Exit {
+    match command {
+        Command::Run(args) => command::run::run(&args).await,
+        Command::Up(args) => command::up::up(&args).await,
+        Command::Down(args) => Ok(command::up::down(&args).await),
+        Command::Status(args) => Ok(command::up::status(&args).await),
+        Command::Plan(args) => command::plan::run(&args),
+        Command::List(args) => command::list::run(&args),
+        Command::Lint(args) => Ok(command::lint::run(&args)),
+        Command::Schema(args) => Ok(command::schema::run(&args)),
+        Command::Explain(args) => command::explain::run(&args),
+        Command::Coverage(args) => command::coverage::run(&args),
+        Command::Prove(args) => command::prove::run(&args).await,
+        Command::Doctor(args) => Ok(command::doctor::run(args)),
+        Command::Report(args) => command::report::run(&args),
+        Command::Recheck(args) => command::recheck::run(&args),
+        Command::Gc(args) => Ok(command::gc::run(&args)),
+        //Command::Bench(args) => command::bench::run(&args).await,
+        Command::Bench(_) => Err(Exit::Usage),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "meshproof", &mut script);
+            output::print(&String::from_utf8_lossy(&script));
+            Ok(Exit::Success)
+        }
+    }
+    .unwrap_or_else(|exit| exit)
+}
