@@ -24,3 +24,6 @@ pub mod recheck;
 pub mod reconcile;
 pub mod record;
 pub mod statistics;
+
+#[cfg(test)]
+mod specimen;

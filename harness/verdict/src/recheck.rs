@@ -247,3 +247,113 @@ fn difference(recorded: &Judgement, computed: &Judgement) -> Option<String> {
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::journal::{JournalWriter, read_journal};
+    use crate::question::Observation;
+    use crate::record::{CloseReason, Event};
+    use crate::specimen::{self, Specimen};
+
+    fn findings(specimen: &Specimen) -> Vec<Finding> {
+        let journal = read_journal(&specimen.journal[..]).unwrap();
+        let history = RunHistory::fold(&journal.records);
+        recheck(&history, &journal.integrity, |file| {
+            let bytes = specimen
+                .files
+                .get(file)
+                .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+            Ok(&bytes[..])
+        })
+    }
+
+    /// The run with changed events under a chain that is right again: what somebody would do who edits a journal.
+    fn forged(change: impl Fn(&mut Event)) -> Specimen {
+        let mut specimen = specimen::run();
+        let mut writer = JournalWriter::new(Vec::new());
+        for record in &specimen.records {
+            let mut event = record.event.clone();
+            change(&mut event);
+            writer.append(event, record.at_us).unwrap();
+        }
+        specimen.journal = writer.into_inner();
+        specimen
+    }
+
+    fn told(specimen: &Specimen) -> String {
+        findings(specimen)
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    #[test]
+    fn a_run_that_is_right_has_no_findings() {
+        assert_eq!(told(&specimen::run()), "");
+        assert_eq!(told(&forged(|_| {})), "");
+    }
+
+    type Change = fn(&mut Event);
+
+    #[rstest]
+    #[case::an_outcome(|event: &mut Event| if let Event::Judged { check: 1, judgement, .. } = event { judgement.outcome = Outcome::Fail }, "export: check of line 12 (MC-ONE-001): recorded is Fail, what was recorded makes it Pass")]
+    #[case::a_time(|event: &mut Event| if let Event::Judged { check: 1, judgement, .. } = event { judgement.at_us += 1 }, "recorded time is 3001 µs, computed 3000 µs")]
+    #[case::a_measure(|event: &mut Event| if let Event::Judged { check: 1, judgement, .. } = event { judgement.measures.insert("converged_after_us".to_owned(), 1.0); }, "measure `converged_after_us` is recorded as 1, computed as 1000")]
+    #[case::a_measure_more(|event: &mut Event| if let Event::Judged { check: 1, judgement, .. } = event { judgement.measures.insert("x".to_owned(), 1.0); }, "measure `x` is recorded as 1, computed as absent")]
+    #[case::requests(|event: &mut Event| if let Event::Judged { check: 2, judgement, .. } = event { judgement.requests.push("x".to_owned()); }, "(MC-TWO-001): the named requests")]
+    #[case::an_observation(|event: &mut Event| if let Event::Observed { observation, .. } = event { *observation = Observation::Objects(vec![]) }, "recorded is Pass, what was recorded makes it Inconclusive")]
+    #[case::a_reason(|event: &mut Event| if let Event::CheckClosed { check: 2, rows, reason, .. } = event { *reason = CloseReason::Interrupted; rows.insert("call".to_owned(), 2); }, "recorded is Pass, what was recorded makes it Error")]
+    #[case::rows_that_are_not_there(|event: &mut Event| if let Event::CheckClosed { check: 2, rows, .. } = event { rows.insert("call".to_owned(), 4); }, "it saw 4 rows of the ledger `call`, which has fewer")]
+    #[case::a_digest(|event: &mut Event| if let Event::LedgerClosed { sha256, .. } = event { *sha256 = "0".to_owned() }, "ledger `call` (ledgers/export/call.ndjson): its digest is")]
+    #[case::a_number_of_rows(|event: &mut Event| if let Event::LedgerClosed { rows, .. } = event { *rows = 2 }, "it has 3 rows, recorded are 2")]
+    #[case::a_file_outside(|event: &mut Event| if let Event::LedgerOpened { file, .. } = event { *file = "../../etc/passwd".to_owned() }, "lies outside of the run's folder")]
+    #[case::a_file_at_the_root(|event: &mut Event| if let Event::LedgerOpened { file, .. } = event { *file = "/etc/passwd".to_owned() }, "lies outside of the run's folder")]
+    #[case::a_missing_file(|event: &mut Event| if let Event::LedgerOpened { file, .. } = event { *file = "ledgers/other.ndjson".to_owned() }, "the ledger `call` that its judgement rests on is missing")]
+    #[case::leftovers_under_a_green_outcome(|event: &mut Event| if let Event::CleanedUp { left, .. } = event { left.push("west Service shop/x".to_owned()) }, "export: recorded outcome Pass, its parts make it Error\nrun: recorded outcome Pass, its parts make it Error")]
+    fn what_was_forged_is_found(#[case] change: Change, #[case] says: &str) {
+        let told = told(&forged(change));
+        assert!(told.contains(says), "{told}");
+    }
+
+    #[test]
+    fn a_recorded_outcome_may_be_worse_than_its_parts() {
+        let specimen = forged(|event| {
+            if let Event::RunEnded { outcome } = event {
+                *outcome = Outcome::Error;
+            }
+        });
+        assert_eq!(told(&specimen), "");
+    }
+
+    #[test]
+    fn a_changed_ledger_is_found_by_its_digest_and_by_what_follows() {
+        let mut specimen = specimen::run();
+        for bytes in specimen.files.values_mut() {
+            *bytes = String::from_utf8(bytes.clone())
+                .unwrap()
+                .replacen("east", "west", 1)
+                .into_bytes();
+        }
+        let told = told(&specimen);
+        assert!(told.contains("it was changed"), "{told}");
+        assert!(
+            told.contains("recorded is Pass, what was recorded makes it Fail"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_cut_and_a_damaged_journal_are_found() {
+        let mut cut = specimen::run();
+        cut.journal.truncate(cut.journal.len() - 10);
+        assert!(told(&cut).contains("journal: the run did not end"), "{}", told(&cut));
+        let mut damaged = specimen::run();
+        let middle = damaged.journal.len() / 2;
+        damaged.journal[middle] ^= 1;
+        assert!(told(&damaged).contains("is broken"), "{}", told(&damaged));
+    }
+}

@@ -130,13 +130,13 @@ proptest! {
                 let i = sent.len() as u64;
                 let result = match kind {
                     0 => served("east"),
-                    1 => served(if i % 3 == 0 { "east" } else { "west" }),
+                    1 => served(if i.is_multiple_of(3) { "east" } else { "west" }),
                     2 => failed("timeout"),
                     3 => proxy_error(504),
-                    _ if i % 2 == 0 => served("east"),
+                    _ if i.is_multiple_of(2) => served("east"),
                     _ => failed("closed"),
                 };
-                let took_ms = if i % 7 == 0 { slow_ms } else { 5 };
+                let took_ms = if i.is_multiple_of(7) { slow_ms } else { 5 };
                 sent.push(Row { ended_us: (i * 10 + took_ms) * MS, ..row(i, i * 10, result) });
             }
         }

@@ -93,13 +93,11 @@ fn answers(#[case] results: &str, #[case] pattern: AnsweredPattern, #[case] expe
 #[case(HeaderPattern::Exists(false), &["x"], false)]
 fn headers(#[case] holds: HeaderPattern, #[case] values: &[&str], #[case] fits: bool) {
     let mut answer = served("east");
-    if let RequestResult::Answered(answered) = &mut answer {
-        if !values.is_empty() {
-            answered.seen.insert(
-                "l5d-client-id".to_owned(),
-                values.iter().map(|v| (*v).to_owned()).collect(),
-            );
-        }
+    if let RequestResult::Answered(answered) = &mut answer
+        && !values.is_empty()
+    {
+        let values = values.iter().map(|value| (*value).to_owned()).collect();
+        answered.seen.insert("l5d-client-id".to_owned(), values);
     }
     let pattern = AnsweredPattern {
         seen: BTreeMap::from([("L5D-Client-Id".to_owned(), holds)]),
