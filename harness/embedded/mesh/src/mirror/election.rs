@@ -21,6 +21,9 @@ const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause between two tries, scenario time.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
+/// How long one try may take at any pace, wall time.
+const LEAST_PATIENCE: Duration = Duration::from_millis(500);
+
 /// One candidate for one Lease.
 pub(super) struct Elector {
     leases: Api<Lease>,
@@ -77,7 +80,9 @@ impl Elector {
         loop {
             tokio::time::sleep(self.pace.wall(RETRY_PERIOD)).await;
             let deadline = renewed + self.pace.wall(RENEW_DEADLINE);
-            match tokio::time::timeout_at(deadline, self.try_acquire_or_renew()).await {
+            // A machine that was too busy to wake this task in time has not lost anything yet.
+            let patience = deadline.max(Instant::now() + LEAST_PATIENCE);
+            match tokio::time::timeout_at(patience, self.try_acquire_or_renew()).await {
                 Ok(true) => renewed = Instant::now(),
                 Ok(false) if Instant::now() < deadline => {}
                 _ => {

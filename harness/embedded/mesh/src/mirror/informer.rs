@@ -1,6 +1,6 @@
 //! A local copy of all objects of one kind, kept up to date by a watch, with subscribers and a periodic resync.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -67,8 +67,13 @@ struct Shared<K> {
 
 struct State<K> {
     objects: BTreeMap<Key, Arc<K>>,
+    /// Uids of objects that went lately: the answer to a write may come after the news that its object is gone.
+    gone: VecDeque<String>,
     subscribers: Vec<mpsc::UnboundedSender<Change<K>>>,
 }
+
+/// How many gone objects are remembered.
+const GONE_REMEMBERED: usize = 256;
 
 impl<K> Informer<K>
 where
@@ -79,6 +84,7 @@ where
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 objects: BTreeMap::new(),
+                gone: VecDeque::new(),
                 subscribers: Vec::new(),
             }),
         });
@@ -195,7 +201,20 @@ impl<K: Resource<DynamicType = ()>> State<K> {
         Change<K>: Clone,
     {
         if let Some(object) = self.objects.remove(key) {
+            self.gone.extend(object.uid());
+            if self.gone.len() > GONE_REMEMBERED {
+                self.gone.pop_front();
+            }
             self.tell(&Change::Deleted(object));
+        }
+    }
+
+    fn written(&mut self, object: K) {
+        let key = key(&object);
+        let is_gone = object.uid().is_some_and(|uid| self.gone.contains(&uid));
+        let is_old = self.objects.get(&key).is_some_and(|known| !is_newer(&object, known));
+        if !is_gone && !is_old {
+            self.objects.insert(key, Arc::new(object));
         }
     }
 
@@ -326,7 +345,7 @@ mod tests {
     use super::{Change, Key, Shared, State, replace};
     use k8s_openapi::api::core::v1::Service;
     use kube::ResourceExt;
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, VecDeque};
     use std::sync::Mutex;
     use tokio::sync::mpsc;
 
@@ -345,6 +364,7 @@ mod tests {
         let (sender, receiver) = mpsc::unbounded_channel();
         let state = State {
             objects: BTreeMap::new(),
+            gone: VecDeque::new(),
             subscribers: vec![sender],
         };
         (
@@ -393,6 +413,19 @@ mod tests {
         shared.lock().apply(service("a", "1", "7"));
         assert_eq!(drain(&mut changes), ["added a 1"]);
         assert_eq!(shared.lock().objects[&key("a")].resource_version().unwrap(), "7");
+    }
+
+    #[test]
+    fn the_answer_to_a_write_does_not_bring_a_gone_object_back() {
+        let (shared, _changes) = shared();
+        shared.lock().apply(service("a", "1", "1"));
+        shared.lock().written(service("a", "1", "2"));
+        assert_eq!(shared.lock().objects[&key("a")].resource_version().unwrap(), "2");
+        shared.lock().remove(&key("a"));
+        shared.lock().written(service("a", "1", "3"));
+        assert!(shared.lock().objects.is_empty());
+        shared.lock().written(service("a", "2", "4"));
+        assert_eq!(shared.lock().objects.len(), 1);
     }
 
     #[test]

@@ -56,11 +56,7 @@ async fn mirrors_are_wrong(#[case] defect: Defect, #[case] pointer: &str, #[case
     true
 )]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn mirror_endpoints_are_wrong(
-    #[case] defect: Defect,
-    #[case] pointer: &str,
-    #[case] wrongly_there: bool,
-) {
+async fn mirror_endpoints_are_wrong(#[case] defect: Defect, #[case] pointer: &str, #[case] wrongly_there: bool) {
     let mesh = pair(&[defect]).await;
     mesh["east"].export("store");
     let endpoints = mesh["west"].endpoints("store-east", State::Ready).await;
@@ -86,9 +82,7 @@ async fn services_are_exported_that_should_not_be(#[case] defect: Defect, #[case
     );
     mesh["east"].export("control");
     mesh["west"].mirror("control-east").await;
-    mesh["west"]
-        .holds(&gvr::SERVICES, NS, "store-east", 5.0, absent)
-        .await;
+    mesh["west"].holds(&gvr::SERVICES, NS, "store-east", 5.0, absent).await;
     mesh.model.set_defects([defect].into_iter().collect());
     mesh["east"].patch(
         &gvr::SERVICES,
@@ -103,18 +97,14 @@ async fn services_are_exported_that_should_not_be(#[case] defect: Defect, #[case
 async fn exports_ignored() {
     let mesh = pair(&[Defect::ExportsIgnored]).await;
     mesh["east"].export("store");
-    mesh["west"]
-        .holds(&gvr::SERVICES, NS, "store-east", 20.0, absent)
-        .await;
+    mesh["west"].holds(&gvr::SERVICES, NS, "store-east", 20.0, absent).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn empty_selector_selects_all() {
     let mesh = pair(&[Defect::EmptySelectorSelectsAll]).await;
     mesh["east"].service("plain", json!({}), Some(true));
-    mesh["west"]
-        .holds(&gvr::SERVICES, NS, "plain-east", 5.0, absent)
-        .await;
+    mesh["west"].holds(&gvr::SERVICES, NS, "plain-east", 5.0, absent).await;
     mesh["west"].patch(&LINKS, MC, "east", json!({"spec": {"selector": null}}));
     mesh["west"].mirror("plain-east").await;
 }
@@ -140,10 +130,7 @@ async fn gateway_addresses_are_misread(#[case] defect: Defect, #[case] addresses
     mesh["west"].patch(&LINKS, MC, "east", json!({"spec": {"gatewayAddress": addresses}}));
     mesh["east"].export("store");
     let endpoints = mesh["west"].endpoints("store-east", State::Ready).await;
-    assert_eq!(
-        endpoints["subsets"][0]["addresses"],
-        json!([{"ip": "172.18.0.3"}])
-    );
+    assert_eq!(endpoints["subsets"][0]["addresses"], json!([{"ip": "172.18.0.3"}]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -171,9 +158,7 @@ async fn missing_credentials_never_retried() {
     mesh["west"].apply(&manifests[2..]).await;
     tokio::time::sleep(Mesh::wall(10.0)).await;
     mesh["west"].apply(&manifests[..2]).await;
-    mesh["west"]
-        .holds(&gvr::SERVICES, NS, "store-east", 40.0, absent)
-        .await;
+    mesh["west"].holds(&gvr::SERVICES, NS, "store-east", 25.0, absent).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -204,7 +189,7 @@ async fn late_namespace_ignored() {
         .await;
     mesh["west"].create(&gvr::NAMESPACES, "", json!({"metadata": {"name": "late"}}));
     mesh["west"]
-        .holds(&gvr::SERVICES, "late", "tool-east", 40.0, absent)
+        .holds(&gvr::SERVICES, "late", "tool-east", 20.0, absent)
         .await;
 }
 
@@ -289,9 +274,7 @@ async fn upstream_user_service_deleted() {
         );
     };
     label(Value::Null);
-    mesh["west"]
-        .holds(&gvr::SERVICES, NS, "store-east", 5.0, present)
-        .await;
+    mesh["west"].holds(&gvr::SERVICES, NS, "store-east", 5.0, present).await;
     label("true".into());
     mesh["east"].remove(&gvr::SERVICES, NS, "store");
     mesh["west"].until_gone(&gvr::SERVICES, NS, "store-east").await;
@@ -305,9 +288,7 @@ async fn long_name_wedges_queue() {
     mesh["east"].export(&"a".repeat(60));
     tokio::time::sleep(Mesh::wall(3.0)).await;
     mesh["east"].export("after");
-    mesh["west"]
-        .holds(&gvr::SERVICES, NS, "after-east", 30.0, absent)
-        .await;
+    mesh["west"].holds(&gvr::SERVICES, NS, "after-east", 15.0, absent).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -344,12 +325,7 @@ async fn link_status_stale() {
     Value::Null
 )]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn updates_are_ignored(
-    #[case] defect: Defect,
-    #[case] change: Value,
-    #[case] pointer: &str,
-    #[case] old: Value,
-) {
+async fn updates_are_ignored(#[case] defect: Defect, #[case] change: Value, #[case] pointer: &str, #[case] old: Value) {
     let mesh = pair(&[defect]).await;
     mesh["east"].export("store");
     mesh["west"]
@@ -507,9 +483,7 @@ async fn endpoints_kept_when_remote_empty() {
     mesh["west"].endpoints("store-east", State::Ready).await;
     mesh["east"].set_subsets("store", json!([]));
     let ready = |endpoints: Option<&Value>| endpoints.is_some_and(|e| State::of(e) == State::Ready);
-    mesh["west"]
-        .holds(&gvr::ENDPOINTS, NS, "store-east", 80.0, ready)
-        .await;
+    mesh["west"].holds(&gvr::ENDPOINTS, NS, "store-east", 65.0, ready).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -519,9 +493,7 @@ async fn unready_pods_counted() {
     mesh["west"].endpoints("store-east", State::Ready).await;
     mesh["east"].set_subsets("store", subsets(false));
     let ready = |endpoints: Option<&Value>| endpoints.is_some_and(|e| State::of(e) == State::Ready);
-    mesh["west"]
-        .holds(&gvr::ENDPOINTS, NS, "store-east", 20.0, ready)
-        .await;
+    mesh["west"].holds(&gvr::ENDPOINTS, NS, "store-east", 20.0, ready).await;
     mesh["east"].set_subsets("store", json!([]));
     mesh["west"].endpoints("store-east", State::Empty).await;
 }
@@ -532,11 +504,13 @@ async fn endpoints_repair_off() {
     let (west, east) = (&mesh["west"], &mesh["east"]);
     east.export("store");
     west.endpoints("store-east", State::Ready).await;
-    west.until_metric("east", "gateway_alive{target_cluster_name=\"east\"}", |alive| alive == 1.0)
-        .await;
+    west.until_metric("east", "gateway_alive{target_cluster_name=\"east\"}", |alive| {
+        alive == 1.0
+    })
+    .await;
     west.set_subsets("store-east", json!([]));
     let empty = |endpoints: Option<&Value>| endpoints.is_some_and(|e| State::of(e) == State::Empty);
-    west.holds(&gvr::ENDPOINTS, NS, "store-east", 130.0, empty).await;
+    west.holds(&gvr::ENDPOINTS, NS, "store-east", 65.0, empty).await;
     // A gateway's end is still followed.
     east.stop("linkerd-gateway").await;
     west.endpoints("store-east", State::NotReady).await;
@@ -582,7 +556,7 @@ async fn gateway_recovery_unnoticed() {
     mesh["west"].endpoints("store-east", State::NotReady).await;
     mesh["east"].start("linkerd-gateway").await;
     mesh["west"]
-        .holds(&gvr::ENDPOINTS, NS, "store-east", 60.0, is(State::NotReady))
+        .holds(&gvr::ENDPOINTS, NS, "store-east", 25.0, is(State::NotReady))
         .await;
     assert_eq!(mesh["west"].controller_metric("east", ALIVE).await, Some(0.0));
 }
@@ -592,12 +566,7 @@ async fn first_failed_probe_flips() {
     for (defects, flips) in [(&[][..], false), (&[Defect::FirstFailedProbeFlips][..], true)] {
         let mesh = pair(defects).await;
         // Slow probes leave time to fail just one of them: the gateway is back before the next.
-        mesh["west"].patch(
-            &LINKS,
-            MC,
-            "east",
-            json!({"spec": {"probeSpec": {"period": "20s"}}}),
-        );
+        mesh["west"].patch(&LINKS, MC, "east", json!({"spec": {"probeSpec": {"period": "20s"}}}));
         mesh["east"].export("store");
         mesh["west"].until_metric("east", PROBES, |probes| probes >= 1.0).await;
         mesh["west"].endpoints("store-east", State::Ready).await;
@@ -627,7 +596,7 @@ async fn upstream_dead_gateway_turns_ready() {
     west.endpoints("store-east", State::Ready).await;
     west.until_metric("east", FAILED, |failed| failed >= 2.0).await;
     assert_eq!(west.controller_metric("east", ALIVE).await, Some(0.0));
-    west.holds(&gvr::ENDPOINTS, NS, "store-east", 60.0, is(State::Ready))
+    west.holds(&gvr::ENDPOINTS, NS, "store-east", 30.0, is(State::Ready))
         .await;
 }
 
@@ -683,13 +652,11 @@ async fn upstream_lost_lease_crashes_controller() {
     west.holds(&gvr::SERVICES, NS, "store-east", 50.0, absent).await;
     assert_eq!(west.controller_metric("east", ALIVE).await, None);
     west.until(&gvr::PODS, MC, &pod, "a restart", |pod| {
-        pod["status"]["containerStatuses"]
-            .as_array()
-            .is_some_and(|statuses| {
-                statuses
-                    .iter()
-                    .any(|status| status["name"] == "controller" && status["restartCount"] == 1)
-            })
+        pod["status"]["containerStatuses"].as_array().is_some_and(|statuses| {
+            statuses
+                .iter()
+                .any(|status| status["name"] == "controller" && status["restartCount"] == 1)
+        })
     })
     .await;
     west.mirror("store-east").await;
@@ -707,7 +674,7 @@ async fn upstream_update_lost_after_denied_write() {
     west.until_condition("east", "store", Some(("False", "Error"))).await;
     tokio::time::sleep(Mesh::wall(5.0)).await;
     allow_service_verbs(&mesh, &ALL_VERBS);
-    west.holds(&gvr::SERVICES, NS, "store-east", 90.0, |mirror| {
+    west.holds(&gvr::SERVICES, NS, "store-east", 45.0, |mirror| {
         mirror.is_some_and(|mirror| mirror["spec"]["ports"][0]["port"] == 8080)
     })
     .await;
@@ -732,7 +699,7 @@ async fn denied_create_never_retried() {
     east.export("store");
     west.until_condition("east", "store", Some(("False", "Error"))).await;
     allow_service_verbs(&mesh, &ALL_VERBS);
-    west.holds(&gvr::SERVICES, NS, "store-east", 90.0, absent).await;
+    west.holds(&gvr::SERVICES, NS, "store-east", 45.0, absent).await;
     east.export("depot");
     west.mirror("depot-east").await;
 }
@@ -744,10 +711,9 @@ async fn upstream_rotated_credentials_ignored() {
     east.export("store");
     west.endpoints("store-east", State::Ready).await;
     rotate_credentials(&mesh);
-    mesh.fabric
-        .reset(&PathSelector::between("west", "east").port(6443));
+    mesh.fabric.reset(&PathSelector::between("west", "east").port(6443));
     east.export("depot");
-    west.holds(&gvr::SERVICES, NS, "depot-east", 60.0, absent).await;
+    west.holds(&gvr::SERVICES, NS, "depot-east", 30.0, absent).await;
     let pod = west.controller_pod("east").unwrap();
     assert!(west.log(&pod, "controller").await.contains("Unauthorized"));
     // A restart helps.
@@ -818,11 +784,7 @@ async fn link_writes_to_target() {
     mesh["east"].apply(&side_effects).await;
     assert!(mesh["east"].get(&LINKS, MC, "east").is_some());
     // Uninstalling the target does not stumble over it.
-    assert!(
-        uninstall(&mesh["east"].client, &mesh.model.defects())
-            .await
-            .is_ok()
-    );
+    assert!(uninstall(&mesh["east"].client, &mesh.model.defects()).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -49,7 +49,7 @@ async fn a_gateway_that_is_dead_at_start_stays_not_ready() {
     west.start("controller-east").await;
     let not_ready =
         |endpoints: Option<&Value>| endpoints.is_some_and(|endpoints| State::of(endpoints) == State::NotReady);
-    west.holds(&gvr::ENDPOINTS, NS, "store-east", 60.0, not_ready).await;
+    west.holds(&gvr::ENDPOINTS, NS, "store-east", 25.0, not_ready).await;
     // One that is exported only now is ready for no longer than it takes to find out.
     east.export("depot");
     west.endpoints("depot-east", State::NotReady).await;
@@ -67,7 +67,7 @@ async fn a_restarted_controller_does_not_doubt_a_live_gateway() {
         west.stop("controller-east").await;
         west.start("controller-east").await;
     };
-    let held = async { west.holds(&gvr::ENDPOINTS, NS, "store-east", 60.0, ready).await };
+    let held = async { west.holds(&gvr::ENDPOINTS, NS, "store-east", 30.0, ready).await };
     tokio::join!(restarted, held);
     west.until_metric("east", ALIVE, |alive| alive == 1.0).await;
 }

@@ -56,10 +56,7 @@ async fn what_happened_while_the_controller_was_down_is_made_up_for() {
     west.until_condition("east", "deleted", None).await;
     west.until_condition("east", "unexported", None).await;
     let now = west.get(&gvr::SERVICES, NS, "kept-east").unwrap();
-    assert_eq!(
-        now["metadata"]["resourceVersion"],
-        kept["metadata"]["resourceVersion"]
-    );
+    assert_eq!(now["metadata"]["resourceVersion"], kept["metadata"]["resourceVersion"]);
 }
 
 pub(crate) fn steal_lease(mesh: &Mesh) {
@@ -93,13 +90,12 @@ async fn a_lost_lease_is_survived() {
     // Then it respects the thief for thirty.
     assert!((38.0..90.0).contains(&took), "took {took} s");
     let lease = west.get(&gvr::LEASES, MC, "service-mirror-write-east").unwrap();
-    assert_eq!(
-        lease["spec"]["holderIdentity"],
-        json!(west.controller_pod("east"))
-    );
+    assert_eq!(lease["spec"]["holderIdentity"], json!(west.controller_pod("east")));
     assert_eq!(restarts(&mesh), 0);
-    west.until_metric("east", "gateway_alive{target_cluster_name=\"east\"}", |alive| alive == 1.0)
-        .await;
+    west.until_metric("east", "gateway_alive{target_cluster_name=\"east\"}", |alive| {
+        alive == 1.0
+    })
+    .await;
 }
 
 /// Takes verbs on Services from the controllers, or gives them back.
@@ -148,7 +144,11 @@ async fn denied_writes_are_made_up_for_once_they_are_allowed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn credentials_that_come_late_are_found() {
-    let mesh = Mesh::start(Plan { links: &[], ..Plan::default() }).await;
+    let mesh = Mesh::start(Plan {
+        links: &[],
+        ..Plan::default()
+    })
+    .await;
     let (west, east) = (&mesh["west"], &mesh["east"]);
     east.export("store");
     mesh.install_controllers("west", &["east"]).await;
@@ -175,7 +175,9 @@ pub(crate) fn rotate_credentials(mesh: &Mesh) {
             "type": "kubernetes.io/service-account-token"
         }),
     );
-    let token = BASE64_STANDARD.decode(secret["data"]["token"].as_str().unwrap()).unwrap();
+    let token = BASE64_STANDARD
+        .decode(secret["data"]["token"].as_str().unwrap())
+        .unwrap();
     let old = west.get(&gvr::SECRETS, MC, "cluster-credentials-east").unwrap();
     let kubeconfig = BASE64_STANDARD
         .decode(old["data"]["kubeconfig"].as_str().unwrap())
@@ -211,7 +213,8 @@ async fn editing_the_link_selects_anew() {
     east.export("store");
     east.service("special", json!({"tier": "special"}), Some(true));
     west.mirror("store-east").await;
-    let special = json!({"spec": {"selector": {"matchLabels": {"mirror.linkerd.io/exported": null, "tier": "special"}}}});
+    let special =
+        json!({"spec": {"selector": {"matchLabels": {"mirror.linkerd.io/exported": null, "tier": "special"}}}});
     west.patch(&LINKS, MC, "east", special);
     west.mirror("special-east").await;
     west.until_gone(&gvr::SERVICES, NS, "store-east").await;
@@ -237,9 +240,13 @@ async fn gateway_addresses_are_taken_whole_or_not_at_all() {
             .collect()
     };
     address("172.18.0.9,172.18.0.3,east-control-plane");
-    west.until(&gvr::ENDPOINTS, NS, "store-east", "two addresses, sorted", |endpoints| {
-        addresses(endpoints) == ["172.18.0.3", "172.18.0.9"]
-    })
+    west.until(
+        &gvr::ENDPOINTS,
+        NS,
+        "store-east",
+        "two addresses, sorted",
+        |endpoints| addresses(endpoints) == ["172.18.0.3", "172.18.0.9"],
+    )
     .await;
     for broken in ["172.18.0.3:4143", "nosuch.example"] {
         address(broken);

@@ -43,7 +43,7 @@ async fn an_exported_service_is_mirrored_and_unexported_again() {
     west.until_gone(&gvr::SERVICES, NS, "store-east").await;
     west.until_gone(&gvr::ENDPOINTS, NS, "store-east").await;
     west.until_condition("east", "store", None).await;
-    west.holds(&gvr::SERVICES, NS, "store-east", 65.0, |mirror| mirror.is_none())
+    west.holds(&gvr::SERVICES, NS, "store-east", 20.0, |mirror| mirror.is_none())
         .await;
 }
 

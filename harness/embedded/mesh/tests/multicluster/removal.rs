@@ -8,7 +8,11 @@ use crate::support::{MC, Mesh, NS, Plan, State, pair, triangle};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unlinking_leaves_nothing_and_linking_again_works() {
-    let mesh = Mesh::start(Plan { links: &[], ..Plan::default() }).await;
+    let mesh = Mesh::start(Plan {
+        links: &[],
+        ..Plan::default()
+    })
+    .await;
     let (west, east) = (&mesh["west"], &mesh["east"]);
     let (west_before, east_before) = (west.inventory().await, east.inventory().await);
 

@@ -483,3 +483,15 @@ async fn a_restarted_controller_does_not_interrupt_traffic(#[case] defects: &[De
         BTreeMap::from([("west".to_owned(), 20)])
     );
 }
+
+#[rstest]
+#[case::clean(&[], "closed")]
+#[case::defect(&[Defect::GatewayAcceptsUnauthenticated], "east")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unmeshed_client_is_served_only_with_the_defect(#[case] defects: &[Defect], #[case] expected: &str) {
+    let mesh = shop(defects).await;
+    for host in ["store-east", "store-east.shop", "store-east.shop.svc.cluster.local"] {
+        let rows = job(&mesh["west"], "raw", host, json!({})).await;
+        assert_eq!(ends(&rows), BTreeMap::from([(expected.to_owned(), 20)]), "{host}");
+    }
+}

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{ControllerValues, GatewayServiceType, GatewayValues, MulticlusterValues, multicluster};
 use crate::defect::{Defect, Defects};
 
-/// What the real chart created on a cluster with one linked cluster, in order.
+/// What the real chart created on a cluster with one linked cluster.
 const RECORDED: &[&str] = &[
     "Namespace/linkerd-multicluster",
     "Deployment/linkerd-gateway",
