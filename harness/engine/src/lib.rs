@@ -13,6 +13,7 @@
 
 pub mod agents;
 pub mod api;
+pub mod bench;
 mod cleanup;
 pub mod clock;
 mod describe;

@@ -240,7 +240,7 @@ impl Session {
     }
 
     /// The testbed with this key, brought up if nobody did yet. Also a failure is remembered.
-    async fn testbed(&self, key: &str) -> Result<Arc<Testbed>, Problem> {
+    pub(crate) async fn testbed(&self, key: &str) -> Result<Arc<Testbed>, Problem> {
         let missing = || {
             problem::harness(
                 "unknown-environment",

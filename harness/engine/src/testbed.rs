@@ -308,10 +308,19 @@ async fn facts_of(
     } else {
         // Facts describe a run; that one can't be found out is one of them, and no reason to stop.
         let unknown = |problem: Problem| format!("unknown: {}", problem.message);
-        let version = driver.version(cluster).await;
+        let slow = || Err(too_slow("find out about the mesh", &cluster.name, FACT_TIME));
+        let clock = requests.clock;
+        let version = clock
+            .within(FACT_TIME, driver.version(cluster))
+            .await
+            .unwrap_or_else(|_| slow());
+        let root = clock
+            .within(FACT_TIME, driver.trust_root(cluster))
+            .await
+            .unwrap_or_else(|_| slow());
         (
             version.map_or_else(unknown, |version| format!("{} {version}", driver.name())),
-            driver.trust_root(cluster).await.unwrap_or_else(unknown),
+            root.unwrap_or_else(unknown),
         )
     };
     Ok(ClusterFacts {

@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::agents::unreachable_agent;
 use crate::lower::{Look, Lowered, longest, lower};
 use crate::problem::Problem;
-use crate::scene::Scene;
+use crate::scene::{REQUEST_TIME, Scene};
 
 pub(crate) use sources::shown;
 
@@ -123,7 +123,12 @@ async fn look(scene: &mut Scene, look: &Look, question: &Question) -> Result<Beg
         Look::Objects(look) => sources::objects(scene, look).await.map(Begun::Source),
         Look::LinkAlive { from, to } => {
             let cluster = scene.cluster(from)?;
-            let values = scene.testbed.driver.link_alive(cluster, to).await?;
+            let asked = scene.testbed.driver.link_alive(cluster, to);
+            let values = scene
+                .clock()
+                .within(REQUEST_TIME, asked)
+                .await
+                .unwrap_or_else(|_| Err(no_answer(from)))?;
             Ok(Begun::Source(
                 values.map(|value| Seen::Saw(Observation::Number(value))).boxed(),
             ))
@@ -224,6 +229,17 @@ fn uses_ledgers(question: &Question) -> bool {
     matches!(
         question,
         Question::Requests(_) | Question::Serving(_) | Question::Split(_) | Question::Mtls(_)
+    )
+}
+
+fn no_answer(cluster: &str) -> Problem {
+    crate::problem::environment(
+        "step-deadline",
+        format!(
+            "{cluster}: what a check has to look at does not answer within {} s",
+            REQUEST_TIME.as_secs()
+        ),
+        Some("see the events and logs of the mesh's pods"),
     )
 }
 
