@@ -266,7 +266,11 @@ impl Pod {
             conditions.is_some_and(|all| all.iter().any(|one| one["type"] == name && one["status"] == "True"))
         };
         Self {
-            ip: object["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok()),
+            // The address of a pod that has ended may belong to another one by now.
+            ip: match object["status"]["phase"].as_str() {
+                Some("Succeeded" | "Failed") => None,
+                _ => object["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok()),
+            },
             identity: has_proxy.then(|| workload_name(&service_account, &namespace)),
             skip_inbound_ports: annotation_of(object, annotation::SKIP_INBOUND_PORTS)
                 .map(PortSet::parse)

@@ -326,8 +326,12 @@ pub(crate) mod tests {
 
     impl TestRoot {
         pub(crate) fn new() -> Self {
+            Self::named("root.linkerd.cluster.local")
+        }
+
+        pub(crate) fn named(name: &str) -> Self {
             let key = KeyPair::generate().unwrap();
-            Self(CertifiedIssuer::self_signed(ca("root.linkerd.cluster.local"), key).unwrap())
+            Self(CertifiedIssuer::self_signed(ca(name), key).unwrap())
         }
 
         pub(crate) fn pem(&self) -> String {

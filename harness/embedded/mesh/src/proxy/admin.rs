@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::Proxy;
 use super::access::Access;
 use super::detect::{Protocol, detect};
-use super::inbound::{serve_http, terminate_own_tls};
+use super::inbound::{Peer, serve_http, terminate_own_tls};
 use super::messages::{Body, ORIG_PROTO, empty, text};
 use super::stream::put_back;
 use crate::defect::Defect;
@@ -20,9 +20,13 @@ use crate::names::PROXY_ADMIN_PORT;
 
 /// Serves one connection. `/ready` and `/live` are for anybody; the rest is subject to policy.
 pub(super) async fn serve(proxy: &Arc<Proxy>, stream: BoxedStream, address: SocketAddr) {
-    let Some((mut stream, peer)) = terminate_own_tls(proxy, stream, address).await else {
-        return;
-    };
+    if let Some((stream, peer)) = terminate_own_tls(proxy, stream, address).await {
+        serve_peer(proxy, stream, peer).await;
+    }
+}
+
+/// Serves one connection of a known peer.
+pub(super) async fn serve_peer(proxy: &Arc<Proxy>, mut stream: BoxedStream, peer: Peer) {
     let Ok((outcome, read)) = detect(&mut stream, Bytes::new(), proxy.detect_timeout()).await else {
         return;
     };

@@ -24,22 +24,17 @@ impl Proxy {
         protocol: SessionProtocol,
         unencrypted: bool,
     ) -> io::Result<BoxedStream> {
+        let header = |name, port| TransportHeader {
+            name,
+            port,
+            protocol,
+            client: unencrypted.then(|| self.identity.name().to_owned()),
+        };
         let (address, header) = match &target.transport {
-            Transport::Gateway { host, port, .. } => {
-                let header = TransportHeader {
-                    name: Some(host.clone()),
-                    port: *port,
-                    protocol,
-                };
-                (target.address, Some(header))
-            }
+            Transport::Gateway { host, port, .. } => (target.address, Some(header(Some(host.clone()), *port))),
             Transport::Pod { .. } => {
-                let header = TransportHeader {
-                    name: None,
-                    port: target.address.port(),
-                    protocol,
-                };
-                (SocketAddr::new(target.address.ip(), PROXY_INBOUND_PORT), Some(header))
+                let address = SocketAddr::new(target.address.ip(), PROXY_INBOUND_PORT);
+                (address, Some(header(None, target.address.port())))
             }
             Transport::Tls { .. } | Transport::Plain => (target.address, None),
         };

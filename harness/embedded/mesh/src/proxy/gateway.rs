@@ -92,7 +92,7 @@ async fn serve_connection(proxy: &Arc<Proxy>, stream: BoxedStream, access: &Acce
 
 /// Whether a defect lets everybody through.
 fn is_open(proxy: &Proxy) -> bool {
-    proxy.model.has(Defect::GatewayAcceptsUnauthenticated) || proxy.model.has(Defect::PlaintextOnLink)
+    proxy.model.has(Defect::GatewayAcceptsUnauthenticated)
 }
 
 /// Forwards one request. Errors are bare: only a client's own proxy explains itself.
@@ -196,19 +196,22 @@ pub(super) async fn serve_unauthenticated(proxy: &Arc<Proxy>, mut stream: BoxedS
 fn host_target(proxy: &Proxy, request: &Request<Incoming>) -> Option<Target> {
     let authority = authority(request)?;
     let mut parts = authority.host().split('.');
-    let (name, namespace) = (parts.next()?, parts.next()?);
-    let suffix = format!("-{}", proxy.config.cluster);
-    let name = match proxy.service(namespace, name) {
-        Some(_) => name,
-        None => name.strip_suffix(&suffix)?,
+    let (mirror, namespace) = (parts.next()?, parts.next());
+    let original = mirror.strip_suffix(&format!("-{}", proxy.config.cluster));
+    let view = proxy.destinations.view();
+    // A name without a namespace is taken wherever it is found first.
+    let find = |name: &str| {
+        let named = view.services.values().filter(|service| service.name == name);
+        let fitting = named.filter(|service| namespace.is_none_or(|namespace| service.namespace == namespace));
+        fitting.min_by(|a, b| a.namespace.cmp(&b.namespace)).cloned()
     };
-    let service = proxy.service(namespace, name)?;
+    let service = find(mirror).or_else(|| find(original?))?;
     let port = authority
         .port_u16()
         .or_else(|| service.ports.first().map(|port| port.port))?;
     Some(Target {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
+        namespace: service.namespace.clone(),
+        name: service.name.clone(),
         port,
     })
 }

@@ -23,7 +23,7 @@ use super::labels::{client_tls, connection_metrics};
 use super::messages::{Body, CLAIMED_CLIENT_ID, CLIENT_ID, ORIG_PROTO, empty, fit_response, onto_http1, wants_upgrade};
 use super::stream::{Counted, join, put_back};
 use super::transport_header::{SessionProtocol, TransportHeader, UNENCRYPTED_PREFACE};
-use super::{CONTROL_PORTS, Proxy, gateway};
+use super::{CONTROL_PORTS, Proxy, admin, gateway};
 use crate::defect::Defect;
 use crate::destination::policy::Client;
 use crate::identity::{TRANSPORT_HEADER_ALPN, peer_identity};
@@ -159,17 +159,19 @@ pub(super) fn count_tcp_error(proxy: &Proxy, error: &str) {
         .increment();
 }
 
-async fn serve_transport_header(proxy: &Arc<Proxy>, mut stream: BoxedStream, peer: Peer) {
+async fn serve_transport_header(proxy: &Arc<Proxy>, mut stream: BoxedStream, mut peer: Peer) {
     let read = tokio::time::timeout(proxy.detect_timeout(), TransportHeader::read(&mut stream));
     let Ok(Ok(header)) = read.await else {
         count_tcp_error(proxy, "unexpected");
         return;
     };
+    if !peer.encrypted {
+        // Only the defect that sends plaintext leads here.
+        peer.identity = header.client.as_deref().map(Arc::from);
+    }
     // Proxies authenticate each other; only defects let others in.
-    let trusted = peer.identity.is_some()
-        || (proxy.config.gateway
-            && (proxy.model.has(Defect::GatewayAcceptsUnauthenticated) || proxy.model.has(Defect::PlaintextOnLink)));
-    if !trusted {
+    let open = proxy.config.gateway && proxy.model.has(Defect::GatewayAcceptsUnauthenticated);
+    if peer.identity.is_none() && !open {
         count_tcp_error(proxy, "unexpected");
         return;
     }
@@ -187,7 +189,11 @@ async fn serve_transport_header(proxy: &Arc<Proxy>, mut stream: BoxedStream, pee
         SessionProtocol::Http2 => Protocol::Http2,
         SessionProtocol::Opaque => Protocol::Opaque,
     };
-    serve_application(proxy, stream, header.port, peer, protocol).await;
+    if header.port == PROXY_ADMIN_PORT {
+        admin::serve_peer(proxy, stream, peer).await;
+    } else {
+        serve_application(proxy, stream, header.port, peer, protocol).await;
+    }
 }
 
 fn count_transport_header(proxy: &Proxy, header: &TransportHeader, peer: &Peer) {

@@ -44,10 +44,10 @@ pub(super) fn address_labels(before: &Labels, address: &std::net::SocketAddr) ->
 
 /// `tls` and what belongs to it, on the side of the server.
 pub(super) fn client_tls(encrypted: bool, identity: Option<&str>) -> Labels {
-    match identity {
-        Some(identity) => Labels::from([("tls", "true"), ("client_id", identity)]),
-        None if encrypted => Labels::from([("tls", "true"), ("client_id", "")]),
-        None => Labels::from([("tls", "no_identity"), ("no_tls_reason", "no_tls_from_remote")]),
+    if encrypted {
+        Labels::from([("tls", "true"), ("client_id", identity.unwrap_or_default())])
+    } else {
+        Labels::from([("tls", "no_identity"), ("no_tls_reason", "no_tls_from_remote")])
     }
 }
 

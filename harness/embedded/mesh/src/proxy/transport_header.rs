@@ -49,6 +49,9 @@ pub(super) struct TransportHeader {
     pub(super) port: u16,
     /// What follows.
     pub(super) protocol: SessionProtocol,
+    /// Identity of the client, where no certificate can tell it; only a defective proxy says or believes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) client: Option<String>,
 }
 
 impl TransportHeader {
@@ -89,6 +92,7 @@ mod tests {
             name: Some("echo.lab.svc.cluster.local".into()),
             port: 8080,
             protocol: SessionProtocol::Http2,
+            client: None,
         };
         header.write(&mut a).await.unwrap();
         a.write_all(b"after").await.unwrap();

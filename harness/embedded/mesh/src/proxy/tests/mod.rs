@@ -55,6 +55,10 @@ impl Pair {
     async fn with_roots(defects: &[Defect], west_root: &TestRoot, east_root: &TestRoot) -> Self {
         let testbed = Testbed::new(defects);
         let (west, east) = (testbed.cluster("west", west_root), testbed.cluster("east", east_root));
+        Self::of(testbed, west, east).await
+    }
+
+    async fn of(testbed: Testbed, west: Cluster, east: Cluster) -> Self {
         for policy in gateway_policies() {
             east.set(&policy);
         }

@@ -7,7 +7,7 @@ use rstest::rstest;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::testbed::{Answer, CLIENT_ID, GATEWAY_ID, gateway_policies, pod_object};
+use super::testbed::{Answer, CLIENT_ID, GATEWAY_ID, Testbed, gateway_policies, pod_object};
 use super::{EAST_GATEWAY, ECHO, ECHO_EAST, Pair};
 use crate::defect::Defect;
 use crate::identity::authority_tests::TestRoot;
@@ -60,6 +60,76 @@ async fn clusters_speak_only_under_one_root(#[case] defects: &[Defect], #[case] 
     }
 }
 
+#[tokio::test]
+async fn a_bundle_of_both_roots_joins_clusters_under_different_ones() {
+    let (a, b) = (TestRoot::new(), TestRoot::new());
+    let bundle = format!("{}\n{}", a.pem(), b.pem());
+    let testbed = Testbed::new(&[]);
+    let west = testbed.cluster_that_trusts("west", &a, &bundle);
+    let east = testbed.cluster_that_trusts("east", &b, &bundle);
+    let pair = Pair::of(testbed, west, east).await;
+    assert_eq!(pair.client.get(ECHO_EAST, &[]).await.cluster(), "east");
+}
+
+/// What a TLS client that is no proxy of this mesh reads from the gateway after the handshake.
+async fn tls_client(pair: &Pair, certificate: Option<TestRoot>) -> (Option<Vec<u8>>, std::io::Result<usize>) {
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    for root in pair.east.model.authority.trust_roots().iter() {
+        roots.add(root.clone()).unwrap();
+    }
+    let builder = builder.with_root_certificates(roots);
+    let mut config = match certificate {
+        None => builder.with_no_client_auth(),
+        Some(foreign) => {
+            let authority = crate::identity::Authority::new();
+            let (certificate, key) = foreign.issuer();
+            authority.set_issuer(&certificate, &key).unwrap();
+            let _serving = authority.serve();
+            let leaf = authority.issue(CLIENT_ID).unwrap();
+            builder.with_client_auth_cert(leaf.chain, leaf.key).unwrap()
+        }
+    };
+    config.alpn_protocols = vec![b"transport.l5d.io/v1".to_vec()];
+    let raw = pair.testbed.unmeshed_pod(&pair.west, "raw", "default", "10.22.0.66");
+    let stream = raw.dial(&format!("{EAST_GATEWAY}:4143")).await.unwrap();
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
+    let mut stream = connector.connect(GATEWAY_ID.try_into().unwrap(), stream).await.unwrap();
+    let alpn = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+    let header = super::super::transport_header::TransportHeader {
+        name: Some("echo.lab.svc.cluster.local".into()),
+        port: 8080,
+        protocol: super::super::transport_header::SessionProtocol::Http2,
+        client: Some(CLIENT_ID.into()),
+    };
+    let _ = header.write(&mut stream).await;
+    (alpn, stream.read(&mut [0; 64]).await)
+}
+
+#[tokio::test]
+async fn a_tls_client_without_a_certificate_is_cut_off_after_the_handshake() {
+    let pair = Pair::new(&[]).await;
+    let (alpn, read) = tls_client(&pair, None).await;
+    assert_eq!(alpn.as_deref(), Some(b"transport.l5d.io/v1".as_slice()));
+    assert!(!matches!(read, Ok(length) if length > 0), "{read:?}");
+    assert_eq!(
+        pair.gateway
+            .metric("inbound_http_authz_allow_total", &["target_port=\"4143\""]),
+        0
+    );
+}
+
+#[tokio::test]
+async fn a_tls_client_with_a_foreign_certificate_is_told_that_its_issuer_is_unknown() {
+    let pair = Pair::new(&[]).await;
+    let (_, read) = tls_client(&pair, Some(TestRoot::named("foreign"))).await;
+    let error = read.unwrap_err().to_string();
+    assert!(error.contains("UnknownCA"), "{error}");
+}
+
 /// A word that must not be readable between the clusters.
 const CANARY: &str = "meshproof-canary";
 const HEADER_CANARY: &str = "meshproof-header-canary";
@@ -82,6 +152,7 @@ async fn nothing_is_readable_between_the_clusters(#[case] defects: &[Defect], #[
         ("east", HEADER_CANARY)
     );
     assert_eq!(answer.header("l5d-client-id"), [GATEWAY_ID]);
+    assert!(answer.header("forwarded")[0].contains(&format!("for={CLIENT_ID};")));
     let wire = pair.testbed.net.wire.lock().unwrap().clone();
     assert!(wire.len() > CANARY.len());
     for canary in [CANARY, HEADER_CANARY] {

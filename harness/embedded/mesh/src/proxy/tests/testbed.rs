@@ -243,10 +243,15 @@ impl Testbed {
     }
 
     pub(super) fn cluster(&self, name: &str, root: &TestRoot) -> Cluster {
+        self.cluster_that_trusts(name, root, &root.pem())
+    }
+
+    /// A cluster whose issuer is under `root` and whose proxies trust the roots in `bundle`.
+    pub(super) fn cluster_that_trusts(&self, name: &str, root: &TestRoot, bundle: &str) -> Cluster {
         let model = self.model.add_cluster(name, Store::new(StoreConfig::default()));
         let (certificate, key) = root.issuer();
         model.authority.set_issuer(&certificate, &key).unwrap();
-        model.authority.set_trust_roots(&root.pem()).unwrap();
+        model.authority.set_trust_roots(bundle).unwrap();
         Cluster {
             identity: Mutex::new(Some(model.authority.serve())),
             discovery: Mutex::new(Some(model.destinations.serve())),
