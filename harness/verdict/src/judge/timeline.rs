@@ -153,20 +153,23 @@ fn eventually(opened_us: u64, within_us: Option<u64>, hold_us: u64, sightings: &
     let give_up_us = deadline_us.saturating_add(hold_us).saturating_add(OUTCOME_GRACE_US);
     let known = sightings.partition_point(|sighting| sighting.at_us <= give_up_us);
     let sightings = &sightings[..known];
-    let blind_now = sightings.last().is_none_or(|last| last.state == Seen::Blind);
-
     let promise = Promise {
         deadline_us,
         hold_us,
         now_us,
     };
-    let seen = promise.resolve(&two_valued(opened_us, deadline_us, sightings, false));
-    let hoped = promise.resolve(&two_valued(opened_us, deadline_us, sightings, true));
+    let seen = promise.resolve(&two_valued(opened_us, deadline_us, sightings, Blind::Broken));
+    let hoped = promise.resolve(&two_valued(opened_us, deadline_us, sightings, Blind::Kept));
+    // What can't be seen now will be known better later, unless that makes no difference.
+    let kept_even_if_it_ends_badly = || {
+        let feared = two_valued(opened_us, deadline_us, sightings, Blind::KeptUnlessItLasts);
+        matches!(promise.resolve(&feared), Resolution::Kept { .. })
+    };
     match (seen, hoped) {
         (kept @ Resolution::Kept { .. }, _) => kept,
         (_, broken @ Resolution::Broken { .. }) => broken,
         (Resolution::Open { until_us }, _) | (_, Resolution::Open { until_us }) => Resolution::Open { until_us },
-        _ if blind_now && now_us <= give_up_us => Resolution::Open {
+        _ if now_us <= give_up_us && !kept_even_if_it_ends_badly() => Resolution::Open {
             until_us: Some(give_up_us.saturating_add(1)),
         },
         _ => {
@@ -179,12 +182,24 @@ fn eventually(opened_us: u64, within_us: Option<u64>, hold_us: u64, sightings: &
     }
 }
 
-/// The timeline with blind periods taken for the worst, or (`hope`) for as good as what was seen after them allows.
+/// What to take blind periods for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blind {
+    /// The worst.
+    Broken,
+    /// As good as what was seen after them allows.
+    Kept,
+    /// The same, but one that still lasts ends with the promise broken.
+    KeptUnlessItLasts,
+}
+
+/// The timeline without blind periods.
 /// Begins at the time the check was opened; the moment until the first look counts as blind only when the first look came
 /// after the deadline.
-fn two_valued(opened_us: u64, deadline_us: u64, sightings: &[Sighting], hope: bool) -> Vec<(u64, bool)> {
+fn two_valued(opened_us: u64, deadline_us: u64, sightings: &[Sighting], blind: Blind) -> Vec<(u64, bool)> {
     let mut timeline: Vec<(u64, bool)> = Vec::with_capacity(sightings.len() + 1);
-    let mut next = hope;
+    let hope = blind != Blind::Broken;
+    let mut next = blind == Blind::Kept;
     for sighting in sightings.iter().rev() {
         match sighting.state {
             Seen::Holds => next = true,

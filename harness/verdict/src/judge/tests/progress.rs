@@ -33,7 +33,7 @@ fn cases(cases: u32) -> ProptestConfig {
 }
 
 proptest! {
-    #![proptest_config(cases(2000))]
+    #![proptest_config(cases(1000))]
 
     /// Observations come at random moments; the engine asks after each, and when it was told to look again.
     #[test]
@@ -93,7 +93,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(cases(120))]
+    #![proptest_config(cases(80))]
 
     /// Requests at a fixed rate with random outcomes and delays; rows come when they end.
     #[test]
