@@ -1,1 +1,320 @@
+//! Plans: what is selected, shared, locked, skipped and refused.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use meshproof_spec::scenario::Scenario;
+use meshproof_spec::topology::Topology;
+use meshproof_verdict::record::RequirementRow;
+use proptest::prelude::*;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use super::locks::is_outside;
+use super::{
+    Partition, Plan, PlanError, RunIdentity, Selection, SelectionError, Suite, SuiteScenario, Surroundings, namespace,
+};
+
+fn topology() -> Topology {
+    serde_json::from_value(json!({
+        "topology": "triple",
+        "summary": "Three clusters.",
+        "clusters": {
+            "east": {"pod_cidr": "10.11.0.0/16", "service_cidr": "10.131.0.0/16"},
+            "north": {"pod_cidr": "10.12.0.0/16", "service_cidr": "10.132.0.0/16"},
+            "west": {"pod_cidr": "10.10.0.0/16", "service_cidr": "10.130.0.0/16"},
+        },
+        "links": [
+            {"from": "east", "to": "west"}, {"from": "north", "to": "east"},
+            {"from": "west", "to": "east"}, {"from": "west", "to": "north"},
+        ],
+    }))
+    .unwrap()
+}
+
+fn scenario(id: &str, steps: Value, extra: Value) -> Arc<SuiteScenario> {
+    let mut scenario = json!({
+        "scenario": id, "summary": "A test.", "topology": "triple", "checks": ["MC-A-001"], "tags": ["quick"], "steps": steps,
+    });
+    json_patch::merge(&mut scenario, &extra);
+    let scenario: Scenario = serde_json::from_value(scenario).unwrap();
+    Arc::new(SuiteScenario {
+        id: id.to_owned(),
+        area: "area".to_owned(),
+        file: format!("area/{id}.yaml"),
+        folder: "area".into(),
+        digest: "0".to_owned(),
+        lines: (0..scenario.steps.len())
+            .map(|index| u32::try_from(index).unwrap() + 8)
+            .collect(),
+        scenario,
+    })
+}
+
+fn suite(scenarios: Vec<Arc<SuiteScenario>>) -> Suite {
+    Suite {
+        scenarios,
+        topologies: BTreeMap::from([("triple".to_owned(), topology())]),
+        requirements: ["MC-A-001", "MC-B-001"]
+            .map(|id| RequirementRow {
+                id: id.to_owned(),
+                level: "MUST".to_owned(),
+                text: "It works.".to_owned(),
+            })
+            .into(),
+        profiles: BTreeMap::from([("b-only".to_owned(), vec!["MC-B-001".to_owned()])]),
+        ..Suite::default()
+    }
+}
+
+fn surroundings() -> Surroundings {
+    Surroundings {
+        environment: "embedded".to_owned(),
+        pace: 10.0,
+        environment_capabilities: ["disposable", "partition"].map(ToOwned::to_owned).into(),
+        mesh: "linkerd".to_owned(),
+        mesh_capabilities: ["export-gateway", "route"].map(ToOwned::to_owned).into(),
+        ..Surroundings::default()
+    }
+}
+
+fn identity() -> RunIdentity {
+    RunIdentity {
+        run: "2026-run".to_owned(),
+        short: "x7".to_owned(),
+        seed: 42,
+        defects: Vec::new(),
+    }
+}
+
+fn plan(scenarios: Vec<Arc<SuiteScenario>>, selection: &Selection) -> Result<Plan, PlanError> {
+    Plan::new(&suite(scenarios), selection, surroundings(), identity())
+}
+
+fn export() -> Value {
+    json!([
+        {"deploy": {"service": "store", "in": "east"}},
+        {"deploy": {"client": "shopper", "in": "west"}},
+        {"export": {"service": "store", "from": "east"}},
+        {"call": {"name": "c", "from": "shopper", "in": "west", "to": "store@east"}},
+        {"expect": {"id": "MC-A-001", "call": "c", "answered": {}}},
+    ])
+}
+
+#[test]
+fn a_plan_is_printed_for_people_and_for_programs() {
+    let scenarios = vec![
+        scenario("export", export(), json!({})),
+        scenario(
+            "cut",
+            json!([
+                {"fault": {"name": "f", "partition": {"from": "west", "to": "east"}}},
+                {"expect": {"id": "MC-A-001", "link": {"from": "west", "to": "east"}, "alive": false, "within": "30s", "then_for": "10s"}},
+            ]),
+            json!({}),
+        ),
+        scenario(
+            "own",
+            json!([{"unlink": {"from": "west", "to": "east"}}]),
+            json!({"setup": {"trust": "shared"}}),
+        ),
+        scenario(
+            "flat",
+            json!([{"export": {"service": "store", "from": "east", "mode": "flat"}}]),
+            json!({}),
+        ),
+    ];
+    let plan = plan(scenarios, &Selection::default()).unwrap();
+    insta::assert_snapshot!("plan_text", plan.to_string());
+    insta::assert_json_snapshot!("plan_json", plan.to_json());
+}
+
+#[rstest]
+#[case::nothing(Selection { ids: vec!["nobody".to_owned()], ..Selection::default() })]
+#[case::no_such_tag(Selection { tags: vec!["slow".to_owned()], ..Selection::default() })]
+#[case::empty_profile(Selection { profile: Some("b-only".to_owned()), ..Selection::default() })]
+#[case::empty_part(Selection { partition: Partition::new(2, 2), ..Selection::default() })]
+fn selecting_nothing_is_an_error_of_its_own(#[case] selection: Selection) {
+    let error = plan(vec![scenario("export", export(), json!({}))], &selection).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            PlanError::Selection(SelectionError::NothingSelected { scenarios: 1, .. })
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn unknown_names_are_told_apart_from_empty_selections() {
+    let one = || vec![scenario("export", export(), json!({}))];
+    let profile = Selection {
+        profile: Some("gold".to_owned()),
+        ..Selection::default()
+    };
+    let error = plan(one(), &profile).unwrap_err().to_string();
+    assert!(error.contains("gold") && error.contains("b-only"), "{error}");
+    let requirement = Selection {
+        requirements: vec!["MC-X-001".to_owned()],
+        ..Selection::default()
+    };
+    assert!(matches!(
+        plan(one(), &requirement),
+        Err(PlanError::Selection(SelectionError::UnknownRequirement { .. }))
+    ));
+    assert!(matches!(
+        plan(Vec::new(), &Selection::default()),
+        Err(PlanError::Selection(SelectionError::EmptySuite))
+    ));
+}
+
+#[rstest]
+#[case("link", json!({"from": "west", "to": "east"}))]
+#[case("unlink", json!({"from": "west", "to": "east"}))]
+#[case("install", json!({"in": "west"}))]
+#[case("uninstall", json!({"in": "west"}))]
+fn what_changes_shared_clusters_for_good_needs_clusters_of_its_own(#[case] verb: &str, #[case] arguments: Value) {
+    let steps = json!([{verb: arguments}]);
+    let error = plan(vec![scenario("s", steps.clone(), json!({}))], &Selection::default())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("area/s.yaml:8") && error.contains(verb) && error.contains("setup"),
+        "{error}"
+    );
+    let own = plan(
+        vec![scenario("s", steps, json!({"setup": {"bare": true}}))],
+        &Selection::default(),
+    )
+    .unwrap();
+    assert!(own.environments["triple.s"].own);
+}
+
+#[test]
+fn repetitions_have_keys_namespaces_and_clusters_of_their_own() {
+    let scenarios = vec![
+        scenario("export", export(), json!({})),
+        scenario(
+            "own",
+            json!([{"unlink": {"from": "west", "to": "east"}}]),
+            json!({"setup": {"unlinked": true}}),
+        ),
+    ];
+    let plan = plan(
+        scenarios,
+        &Selection {
+            repeat: 3,
+            ..Selection::default()
+        },
+    )
+    .unwrap();
+    let keys: Vec<&str> = plan.scenarios.iter().map(|scenario| scenario.key.as_str()).collect();
+    assert_eq!(keys, ["export#1", "own#1", "export#2", "own#2", "export#3", "own#3"]);
+    let namespaces: BTreeSet<&str> = plan
+        .scenarios
+        .iter()
+        .map(|scenario| scenario.namespace.as_str())
+        .collect();
+    assert_eq!(namespaces.len(), 6);
+    let environments: Vec<&String> = plan.environments.keys().collect();
+    assert_eq!(environments, ["triple", "triple.own#1", "triple.own#2", "triple.own#3"]);
+}
+
+#[rstest]
+#[case::exports_of_different_clusters(export(), json!([{"export": {"service": "store", "from": "north"}}]), false)]
+#[case::the_same_link_twice_shared(export(), export(), false)]
+#[case::a_link_that_is_cut(export(), json!([{"fault": {"name": "f", "partition": {"from": "east", "to": "west"}}}]), true)]
+#[case::another_link_is_cut(export(), json!([{"fault": {"name": "f", "partition": {"from": "west", "to": "north"}}}]), false)]
+#[case::the_gateway_is_scaled(export(), json!([{"scale": {"component": "gateway", "in": "east", "to": 0}}]), true)]
+#[case::another_gateway_is_scaled(export(), json!([{"scale": {"component": "gateway", "in": "north", "to": 0}}]), false)]
+#[case::its_controller_restarts(export(), json!([{"restart": {"component": "controller", "of": "east", "in": "west"}}]), true)]
+#[case::its_own_service_is_scaled(export(), json!([{"scale": {"service": "store", "in": "east", "to": 0}}]), false)]
+#[case::an_api_server_stops(export(), json!([{"fault": {"name": "f", "pause_api": "north"}}]), true)]
+#[case::everything_is_counted(export(), json!([{"inventory": {"name": "i", "in": "east"}}]), true)]
+#[case::an_object_elsewhere(export(), json!([{"patch": {"in": "east", "object": {"kind": "Service", "name": "g", "namespace": "linkerd-multicluster"}, "merge": {}}}]), true)]
+#[case::an_object_of_its_own(export(), json!([{"patch": {"in": "east", "object": {"kind": "Service", "name": "g", "namespace": "${namespace}"}, "merge": {}}}]), false)]
+#[case::credentials_are_rotated(export(), json!([{"rotate": {"credentials": {"from": "west", "to": "east"}}}]), true)]
+fn scenarios_conflict_when_one_disturbs_what_the_other_uses(
+    #[case] one: Value,
+    #[case] other: Value,
+    #[case] expected: bool,
+) {
+    let locks = |steps: Value| super::Locks::of(&scenario("s", steps, json!({})).scenario, &topology());
+    let (one, other) = (locks(one), locks(other));
+    assert_eq!(one.conflicts_with(&other), expected);
+    assert_eq!(
+        other.conflicts_with(&one),
+        expected,
+        "a conflict is one from both sides"
+    );
+}
+
+#[rstest]
+#[case("Service", None, false)]
+#[case("Service", Some("${namespace}"), false)]
+#[case("Service", Some("kube-system"), true)]
+#[case("ClusterRole", None, true)]
+#[case("Namespace", None, true)]
+#[case("ClusterRole", Some("${namespace}"), true)]
+fn objects_are_inside_or_outside(#[case] kind: &str, #[case] namespace: Option<&str>, #[case] expected: bool) {
+    assert_eq!(is_outside(kind, namespace), expected);
+}
+
+#[rstest]
+#[case(json!([]), json!({"needs": ["relay"]}), Some("capability-missing"))]
+#[case(json!([{"fault": {"name": "f", "pause_api": "west"}}]), json!({}), Some("capability-missing"))]
+#[case(json!([{"fault": {"name": "f", "partition": {"from": "west", "to": "east"}}}]), json!({}), None)]
+#[case(json!([]), json!({"setup": {"trust": "separate"}}), Some("capability-missing"))]
+#[case(json!([]), json!({"mesh": "istio"}), Some("other-mesh"))]
+#[case(json!([]), json!({"mesh": "linkerd"}), None)]
+fn what_can_not_run_here_is_skipped_with_a_code(
+    #[case] steps: Value,
+    #[case] extra: Value,
+    #[case] code: Option<&str>,
+) {
+    let plan = plan(vec![scenario("s", steps, extra)], &Selection::default()).unwrap();
+    let skip = plan.scenarios[0].skip.as_ref().map(|skip| skip.code.as_str());
+    assert_eq!(skip, code);
+    assert_eq!(
+        plan.environments.is_empty(),
+        code.is_some(),
+        "no clusters are brought up for what is skipped"
+    );
+}
+
+proptest! {
+    #[test]
+    fn names_of_namespaces_are_valid_and_distinct(
+        ids in prop::collection::btree_set("[a-z][a-z0-9]{0,20}(-[a-z0-9]{1,20}){0,3}(\\.[a-z][a-z0-9-]{0,18}[a-z0-9])?", 2..12),
+        repetitions in 1..4_u32,
+    ) {
+        let mut names = BTreeSet::new();
+        for id in &ids {
+            for repetition in 1..=repetitions {
+                let name = namespace("abcdefgh", id, (repetitions > 1).then_some(repetition));
+                prop_assert!(name.len() <= 63, "{name}");
+                let valid = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+                prop_assert!(valid && !name.ends_with('-'), "{name}");
+                prop_assert!(names.insert(name.clone()), "{name} is there twice");
+            }
+        }
+    }
+
+    #[test]
+    fn shards_together_run_everything_once(count in 1..20_usize, shards in 1..6_usize) {
+        let scenarios: Vec<_> = (0..count).map(|index| scenario(&format!("s{index}"), json!([]), json!({}))).collect();
+        let mut ran = Vec::new();
+        for shard in 1..=shards {
+            let selection = Selection { partition: Partition::new(shard, shards), ..Selection::default() };
+            match plan(scenarios.clone(), &selection) {
+                Ok(plan) => ran.extend(plan.scenarios.into_iter().map(|scenario| scenario.key)),
+                Err(PlanError::Selection(SelectionError::NothingSelected { .. })) => prop_assert!(count < shards),
+                Err(error) => prop_assert!(false, "{error}"),
+            }
+        }
+        ran.sort_unstable();
+        let mut expected: Vec<_> = scenarios.iter().map(|scenario| scenario.id.clone()).collect();
+        expected.sort_unstable();
+        prop_assert_eq!(ran, expected);
+    }
+}

@@ -71,3 +71,90 @@ async fn a_service_is_exported_mirrored_and_called() {
     assert_eq!(world.outside.ups.load(Ordering::SeqCst), 1);
     assert_eq!(world.outside.downs.load(Ordering::SeqCst), 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn traffic_goes_on_while_a_service_is_scaled_restarted_and_told_how_to_behave() {
+    let world = World::new();
+    let steps = json!([
+        {"deploy": {"service": "store", "in": "west", "replicas": 2}},
+        {"deploy": {"client": "shopper", "in": "west"}},
+        {"traffic": {"name": "steady", "from": "shopper", "to": "store", "rate": "20/s", "timeout": "2s"}},
+        {"expect": {"id": REQUIREMENT, "name": "served", "traffic": "steady", "served_by": {"only": "west"}, "within": "10s", "then_for": "5s"}},
+        {"scale": {"service": "store", "in": "west", "to": 0}},
+        {"expect": {"id": REQUIREMENT, "name": "gone", "control": ["served"], "traffic": "steady", "refused": true, "within": "10s", "then_for": "3s"}},
+        {"scale": {"service": "store", "in": "west", "to": 2}},
+        {"expect": {"id": REQUIREMENT, "traffic": "steady", "served_by": {"only": "west"}, "within": "20s", "then_for": "3s"}},
+        {"restart": {"service": "store", "in": "west"}},
+        {"stop": {"traffic": "steady"}},
+        {"behave": {"service": "store", "in": "west", "status": 503}},
+        {"call": {"name": "refused", "from": "shopper", "to": "store", "count": 5}},
+        {"expect": {"id": REQUIREMENT, "call": "refused", "fails": {"status": [503]}}},
+        {"behave": {"service": "store", "in": "west", "delay": "2s"}},
+        {"call": {"name": "late", "from": "shopper", "to": "store", "count": 2, "timeout": "1s"}},
+        {"expect": {"id": REQUIREMENT, "call": "late", "fails": {}}},
+    ]);
+    let summary = world.run(vec![scenario("traffic", steps, json!({}))]).await;
+    let history = &summary.history.scenarios[0];
+    let outcomes: Vec<_> = history
+        .checks
+        .iter()
+        .map(|check| {
+            (
+                check.line,
+                check.outcome(),
+                check.judgement.as_ref().unwrap().summary.clone(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        summary.outcome,
+        Outcome::Pass,
+        "{outcomes:#?}\n{:#?}",
+        history.steps.last()
+    );
+    let steady = history.ledger("steady");
+    assert!(steady.is_none(), "ledgers are in the journal, and not repeated here");
+    let rows = events(&world)
+        .iter()
+        .find_map(|event| match event {
+            Event::LedgerClosed { ledger, rows, .. } if ledger == "steady" => Some(*rows),
+            _ => None,
+        })
+        .unwrap();
+    let file = std::fs::read_to_string(world.folder.path().join("run/ledgers/traffic/steady.ndjson")).unwrap();
+    assert_eq!(file.lines().count() as u64, rows);
+    assert!(rows > 200, "{rows}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inventories_links_and_access_are_checked() {
+    let world = World::new();
+    let steps = json!([
+        {"deploy": {"service": "store", "in": "east"}},
+        {"inventory": {"name": "before", "in": ["west", "east"]}},
+        {"export": {"service": "store", "from": "east"}},
+        {"expect": {"id": REQUIREMENT, "object": {"in": "west", "kind": "Service", "name": "store-east"}, "within": "5s"}},
+        {"unexport": {"service": "store", "from": "east"}},
+        {"expect": {"id": REQUIREMENT, "unchanged": {"since": "before", "in": ["west", "east"]}, "within": "20s"}},
+        {"expect": {"id": REQUIREMENT, "residue": {"link": {"from": "west", "to": "east"}}, "within": "20s"}},
+        {"expect": {"id": REQUIREMENT, "link": {"from": "west", "to": "east"}, "alive": true, "within": "5s"}},
+        {"expect": {"id": REQUIREMENT, "access": {"in": "west", "user": "system:admin", "verb": "get", "resource": "secrets"}, "allowed": false, "control": ["may"]}},
+        {"expect": {"id": REQUIREMENT, "rejected": {"in": "west", "manifest": {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "x"}, "spec": {"ports": [{"port": 700_000}]}}, "message": "700000"}}},
+    ]);
+    let summary = world.run(vec![scenario("checks", steps, json!({}))]).await;
+    let history = &summary.history.scenarios[0];
+    let outcomes: Vec<_> = history.checks.iter().map(|check| check.outcome()).collect();
+    let summaries: Vec<_> = history
+        .checks
+        .iter()
+        .map(|check| &check.judgement.as_ref().unwrap().summary)
+        .collect();
+    let pass = Outcome::Pass;
+    // The negative about access names a control that does not exist: it must not pass.
+    assert_eq!(
+        outcomes,
+        [pass, pass, pass, pass, Outcome::Inconclusive, pass],
+        "{summaries:#?}\n{:#?}",
+        history.steps.last()
+    );
+}
