@@ -8,12 +8,12 @@ use futures::stream::{BoxStream, SelectAll, StreamExt};
 use futures::{FutureExt as _, stream};
 use meshproof_apiserver::store::{Patch, WatchEvent, WatchKind};
 use meshproof_apiserver::{Gvr, Selector, Store, gvr};
-use meshproof_cluster::program::{ContainerContext, Exit, Program};
+use meshproof_cluster::program::{ContainerContext, Exit, LogSink, Program};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::index::{HTTP_ROUTES, Index, Kind};
-use super::objects::Key;
+use super::objects::{Key, key, unmodelled_annotations};
 use super::route::POLICY_CONTROLLER;
 use crate::defect::{Defect, Defects};
 use crate::model::Model;
@@ -50,6 +50,9 @@ enum News {
 
 struct Follower {
     store: Store,
+    log: LogSink,
+    /// Objects and annotations that were complained of.
+    warned: BTreeSet<(Key, String)>,
     streams: SelectAll<BoxStream<'static, News>>,
     closed: BTreeSet<Source>,
     /// Sources whose present objects are not all known yet.
@@ -57,9 +60,11 @@ struct Follower {
 }
 
 impl Follower {
-    fn new(store: Store) -> Self {
+    fn new(store: Store, log: LogSink) -> Self {
         let mut follower = Self {
             store,
+            log,
+            warned: BTreeSet::new(),
             streams: SelectAll::new(),
             closed: Kind::ALL
                 .into_iter()
@@ -103,6 +108,9 @@ impl Follower {
                 (Source::Definitions, _) => self.open(),
                 (Source::Objects(kind), WatchKind::Deleted) => index.remove(kind, &event.object, defects),
                 (Source::Objects(kind), WatchKind::Added | WatchKind::Modified) => {
+                    if matches!(kind, Kind::Service | Kind::Route) {
+                        self.warn_of_unmodelled(&event.object);
+                    }
                     index.set(kind, &event.object, defects);
                 }
             },
@@ -117,13 +125,26 @@ impl Follower {
     }
 }
 
+impl Follower {
+    /// What has no effect must not look as if it had one.
+    fn warn_of_unmodelled(&mut self, object: &Value) {
+        for name in unmodelled_annotations(object) {
+            let own = key(object);
+            let told = format!("level=warn msg=\"{name} on {}/{} is not modelled\"", own.0, own.1);
+            if self.warned.insert((own, name.to_owned())) {
+                (self.log)(&told);
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl Program for DestinationProgram {
     async fn run(&self, container: ContainerContext) -> Exit {
         let Some(cluster) = self.model.cluster(&container.cluster) else {
             return Exit::Failed(format!("cluster {} is not attached to the model", container.cluster));
         };
-        let mut follower = Follower::new(cluster.store.with_manager("policy-controller"));
+        let mut follower = Follower::new(cluster.store.with_manager("policy-controller"), container.log.clone());
         let mut index = Index::default();
         let mut controllers = Controllers::new(container.pace.wall(WITHHELD));
         let mut serving = None;

@@ -416,6 +416,10 @@ impl Logical {
         rule: &RuleEntry,
         mut request: Request<Incoming>,
     ) -> Result<Response<Incoming>, Failure> {
+        if rule.backends.is_empty() {
+            let message = format!("{}route {}: no backends", self.prefix(), rule.name);
+            return Err(Failure::plain(StatusCode::INTERNAL_SERVER_ERROR, &message));
+        }
         let defects = proxy.model.defects();
         let Some(backend) = rule.choose(proxy, &defects) else {
             return Err(Failure {

@@ -13,7 +13,8 @@
 //!
 //! # Not modelled
 //! Retries, timeouts and circuit breaking by annotation, ServiceProfiles, GRPCRoutes, inbound HTTPRoutes, HTTP upgrades,
-//! ingress mode, tap. Connections are not closed when they were idle for long.
+//! ingress mode, tap. Connections are not closed when they were idle for long. Connections to the address of a pod, past any
+//! Service, are passed on as they are, with TLS when the pod has a proxy, but without a look at the protocol.
 
 mod access;
 mod admin;
