@@ -86,6 +86,19 @@ fn a_check_that_was_closed_too_early_is_inconclusive() {
 }
 
 #[test]
+fn the_last_moment_of_a_never_still_counts() {
+    let check = alive(timing(None, None, Some(10_000)), &[(1, 'f')]);
+    let end_us = (OPENED_MS + 10_001) * MS;
+    assert_eq!(
+        progress(&check, &no_ledgers(), end_us),
+        Progress::Undecided {
+            look_again_at_us: Some(end_us + 1)
+        }
+    );
+    assert_eq!(progress(&check, &no_ledgers(), end_us + 1), Progress::Decided);
+}
+
+#[test]
 fn a_check_that_was_never_closed_is_an_error() {
     let judgement = judge(&alive(timing(Some(5000), None, None), &[(1, 'T')]), &[], &no_ledgers());
     assert_eq!(judgement.outcome, Outcome::Error);

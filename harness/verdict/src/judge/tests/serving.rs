@@ -78,6 +78,7 @@ fn failover(errors: usize, then: usize) -> Vec<Row> {
 #[case::setback_in_time(traffic(&[(90, 'w'), (50, '5'), (50, 'e'), (10, '5'), (500, 'e')]), timing(Some(3000), Some(1000), None), Outcome::Pass)]
 #[case::setback_in_the_hold(traffic(&[(90, 'w'), (300, '5'), (50, 'e'), (1, '5'), (500, 'e')]), timing(Some(3000), Some(1000), None), Outcome::Fail)]
 #[case::setback_behind_the_hold(traffic(&[(90, 'w'), (300, '5'), (101, 'e'), (1, '5'), (500, 'e')]), timing(Some(3000), Some(1000), None), Outcome::Pass)]
+#[case::setback_at_its_last_request(traffic(&[(90, 'w'), (300, '5'), (100, 'e'), (1, '5'), (500, 'e')]), timing(Some(3000), Some(1000), None), Outcome::Fail)]
 #[case::one_by_the_other(traffic(&[(90, 'w'), (300, 'e'), (50, 'e'), (1, 'w'), (500, 'e')]), timing(Some(3000), Some(4000), None), Outcome::Fail)]
 #[case::one_by_a_stale_pod(traffic(&[(90, 'w'), (310, 'e'), (50, 'e'), (1, 's'), (500, 'e')]), timing(Some(3000), Some(4000), None), Outcome::Fail)]
 #[case::at_once_after_the_disturbance(failover(0, 500), timing(Some(3000), Some(1000), None), Outcome::Pass)]
@@ -183,6 +184,8 @@ fn a_request_without_an_outcome_holds_everything_behind_it_back() {
 #[case::leaves_again(traffic(&[(340, 'w'), (100, 'b'), (100, 'w'), (200, 'b')]), Outcome::Fail)]
 #[case::pauses(traffic(&[(340, 'w'), (100, 'b'), (98, 'w'), (300, 'b')]), Outcome::Pass)]
 #[case::an_error(traffic(&[(340, 'w'), (100, 'b'), (1, '5'), (300, 'b')]), Outcome::Fail)]
+#[case::missing_for_99(traffic(&[(350, 'w'), (50, 'b'), (1, 'e'), (99, 'w'), (1, 'e'), (200, 'b')]), Outcome::Pass)]
+#[case::missing_for_100(traffic(&[(350, 'w'), (50, 'b'), (1, 'e'), (100, 'w'), (1, 'e'), (200, 'b')]), Outcome::Fail)]
 #[case::too_few(traffic(&[(90, 'w'), (60, 'b')]), Outcome::Inconclusive)]
 fn each_of(#[case] rows: Vec<Row>, #[case] expected: Outcome) {
     let judgement = judged(
