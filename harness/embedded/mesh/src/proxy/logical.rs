@@ -11,17 +11,15 @@ use tokio::time::Instant;
 
 use super::Proxy;
 use super::balancer::{Balancer, BalancerError, Patience};
-use super::labels::{StatusMetrics, backend_labels, parent_labels, route_labels};
+use super::labels::route_labels;
 use super::messages::{Body, empty, is_grpc, own_error, wants_upgrade};
+use super::route_metrics::{BackendMetrics, RouteMetrics};
 use super::routing::{Candidate, draw};
 use crate::defect::{Defect, Defects};
 use crate::destination::route::{BackendRef, Filters, Match, Route};
 use crate::destination::{Key, Service, View, rules_by_precedence};
 use crate::identity::CLUSTER_DOMAIN;
-use crate::metrics::{Counter, Histogram, Labels, Registry};
-
-/// Buckets of durations in seconds.
-const DURATION_SECONDS: &[f64] = &[0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 10.0];
+use crate::metrics::Labels;
 
 /// On whose behalf requests are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,27 +73,6 @@ enum BackendTarget {
     },
     /// There is no such Service, or it has no such port; what the client is told.
     Missing(String),
-}
-
-/// Counters of a route, in the form that the side calls for.
-enum RouteMetrics {
-    Application {
-        statuses: StatusMetrics,
-        durations: Histogram,
-    },
-    Gateway {
-        requests: [Counter; 2],
-        registry: Registry,
-        labels: Labels,
-    },
-}
-
-struct BackendMetrics {
-    /// None on a gateway.
-    requests: Option<Counter>,
-    statuses: Option<StatusMetrics>,
-    durations: Option<Histogram>,
-    queued: Counter,
 }
 
 /// An error of the proxy's own.
@@ -195,7 +172,7 @@ impl Logical {
                 matches: rule.matches.clone(),
                 filters: rule.filters.clone(),
                 backends: backends.collect(),
-                metrics: self.route_metrics(proxy, &labels),
+                metrics: RouteMetrics::new(proxy, self.side, &self.service, self.port, &labels),
             });
         }
         if routes.is_empty() {
@@ -212,7 +189,7 @@ impl Logical {
                 matches: Vec::new(),
                 filters: Filters::default(),
                 backends: vec![self.backend(proxy, view, &own, &labels)],
-                metrics: self.route_metrics(proxy, &labels),
+                metrics: RouteMetrics::new(proxy, self.side, &self.service, self.port, &labels),
             });
         }
         let named = routes
@@ -298,81 +275,7 @@ impl Logical {
             filters: backend.filters.clone(),
             name: format!("Service.{namespace}.{name}:{}", backend.port),
             target,
-            metrics: self.backend_metrics(proxy, backend, route),
-        }
-    }
-
-    fn backend_metrics(&self, proxy: &Proxy, backend: &BackendRef, route: &Labels) -> BackendMetrics {
-        let parent = parent_labels(&self.service, self.port);
-        let own = backend_labels(&backend.service, backend.port);
-        let queued = proxy.metrics.counter(
-            "outbound_http_balancer_queue_requests_total",
-            "The total number of requests processed by an HTTP balancer queue.",
-            &parent.and(&own),
-        );
-        let labels = parent.and(route).and(&own);
-        let application = matches!(self.side, Side::Application(_));
-        BackendMetrics {
-            requests: application.then(|| {
-                proxy.metrics.counter(
-                    "outbound_http_route_backend_requests_total",
-                    "The total number of requests dispatched.",
-                    &labels,
-                )
-            }),
-            durations: application.then(|| {
-                proxy.metrics.histogram(
-                    "outbound_http_route_backend_response_duration_seconds",
-                    "The time between request completion and response completion.",
-                    &labels,
-                    DURATION_SECONDS,
-                )
-            }),
-            statuses: application.then(|| {
-                StatusMetrics::new(
-                    &proxy.metrics,
-                    "outbound_http_route_backend_response_statuses_total",
-                    "Completed responses.",
-                    labels,
-                )
-            }),
-            queued,
-        }
-    }
-
-    fn route_metrics(&self, proxy: &Proxy, route: &Labels) -> RouteMetrics {
-        match self.side {
-            Side::Application(_) => {
-                let labels = parent_labels(&self.service, self.port).and(route).with("hostname", "");
-                RouteMetrics::Application {
-                    durations: proxy.metrics.histogram(
-                        "outbound_http_route_request_duration_seconds",
-                        "The time between request initialization and response completion.",
-                        &labels,
-                        DURATION_SECONDS,
-                    ),
-                    statuses: StatusMetrics::new(
-                        &proxy.metrics,
-                        "outbound_http_route_request_statuses_total",
-                        "Completed request-response streams.",
-                        labels,
-                    ),
-                }
-            }
-            Side::Gateway => {
-                let (namespace, name) = &self.service;
-                let dst = format!("{name}.{namespace}.svc.{CLUSTER_DOMAIN}:{}", self.port);
-                let labels = Labels::from([("direction", "outbound"), ("dst", dst.as_str())]);
-                let counter = |name, help| proxy.metrics.counter(name, help, &labels);
-                RouteMetrics::Gateway {
-                    requests: [
-                        counter("route_request_total", "Total count of HTTP requests."),
-                        counter("route_actual_request_total", "Total count of HTTP requests."),
-                    ],
-                    registry: proxy.metrics.clone(),
-                    labels,
-                }
-            }
+            metrics: BackendMetrics::new(proxy, self.side, (&self.service, self.port), backend, route),
         }
     }
 
@@ -396,7 +299,7 @@ impl Logical {
                         rule.filters.response.apply(response.headers_mut());
                     }
                     let elapsed = proxy.pace.scenario(start.elapsed()).as_secs_f64();
-                    rule.metrics.count(elapsed, end_of(&outcome));
+                    rule.metrics.ended(elapsed, end_of(&outcome));
                     outcome
                 }
             }
@@ -441,10 +344,7 @@ impl Logical {
         };
         backend.filters.request.apply(request.headers_mut());
         let start = Instant::now();
-        backend.metrics.queued.increment();
-        if let Some(requests) = &backend.metrics.requests {
-            requests.increment();
-        }
+        backend.metrics.dispatched();
         let alone = rule.backends.len() == 1 && self.side != Side::Gateway;
         let patience = if alone && defects.has(Defect::FailfastNever) {
             Patience::Endless
@@ -458,13 +358,8 @@ impl Logical {
         if let Ok(response) = &mut outcome {
             backend.filters.response.apply(response.headers_mut());
         }
-        if let Some(statuses) = &backend.metrics.statuses {
-            let (status, error) = end_of(&outcome);
-            statuses.count(status, error);
-        }
-        if let Some(durations) = &backend.metrics.durations {
-            durations.observe(proxy.pace.scenario(start.elapsed()).as_secs_f64());
-        }
+        let elapsed = proxy.pace.scenario(start.elapsed()).as_secs_f64();
+        backend.metrics.ended(elapsed, end_of(&outcome));
         outcome
     }
 
@@ -565,35 +460,4 @@ fn is_kept(balancer: &Balancer, mirror: bool, defects: &Defects) -> bool {
         Defect::RemoteEmptyKeepsShare
     };
     defects.has(defect)
-}
-
-impl RouteMetrics {
-    fn count(&self, seconds: f64, (status, error): (StatusCode, &'static str)) {
-        match self {
-            Self::Application { statuses, durations } => {
-                statuses.count(status, error);
-                durations.observe(seconds);
-            }
-            Self::Gateway {
-                requests,
-                registry,
-                labels,
-            } => {
-                for counter in requests {
-                    counter.increment();
-                }
-                let classification = if status.is_server_error() { "failure" } else { "success" };
-                let labels = labels
-                    .with("status_code", status.as_str())
-                    .with("classification", classification)
-                    .with("grpc_status", "")
-                    .with("error", error);
-                for name in ["route_response_total", "route_actual_response_total"] {
-                    registry
-                        .counter(name, "Total count of HTTP responses.", &labels)
-                        .increment();
-                }
-            }
-        }
-    }
 }

@@ -29,6 +29,7 @@ mod labels;
 mod logical;
 mod messages;
 mod outbound;
+mod route_metrics;
 mod routing;
 mod stream;
 #[cfg(test)]
