@@ -211,7 +211,7 @@ pub struct Counter {
     pub cluster: String,
     /// Namespace of the pods.
     pub namespace: String,
-    /// Label selector of the pods; their values are added up.
+    /// Label selector of the pods; their values are added up. Pods of a scenario's workload carry `app=<workload>`.
     pub selector: String,
     /// Port of the metrics endpoint.
     pub port: u16,

@@ -63,10 +63,10 @@ pub(crate) async fn freeze(scene: &Scene, problem: Option<&Problem>) {
     let files = collect(scene).await;
     let clues = clues(scene, &files);
     let rung = rung::first_broken(&clues);
-    let note = match (problem, &rung) {
-        (_, Some(rung)) => format!("first broken: {rung}"),
-        (Some(problem), None) => problem.message.clone(),
-        (None, None) => "the first broken rung can't be told".to_owned(),
+    let note = match problem {
+        Some(problem) => problem.message.clone(),
+        None if rung.is_none() => "the first broken rung can't be told".to_owned(),
+        None => "see the objects, logs and metrics of all clusters".to_owned(),
     };
     let written = tokio::task::spawn_blocking(move || write(&path, &files)).await;
     let note = match written {

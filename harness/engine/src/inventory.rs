@@ -123,9 +123,17 @@ async fn take_one(
     wanted: &(impl Fn(&str, &Value) -> bool + Sync),
 ) -> Result<Inventory, Problem> {
     let what = format!("{}: discover all kinds", cluster.name);
-    let discovery = requests
-        .send(&what, INVENTORY_TIME, || Discovery::new(cluster.client.clone()).run())
-        .await?;
+    // Two requests where the server knows aggregated discovery (Kubernetes 1.27 and newer), else one for each group.
+    let aggregated = requests.send(&what, INVENTORY_TIME, || {
+        Discovery::new(cluster.client.clone()).run_aggregated()
+    });
+    let discovery = match aggregated.await {
+        Ok(discovery) => discovery,
+        Err(_) => {
+            let each = requests.send(&what, INVENTORY_TIME, || Discovery::new(cluster.client.clone()).run());
+            each.await?
+        }
+    };
     let kinds: Vec<ApiResource> = discovery
         .groups()
         .flat_map(kube::discovery::ApiGroup::recommended_resources)

@@ -33,8 +33,8 @@ pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(60);
 /// Time for a workload to get ready or to go away (scenario time).
 pub(crate) const WORKLOAD_TIME: Duration = Duration::from_secs(180);
 
-/// Label that names the workload of a pod.
-pub(crate) const WORKLOAD_LABEL: &str = "app.kubernetes.io/name";
+/// Label that names the workload of a pod. Drivers rely on it where they select the pods of a flow.
+pub(crate) const WORKLOAD_LABEL: &str = "app";
 /// Label of everything that a run makes.
 pub(crate) const RUN_LABEL: &str = "meshproof.dev/run";
 /// Label by which objects of the harness can be found without knowing the run.

@@ -3,6 +3,7 @@
 use std::io::BufReader;
 use std::sync::atomic::Ordering;
 
+use meshproof_verdict::history::CheckHistory;
 use meshproof_verdict::journal::read_journal;
 use meshproof_verdict::record::{Event, Outcome};
 use serde_json::json;
@@ -143,7 +144,7 @@ async fn inventories_links_and_access_are_checked() {
     ]);
     let summary = world.run(vec![scenario("checks", steps, json!({}))]).await;
     let history = &summary.history.scenarios[0];
-    let outcomes: Vec<_> = history.checks.iter().map(|check| check.outcome()).collect();
+    let outcomes: Vec<_> = history.checks.iter().map(CheckHistory::outcome).collect();
     let summaries: Vec<_> = history
         .checks
         .iter()
