@@ -443,6 +443,26 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_number_under_a_right_chain_is_found() {
+        let record = Record {
+            seq: 1,
+            at_us: 0,
+            prev: GENESIS.to_owned(),
+            event: event(0),
+        };
+        let broken = read_journal(&line_of(&record).unwrap()[..])
+            .unwrap()
+            .integrity
+            .broken
+            .unwrap();
+        assert!(
+            broken.reason.contains("its number is 1, expected 0"),
+            "{}",
+            broken.reason
+        );
+    }
+
+    #[test]
     fn lines_of_another_journal_are_found() {
         let (bytes, _) = written(3);
         let mut other = JournalWriter::new(Vec::new());
