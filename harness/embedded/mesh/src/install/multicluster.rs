@@ -146,6 +146,8 @@ pub fn multicluster(defects: &Defects, values: &MulticlusterValues) -> Vec<Value
     for entry in &values.controllers {
         objects.extend(controller_objects(defects, entry, values.namespace_creation));
     }
+    // Pods then find their accounts and rights at once.
+    objects.sort_by_key(|object| object["kind"] == "Deployment");
     objects
 }
 

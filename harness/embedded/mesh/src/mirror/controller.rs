@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Secret, Service};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt};
 use meshproof_cluster::program::{ContainerContext, Exit};
 use tokio::sync::mpsc;
@@ -17,7 +17,6 @@ use tokio::time::Instant;
 use super::admin;
 use super::arguments::{Arguments, Watched};
 use super::client;
-use super::desired::Desired;
 use super::election::Elector;
 use super::informer::{Change, Informer};
 use super::link::Link;
@@ -108,6 +107,12 @@ async fn control(place: &Place, container: &ContainerContext, ready: &AtomicBool
         log,
         place.model.rng(&format!("{}/{identity}/election", place.cluster)),
     );
+    if let Watched::Link(link) = &place.arguments.watched
+        && place.model.has(Defect::UnlinkedMirrorReturns)
+    {
+        let link = (namespace, link.as_str());
+        unasked::resurrect_after_unlinking(&place.model, &place.cluster, link, shutdown.clone());
+    }
     let mut lost_before = false;
     loop {
         tokio::select! {
@@ -127,7 +132,6 @@ async fn control(place: &Place, container: &ContainerContext, ready: &AtomicBool
             Ended::Shutdown => {
                 log.info("Received shutdown signal");
                 elector.release().await;
-                resurrect_mirror_when_unlinked(place, &local);
                 break;
             }
             Ended::LeaseLost => {
@@ -264,7 +268,6 @@ async fn serve_link(place: &Place, local: &Arc<Local>, name: &str) -> String {
                 if link.name_any() == name {
                     place.log.info(format!("Link {name} deleted"));
                     served = None;
-                    resurrect_mirror_when_unlinked(place, local);
                 }
             }
             Wake::Secret(secret) => {
@@ -426,37 +429,4 @@ fn kubeconfig_of(secret: &Secret) -> Result<String, String> {
         .and_then(|data| data.get(KUBECONFIG_KEY))
         .and_then(|bytes| String::from_utf8(bytes.0.clone()).ok())
         .ok_or_else(|| "secret should contain target cluster name as annotation and kubeconfig".to_owned())
-}
-
-/// Under the defect that brings a mirror back while its link is being removed: waits outside of the controller, which is
-/// being removed too, until the mirror is gone, and makes it again.
-fn resurrect_mirror_when_unlinked(place: &Place, local: &Local) {
-    let Watched::Link(name) = &place.arguments.watched else {
-        return;
-    };
-    if !place.model.has(Defect::UnlinkedMirrorReturns) {
-        return;
-    }
-    let defects = place.model.defects();
-    let Some(link) = local.links.get(&place.arguments.namespace, name) else {
-        return;
-    };
-    let desired = Desired {
-        link: &link.spec,
-        defects: &defects,
-    };
-    let mirrors = local
-        .services
-        .filter(|service: &Service| desired.is_own_mirror(service));
-    if let Some(mirror) = mirrors.first() {
-        let mut mirror = (**mirror).clone();
-        mirror.metadata.resource_version = None;
-        mirror.metadata.uid = None;
-        if let Some(spec) = &mut mirror.spec {
-            spec.cluster_ip = None;
-            spec.cluster_ips = None;
-        }
-        let link = (place.arguments.namespace.as_str(), name.as_str());
-        unasked::resurrect(&place.model, &place.cluster, link, mirror);
-    }
 }

@@ -142,11 +142,7 @@ where
 
     /// Notes an object as just written, so that the next decision does not wait for the watch.
     pub(super) fn written(&self, object: K) {
-        let mut state = self.shared.lock();
-        let key = key(&object);
-        if state.objects.get(&key).is_none_or(|known| is_newer(&object, known)) {
-            state.objects.insert(key, Arc::new(object));
-        }
+        self.shared.lock().written(object);
     }
 
     /// Notes an object as just deleted.

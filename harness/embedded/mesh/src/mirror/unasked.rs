@@ -1,16 +1,25 @@
 //! Writes that no controller has the right to: only defects make them, and so they go past the API's authorization.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Namespace, Service};
-use kube::ResourceExt;
-use meshproof_apiserver::{Store, gvr};
-use serde_json::json;
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use meshproof_apiserver::store::WatchKind;
+use meshproof_apiserver::{Gvr, Selector, Store, gvr};
+use meshproof_cluster::pace::Pace;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::model::Model;
+use crate::names::label;
 
-/// How long an unlinked mirror is waited for, and how often it is looked for, scenario time.
+const LINKS: Gvr = Gvr::constant("multicluster.linkerd.io", "v1alpha3", "links");
+/// How long after its controller a mirror may still come back, scenario time.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long after a mirror its Link may go for both to have been unlinked, and how often that is looked at, scenario time.
+const SAME_UNLINKING: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Creates a namespace in `cluster`.
@@ -19,9 +28,9 @@ pub(super) fn create_namespace(model: &Model, cluster: &str, name: &str) {
         return;
     };
     let namespace = Namespace {
-        metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+        metadata: ObjectMeta {
             name: Some(name.to_owned()),
-            ..Default::default()
+            ..ObjectMeta::default()
         },
         ..Namespace::default()
     };
@@ -29,33 +38,63 @@ pub(super) fn create_namespace(model: &Model, cluster: &str, name: &str) {
     let _ = cluster.store.create(&gvr::NAMESPACES, None, json!(namespace));
 }
 
-/// Makes `mirror` again as soon as it and its Link have been removed from `cluster`. Gives up when they stay.
-pub(super) fn resurrect(model: &Model, cluster: &str, link: (&str, &str), mirror: Service) {
+/// Makes one mirror of a Link again after both have been removed. Goes on for a while after the controller has stopped,
+/// because unlinking removes that first.
+pub(super) fn resurrect_after_unlinking(
+    model: &Model,
+    cluster: &str,
+    link: (&str, &str),
+    controller: CancellationToken,
+) {
     let Some(cluster) = model.cluster(cluster) else {
         return;
     };
-    let pace = model.pace();
-    let (link_namespace, link_name) = (link.0.to_owned(), link.1.to_owned());
-    let store = cluster.store.clone();
+    let (pace, store) = (model.pace(), cluster.store.clone());
+    let link = (link.0.to_owned(), link.1.to_owned());
     tokio::spawn(async move {
-        let (namespace, name) = (mirror.namespace().unwrap_or_default(), mirror.name_any());
-        let removed = async {
-            while is_there(&store, &links(), &link_namespace, &link_name)
-                || is_there(&store, &gvr::SERVICES, &namespace, &name)
-            {
-                tokio::time::sleep(pace.wall(LOOK_EVERY)).await;
-            }
+        let over = async {
+            controller.cancelled().await;
+            tokio::time::sleep(pace.wall(PATIENCE)).await;
         };
-        if tokio::time::timeout(pace.wall(PATIENCE), removed).await.is_ok() {
-            let _ = store.create(&gvr::SERVICES, Some(&namespace), json!(mirror));
+        tokio::select! {
+            () = over => {}
+            () = resurrect(&store, &link, pace) => {}
         }
     });
 }
 
-fn links() -> meshproof_apiserver::Gvr {
-    meshproof_apiserver::Gvr::constant("multicluster.linkerd.io", "v1alpha3", "links")
+async fn resurrect(store: &Store, (namespace, name): &(String, String), pace: Pace) {
+    let Ok(mut services) = store.informer(&gvr::SERVICES, None, &Selector::all()) else {
+        return;
+    };
+    while let Some(Ok(change)) = services.next().await {
+        let labels = &change.object["metadata"]["labels"];
+        let is_mirror = labels[label::MIRRORED_SERVICE] == "true" && labels[label::CLUSTER_NAME] == name.as_str();
+        if change.kind != WatchKind::Deleted || !is_mirror {
+            continue;
+        }
+        let unlinked = async {
+            while store.get(&LINKS, Some(namespace), name).is_ok() {
+                tokio::time::sleep(pace.wall(LOOK_EVERY)).await;
+            }
+        };
+        if tokio::time::timeout(pace.wall(SAME_UNLINKING), unlinked).await.is_ok() {
+            create_again(store, &change.object);
+            return;
+        }
+    }
 }
 
-fn is_there(store: &Store, resource: &meshproof_apiserver::Gvr, namespace: &str, name: &str) -> bool {
-    store.get(resource, Some(namespace), name).is_ok()
+fn create_again(store: &Store, mirror: &Arc<Value>) {
+    let metadata = &mirror["metadata"];
+    let again = json!({
+        "metadata": {
+            "name": metadata["name"],
+            "labels": metadata["labels"],
+            "annotations": metadata["annotations"]
+        },
+        "spec": {"ports": mirror["spec"]["ports"]}
+    });
+    // If somebody else made one, there is one.
+    let _ = store.create(&gvr::SERVICES, metadata["namespace"].as_str(), again);
 }

@@ -387,7 +387,8 @@ impl Watcher {
         let Some(local) = self.local.services.get(namespace, &mirror) else {
             return Ok(());
         };
-        if !desired.is_own_mirror(&local) && !(deleted && self.has(Defect::UpstreamUserServiceDeleted)) {
+        let unasked = deleted && self.has(Defect::UpstreamUserServiceDeleted);
+        if !desired.is_own_mirror(&local) && !unasked {
             return Ok(());
         }
         self.log.info(format!("Deleting mirrored service {namespace}/{mirror}"));

@@ -287,3 +287,14 @@ async fn an_api_that_is_out_of_reach_freezes_mirrors_and_no_more() {
     west.endpoints("store-east", State::Empty).await;
     assert!(since(start) < 120.0, "took {} s", since(start));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_starts_at_the_first_try() {
+    let mesh = pair(&[]).await;
+    let west = &mesh["west"];
+    west.until_metric("east", "gateway_alive{target_cluster_name=\"east\"}", |alive| {
+        alive == 1.0
+    })
+    .await;
+    assert_eq!(restarts(&mesh), 0, "{}", west.story().await);
+}

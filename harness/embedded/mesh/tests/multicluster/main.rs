@@ -1,4 +1,9 @@
 //! The service mirror on two and three embedded clusters.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failing test shall say where it failed"
+)]
 
 mod defects;
 mod gateway;

@@ -635,21 +635,32 @@ impl Site {
 
     /// Logs and states of the extension's pods, for a failure's message.
     pub(crate) async fn story(&self) -> String {
-        let mut story = String::new();
-        for event in self.list(&gvr::EVENTS, "") {
-            story.push_str(&format!(
-                "event {} {}: {} {}\n",
-                event["involvedObject"]["kind"], event["involvedObject"]["name"], event["reason"], event["message"]
-            ));
-        }
+        let mut story: Vec<String> = self
+            .list(&gvr::EVENTS, "")
+            .iter()
+            .map(|event| {
+                let object = &event["involvedObject"];
+                format!(
+                    "event {} {}: {} {}",
+                    object["kind"], object["name"], event["reason"], event["message"]
+                )
+            })
+            .collect();
         for pod in self.list(&gvr::PODS, MC) {
             let name = pod["metadata"]["name"].as_str().unwrap();
-            story.push_str(&format!("pod {name}: {}\n", pod["status"]["containerStatuses"]));
+            story.push(format!("pod {name}: {}", pod["status"]["containerStatuses"]));
             if name.starts_with("controller-") {
-                story.push_str(&self.log(name, "controller").await);
+                let previous = LogParams {
+                    container: Some("controller".to_owned()),
+                    previous: true,
+                    ..LogParams::default()
+                };
+                let pods = Api::<Pod>::namespaced(self.client.clone(), MC);
+                story.push(pods.logs(name, &previous).await.unwrap_or_default());
+                story.push(self.log(name, "controller").await);
             }
         }
-        story
+        story.join("\n")
     }
 }
 
