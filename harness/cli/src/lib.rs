@@ -64,8 +64,7 @@ async fn dispatch(command: Command) -> Exit {
         Command::Report(args) => command::report::run(&args),
         Command::Recheck(args) => command::recheck::run(&args),
         Command::Gc(args) => Ok(command::gc::run(&args)),
-        //Command::Bench(args) => command::bench::run(&args).await,
-        Command::Bench(_) => Err(Exit::Usage),
+        Command::Bench(args) => command::bench::run(&args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "meshproof", &mut script);

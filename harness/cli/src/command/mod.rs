@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+pub mod bench;
 pub mod coverage;
 pub mod doctor;
 pub mod explain;
