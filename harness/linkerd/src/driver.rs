@@ -176,7 +176,7 @@ impl MeshDriver for Linkerd {
         };
         let manifests = self.installer.link(to, &link).await?;
         apply::apply(from, &manifests, self.patience()).await?;
-        let side_effects = self.installer.link_side_effects(to, &from.name).await?;
+        let side_effects = self.installer.link_side_effects(&manifests).await?;
         apply::apply(to, &side_effects, self.patience()).await
     }
 

@@ -66,12 +66,13 @@ pub trait Installer: Send + Sync {
     /// Code `uninstall-refused` when the tool refuses, e.g. because links exist.
     async fn uninstall(&self, cluster: &Cluster) -> Result<Vec<Value>, Problem>;
 
-    /// Objects that applying the link wrongly makes in the *target*; none, unless something is badly wrong.
+    /// What linking makes in the *target*: nothing, unless a mesh is badly wrong. `linked` is what
+    /// [`Installer::link`] returned.
     ///
     /// # Errors
-    /// When they can't be rendered.
-    async fn link_side_effects(&self, target: &Cluster, source: &str) -> Result<Vec<Value>, Problem> {
-        let _ = (target, source);
+    /// When it can't be rendered.
+    async fn link_side_effects(&self, linked: &[Value]) -> Result<Vec<Value>, Problem> {
+        let _ = linked;
         Ok(Vec::new())
     }
 }

@@ -11,7 +11,7 @@ use meshproof_engine::{Engine, Interrupts, RunOptions};
 use meshproof_mesh::defect::{Defect, Defects};
 use meshproof_spec::suite::Suite;
 use meshproof_verdict::history::RunHistory;
-use meshproof_verdict::record::Outcome;
+use meshproof_verdict::record::{Outcome, ProblemClass};
 use serde::Serialize;
 
 use crate::args::{Format, ProveArgs};
@@ -57,14 +57,17 @@ pub async fn run(args: &ProveArgs) -> Result<Exit, Exit> {
     let listening = tokio::spawn(listen(interrupts.clone()));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let total = jobs.len();
-    let plan_suite = Arc::new(suite::for_plan(&loaded));
+    let plan_suite = suite::for_plan(&loaded);
     let mut done = 0;
     let mut rows = Vec::new();
-    let mut running = futures::stream::iter(jobs.into_iter().map(|job| {
-        let (plan_suite, interrupts) = (Arc::clone(&plan_suite), interrupts.clone());
-        async move { Box::pin(prove(args, &plan_suite, job, interrupts)).await }
-    }))
-    .buffer_unordered(args.parallel.unwrap_or(cores * 2));
+    let mut jobs = jobs.into_iter();
+    // The clean model runs alone: a starved machine must not make it look wrong.
+    let clean = jobs.next();
+    let clean = clean.into_iter().map(|job| prove(args, &plan_suite, job, interrupts.clone()));
+    let clean = futures::stream::iter(clean).buffer_unordered(1);
+    let defects = jobs.map(|job| prove(args, &plan_suite, job, interrupts.clone()));
+    let defects = futures::stream::iter(defects).buffer_unordered(args.parallel.unwrap_or(cores * 2));
+    let mut running = Box::pin(clean.chain(defects));
     while let Some(row) = running.next().await {
         done += 1;
         let row = row.map_err(|problem| {
@@ -72,12 +75,7 @@ pub async fn run(args: &ProveArgs) -> Result<Exit, Exit> {
             Exit::Error
         })?;
         for row in row {
-            output::note(&format!(
-                "{done}/{total}  {:<11}  {}  {}",
-                row.result,
-                row.requirement,
-                row.defect.as_deref().unwrap_or("(clean)")
-            ));
+            output::note(&format!("{done}/{total}  {:<11}  {}  {}", row.result, row.requirement, row.defect.as_deref().unwrap_or("(clean)")));
             rows.push(row);
         }
     }
@@ -201,24 +199,21 @@ fn row(requirement: &str, defect: Option<Defect>, history: &RunHistory) -> Row {
         .iter()
         .flat_map(|scenario| scenario.checks.iter().map(move |check| (scenario, check)))
         .collect();
-    let ours = || checks.iter().filter(|(_, check)| check.requirement == requirement);
-    let Some((scenario, worst)) = ours().max_by_key(|(_, check)| check.outcome()) else {
-        return Row {
-            said: cut(requirement, history),
-            ..undecided(requirement, defect)
-        };
-    };
-    // A scenario that ended before the requirement was decided says nothing in its favour.
-    let reached = history
-        .scenarios
+    let worst = checks
         .iter()
-        .all(|scenario| !scenario.not_run().contains(&requirement));
-    let result = match (defect, worst.outcome()) {
-        (Some(_), Outcome::Fail) => "killed",
-        (Some(_), Outcome::Pass) => "survived",
-        (Some(_), _) => "not decided",
-        (None, Outcome::Pass) if reached => "green",
-        (None, _) => "red",
+        .filter(|(_, check)| check.requirement == requirement)
+        .max_by_key(|(_, check)| check.outcome());
+    let refusal = refusal(requirement, history);
+    let row = Row {
+        scenario: worst.map(|(scenario, _)| scenario.key.clone()).unwrap_or_default(),
+        said: worst
+            .and_then(|(_, check)| check.judgement.as_ref())
+            .map_or_else(|| "no check was opened".to_owned(), |judgement| judgement.summary.clone()),
+        ..undecided(requirement, defect)
+    };
+    let Some(defect) = defect else {
+        let green = worst.is_some_and(|(_, check)| check.outcome() == Outcome::Pass) && refusal.is_none();
+        return Row { result: if green { "green" } else { "red" }, said: refusal.unwrap_or(row.said), ..row };
     };
     let mut also_red: Vec<String> = checks
         .iter()
@@ -227,36 +222,29 @@ fn row(requirement: &str, defect: Option<Defect>, history: &RunHistory) -> Row {
         .collect();
     also_red.sort();
     also_red.dedup();
-    Row {
-        requirement: requirement.to_owned(),
-        defect: defect.map(|defect| defect.name().to_owned()),
-        result,
-        scenario: scenario.key.clone(),
-        said: worst
-            .judgement
-            .as_ref()
-            .map(|judgement| judgement.summary.clone())
-            .unwrap_or_default(),
-        also_red: if defect.is_some() { also_red } else { Vec::new() },
+    let row = Row { also_red, defect: Some(defect.name().to_owned()), ..row };
+    match (worst.map(|(_, check)| check.outcome()), refusal) {
+        (Some(Outcome::Fail), _) => Row { result: "killed", ..row },
+        // The mesh is so wrong that what the check needs never came about: the run is red, and says why.
+        (_, Some(said)) => Row { result: "killed", said, ..row },
+        (Some(Outcome::Pass), None) => Row { result: "survived", ..row },
+        _ => row,
     }
 }
 
-/// Why no check of a requirement was opened.
-fn cut(requirement: &str, history: &RunHistory) -> String {
-    let environment = history
-        .environments
-        .iter()
-        .find_map(|environment| environment.problem.as_ref());
-    let step = history
+/// What the mesh did not do although a scenario that decides the requirement, or its clusters, needed it.
+fn refusal(requirement: &str, history: &RunHistory) -> Option<String> {
+    let environments = history.environments.iter().filter_map(|environment| environment.problem.as_ref());
+    let steps = history
         .scenarios
         .iter()
-        .filter(|scenario| scenario.not_run().contains(&requirement))
+        .filter(|scenario| scenario.planned.as_ref().is_some_and(|planned| planned.checks.iter().any(|id| id == requirement)))
         .flat_map(|scenario| &scenario.steps)
-        .find_map(|step| step.problem.as_ref());
-    step.or(environment).map_or_else(
-        || "no check was opened".to_owned(),
-        |problem| format!("{}: {}", problem.code, problem.message),
-    )
+        .filter_map(|step| step.problem.as_ref());
+    steps
+        .chain(environments)
+        .find(|problem| problem.class == ProblemClass::Mesh)
+        .map(|problem| format!("{}: {}", problem.code, problem.message))
 }
 
 fn tell(rows: &[Row], args: &ProveArgs, interrupted: bool) -> Exit {
