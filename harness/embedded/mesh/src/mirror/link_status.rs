@@ -62,6 +62,14 @@ pub(super) fn contains(statuses: &[ServiceStatus], namespace: &str, name: &str) 
     statuses.iter().any(|status| is_about(status, namespace, name))
 }
 
+/// Whether the entry for a remote Service says that it is mirrored.
+pub(super) fn is_mirrored(statuses: &[ServiceStatus], namespace: &str, name: &str) -> bool {
+    statuses
+        .iter()
+        .filter(|status| is_about(status, namespace, name))
+        .any(|status| matches!(status.conditions.as_slice(), [condition] if condition.status == "True"))
+}
+
 /// The entries with `outcome` for one remote Service, or `None` when they say so already.
 pub(super) fn with(
     statuses: &[ServiceStatus],
@@ -98,7 +106,7 @@ pub(super) fn without(statuses: &[ServiceStatus], (namespace, name): (&str, &str
 
 #[cfg(test)]
 mod tests {
-    use super::{Outcome, contains, with, without};
+    use super::{Outcome, contains, is_mirrored, with, without};
     use jiff::Timestamp;
 
     const REMOTE: (&str, &str) = ("lab", "echo");
@@ -142,6 +150,8 @@ mod tests {
         assert_eq!(second[0].conditions.len(), 1);
         assert_eq!(second[0].conditions[0].reason, "Mirrored");
         let third = with(&second, REMOTE, &Outcome::Error("denied".into()), at(4)).unwrap();
+        assert!(is_mirrored(&second, "lab", "echo") && !is_mirrored(&second, "lab", "other"));
+        assert!(!is_mirrored(&third, "lab", "echo"));
         assert_eq!(third[0].conditions[0].message, "denied");
         assert!(third[0].conditions[0].local_ref.is_none());
     }

@@ -9,9 +9,9 @@
 //! | `controller` | life of the process: caches, leadership, which Link with which credentials |
 //! | `election` | the Lease |
 //! | `watcher` | one target: copies, queue, retries |
-//! | `worker` | what each event does |
+//! | `worker`, `endpoints`, `failure` | what each event does to mirror Services and to Endpoints, and what becomes of failures |
 //! | `desired` | what a mirror should look like |
-//! | `link`, `link_status`, `selector` | the Link resource |
+//! | `link`, `link_status`, `report`, `selector` | the Link resource and its status |
 //! | `probe`, `probe_metrics` | the gateway's liveness |
 //! | `stale_content`, `unasked` | what only defects need |
 //! | `client`, `informer`, `queue`, `events`, `admin`, `log`, `arguments` | what client-go and the real program's frame give |
@@ -26,7 +26,9 @@ mod client;
 mod controller;
 mod desired;
 mod election;
+mod endpoints;
 mod events;
+mod failure;
 mod informer;
 mod link;
 mod link_status;
@@ -34,6 +36,7 @@ mod log;
 mod probe;
 mod probe_metrics;
 mod queue;
+mod report;
 mod selector;
 mod stale_content;
 mod unasked;

@@ -18,13 +18,14 @@ use super::arguments::Arguments;
 use super::client;
 use super::desired::Desired;
 use super::events::Recorder;
+use super::failure::Failure;
 use super::informer::{Change, Informer, Key};
 use super::link::Link;
 use super::log::Logger;
 use super::probe::ProbeWorker;
 use super::probe_metrics::ProbeMetrics;
 use super::queue::{Event, Queue, Queued};
-use super::worker::Failure;
+
 use crate::defect::{Defect, Defects};
 use crate::metrics::Registry;
 use crate::model::Model;

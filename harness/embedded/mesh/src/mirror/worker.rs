@@ -1,20 +1,18 @@
-//! What the worker does with each event.
+//! What the worker does with each event: decisions about Services and their mirrors.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{EndpointSubset, Endpoints, Namespace, Service};
+use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, PostParams};
 use kube::{Api, ResourceExt};
-use serde_json::json;
 
-use super::desired::{Export, Readiness, holds_no_address, present_readiness};
-use super::link::{Link, ServiceStatus};
+use super::desired::Export;
+use super::failure::{Failure, retry, status_code, text};
 use super::link_status::{self, Outcome};
 use super::queue::Event;
+use super::report::StatusList;
 use super::stale_content::Content;
 use super::unasked;
 use super::watcher::Watcher;
@@ -25,24 +23,6 @@ use crate::names::{annotation, label};
 const RETURN_AFTER: Duration = Duration::from_secs(10);
 /// How often a wedged queue tries the same event again, scenario time.
 const WEDGED_RETRY: Duration = Duration::from_secs(1);
-
-/// Why an event was not done.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// Trying again may help, if need be much later.
-    Retry(String),
-    /// Trying again may help at once or never.
-    RetryQuickly(String),
-    /// Trying again cannot help.
-    Final(String),
-}
-
-/// Which list of `Link.status` an entry belongs to.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum StatusList {
-    Mirrors,
-    Federated,
-}
 
 impl Watcher {
     pub(super) async fn process(&self, event: &Event) -> Result<(), Failure> {
@@ -166,15 +146,12 @@ impl Watcher {
             return;
         }
         let mirrored = local.annotations().get(annotation::REMOTE_RESOURCE_VERSION);
-        if mirrored.is_some_and(|mirrored| mirrored == version) {
-            let listed = self
+        // A mirror that the status does not call mirrored was left half done, or by another Link of this name.
+        let is_done = mirrored.is_some_and(|mirrored| mirrored == version)
+            && self
                 .known_status(StatusList::Mirrors)
-                .is_some_and(|statuses| link_status::contains(&statuses, &key.0, &key.1));
-            if !listed {
-                let local = local.name_any();
-                self.report(StatusList::Mirrors, &key, Some(Outcome::Mirrored { local }))
-                    .await;
-            }
+                .is_some_and(|statuses| link_status::is_mirrored(&statuses, &key.0, &key.1));
+        if is_done {
             return;
         }
         if self
@@ -256,13 +233,13 @@ impl Watcher {
                 }
             }
             Err(error) => {
-                let text = format!("Failed to create mirror service: {}", text(&error));
-                self.report(StatusList::Mirrors, &key, Some(Outcome::Error(text))).await;
+                let told = format!("Failed to create mirror service: {}", text(&error));
+                self.report(StatusList::Mirrors, &key, Some(Outcome::Error(told))).await;
                 if status_code(&error) == Some(403) && self.has(Defect::DeniedCreateNeverRetried) {
                     self.memory()
                         .denied_creations
                         .insert(key, remote.uid().unwrap_or_default());
-                    return Err(Failure::Final(self::text(&error)));
+                    return Err(Failure::Final(text(&error)));
                 }
                 return Err(retry(&error));
             }
@@ -272,34 +249,6 @@ impl Watcher {
         self.report(StatusList::Mirrors, &key, Some(Outcome::Mirrored { local }))
             .await;
         Ok(())
-    }
-
-    /// Creates or corrects the Endpoints of the mirror of `remote`; its own failure ends in the Link's status.
-    async fn write_endpoints(&self, remote: &Service, mirror: &Service, key: &(String, String)) -> Result<(), Failure> {
-        let result = async {
-            let gateway = self.gateway_addresses().await?;
-            self.log.info(format!(
-                "Resolved gateway [{gateway:?}:{}] for {}/{}",
-                self.link.spec.gateway_port, key.0, key.1
-            ));
-            let empty = self.is_remote_empty(&key.0, &key.1);
-            if empty {
-                self.log.warn(format!("exported service {}/{} is empty", key.0, key.1));
-            }
-            self.set_endpoints(mirror, Some(remote), &gateway, empty).await
-        };
-        match result.await {
-            Ok(()) => Ok(()),
-            Err(failure) => {
-                let text = match &failure {
-                    Failure::Retry(text) | Failure::RetryQuickly(text) | Failure::Final(text) => {
-                        format!("Failed to create mirror endpoints: {text}")
-                    }
-                };
-                self.report(StatusList::Mirrors, key, Some(Outcome::Error(text))).await;
-                Err(failure)
-            }
-        }
     }
 
     /// Brings an existing mirror up to date.
@@ -439,209 +388,6 @@ impl Watcher {
         failed.map_or(Ok(()), Err)
     }
 
-    /// Follows a remote Service that lost its last or got its first pod.
-    async fn on_endpoints(&self, remote_endpoints: &Endpoints) -> Result<(), Failure> {
-        let defects = self.defects();
-        let desired = self.desired(&defects);
-        let (namespace, name) = (
-            remote_endpoints.namespace().unwrap_or_default(),
-            remote_endpoints.name_any(),
-        );
-        let Some(remote) = self.remote.services.get(&namespace, &name) else {
-            return Ok(());
-        };
-        let mirror_name = self.local_name(&remote);
-        let Some(mirror) = self
-            .local
-            .services
-            .get(&namespace, &mirror_name)
-            .filter(|local| desired.is_own_mirror(local))
-        else {
-            // Exporting will look at the Endpoints itself.
-            return Ok(());
-        };
-        let Some(endpoints) = self.local.endpoints.get(&namespace, &mirror_name) else {
-            return Err(Failure::Retry(format!("endpoints \"{mirror_name}\" not found")));
-        };
-        // The newest state counts, not the one that the event carried.
-        let empty = self.is_remote_empty(&namespace, &name);
-        if holds_no_address(&endpoints) == empty {
-            return Ok(());
-        }
-        self.log
-            .info(format!("Updating subsets for mirror endpoint {namespace}/{name}"));
-        let gateway = self.gateway_addresses().await?;
-        self.set_endpoints(&mirror, Some(&remote), &gateway, empty).await
-    }
-
-    /// Compares all Endpoints with what they should be, starting with those of the probe Service.
-    async fn repair(&self, periodic: bool) -> Result<(), Failure> {
-        self.metrics.repairs().increment();
-        let gateway = self.gateway_addresses().await?;
-        if let Err(error) = self.set_probe_endpoints(&gateway).await {
-            self.log
-                .error(format!("Failed to create/update gateway mirror endpoints: {error}"));
-        }
-        if periodic && self.has(Defect::EndpointsRepairOff) {
-            return Ok(());
-        }
-        let defects = self.defects();
-        let selector = self.desired(&defects).mirror_selector();
-        let mirrors = Api::<Service>::all(self.local.client.clone())
-            .list(&ListParams::default().labels(&selector))
-            .await
-            .map_err(|error| Failure::RetryQuickly(format!("Failed to list mirror services: {}", text(&error))))?;
-        for mirror in mirrors.items {
-            let namespace = mirror.namespace().unwrap_or_default();
-            let name = self.remote_name(&mirror);
-            let remote = self.remote.services.get(&namespace, &name);
-            let empty = self.is_remote_empty(&namespace, &name);
-            if empty {
-                self.log.warn(format!("Exported service {namespace}/{name} is empty"));
-            }
-            if let Err(Failure::Retry(text) | Failure::RetryQuickly(text) | Failure::Final(text)) =
-                self.set_endpoints(&mirror, remote.as_deref(), &gateway, empty).await
-            {
-                self.log.error(text);
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes Endpoints again that somebody deleted while their mirror stays.
-    async fn restore_endpoints(&self, namespace: &str, name: &str) -> Result<(), Failure> {
-        if self.has(Defect::EndpointsRepairOff) {
-            return Ok(());
-        }
-        let defects = self.defects();
-        let Some(mirror) = self
-            .local
-            .services
-            .get(namespace, name)
-            .filter(|local| self.desired(&defects).is_own_mirror(local))
-        else {
-            return Ok(());
-        };
-        let remote_name = self.remote_name(&mirror);
-        let Some(remote) = self.remote.services.get(namespace, &remote_name) else {
-            return Ok(());
-        };
-        // The copy may lag behind the deletion of the mirror itself.
-        let still_there = Api::<Service>::namespaced(self.local.client.clone(), namespace)
-            .get_opt(name)
-            .await
-            .map_err(|error| retry(&error))?
-            .is_some_and(|live| live.metadata.deletion_timestamp.is_none());
-        if !still_there {
-            return Ok(());
-        }
-        let gateway = self.gateway_addresses().await?;
-        let empty = self.is_remote_empty(namespace, &remote_name);
-        self.set_endpoints(&mirror, Some(&remote), &gateway, empty).await
-    }
-
-    /// Brings the Endpoints of `mirror` into the right state. `remote` is needed to make new ones.
-    async fn set_endpoints(
-        &self,
-        mirror: &Service,
-        remote: Option<&Service>,
-        gateway: &[IpAddr],
-        empty: bool,
-    ) -> Result<(), Failure> {
-        let defects = self.defects();
-        let desired = self.desired(&defects);
-        let (namespace, name) = (mirror.namespace().unwrap_or_default(), mirror.name_any());
-        let existing = self.local.endpoints.get(&namespace, &name);
-        let readiness = self.readiness(existing.as_deref());
-        if readiness == Readiness::NotReady {
-            self.log.warn(format!(
-                "gateway for {namespace}/{name} does not have ready addresses; setting addresses to not ready"
-            ));
-        }
-        let subsets = desired
-            .subsets(mirror, gateway, empty, readiness)
-            .map_err(Failure::Final)?;
-        let api = Api::<Endpoints>::namespaced(self.local.client.clone(), &namespace);
-        let params = PostParams::default();
-        let result = match (existing, remote) {
-            (Some(existing), _) => {
-                let mut endpoints = (*existing).clone();
-                desired.annotate_identity(endpoints.metadata.annotations.get_or_insert_default());
-                endpoints.subsets = Some(subsets);
-                if is_same(&endpoints, &existing) {
-                    return Ok(());
-                }
-                api.replace(&name, &params, &endpoints).await
-            }
-            (None, Some(remote)) => {
-                let mut endpoints = desired.endpoints(remote, subsets);
-                endpoints.metadata.name = Some(name.clone());
-                self.log.info(format!(
-                    "Creating a new endpoints for {namespace}/{}",
-                    remote.name_any()
-                ));
-                api.create(&params, &endpoints).await
-            }
-            (None, None) => return Ok(()),
-        };
-        match result {
-            Ok(written) => {
-                self.local.endpoints.written(written);
-                Ok(())
-            }
-            Err(error) => {
-                match status_code(&error) {
-                    // The copy is behind; the next try sees what is there.
-                    Some(409) => {
-                        if let Ok(Some(fresh)) = api.get_opt(&name).await {
-                            self.local.endpoints.written(fresh);
-                        }
-                    }
-                    Some(404) => self.local.endpoints.deleted(&namespace, &name),
-                    _ => {}
-                }
-                Err(Failure::Retry(format!(
-                    "failed to write mirror endpoints for {namespace}/{name}: {}",
-                    text(&error)
-                )))
-            }
-        }
-    }
-
-    async fn set_probe_endpoints(&self, gateway: &[IpAddr]) -> Result<(), String> {
-        let defects = self.defects();
-        let arguments = &self.place.arguments;
-        if arguments.probe_service.is_empty() {
-            return Ok(());
-        }
-        let wanted = self
-            .desired(&defects)
-            .probe_endpoints(&arguments.namespace, &arguments.probe_service, gateway)?;
-        let existing = self.local.endpoints.get(&arguments.namespace, &arguments.probe_service);
-        let api = Api::<Endpoints>::namespaced(self.local.client.clone(), &arguments.namespace);
-        let params = PostParams::default();
-        let result = match existing {
-            None => api.create(&params, &wanted).await,
-            Some(existing) => {
-                let mut endpoints = (*existing).clone();
-                endpoints.metadata.labels = wanted.metadata.labels;
-                endpoints.metadata.annotations = wanted.metadata.annotations;
-                endpoints.subsets = wanted.subsets;
-                if is_same(&endpoints, &existing) {
-                    return Ok(());
-                }
-                api.replace(&arguments.probe_service, &params, &endpoints).await
-            }
-        };
-        match result {
-            Ok(written) => {
-                self.local.endpoints.written(written);
-                Ok(())
-            }
-            Err(error) => Err(text(&error)),
-        }
-    }
-
     /// Whether the mirror can be made. If not, it is told to whom it concerns, and waits for the namespace.
     async fn namespace_is_there(&self, remote: &Service) -> Result<bool, Failure> {
         let (namespace, name) = (remote.namespace().unwrap_or_default(), remote.name_any());
@@ -712,50 +458,8 @@ impl Watcher {
         Ok(())
     }
 
-    /// The gateway's addresses, sorted as text. All of them, or an error: a link that is half up would be worse to
-    /// understand than one that says what is wrong.
-    async fn gateway_addresses(&self) -> Result<Vec<IpAddr>, Failure> {
-        let defects = self.defects();
-        let failed = |error: String| {
-            self.log.warn(&error);
-            Failure::Retry(error)
-        };
-        let hosts = self.desired(&defects).gateway_hosts().map_err(failed)?;
-        let mut addresses: Vec<IpAddr> = Vec::new();
-        for host in hosts {
-            if let Ok(ip) = host.parse() {
-                addresses.push(ip);
-                continue;
-            }
-            let found = self
-                .place
-                .sidecar
-                .resolve(&host)
-                .await
-                .map_err(|_| failed(format!("Error resolving '{host}': lookup {host}: no such host")))?;
-            addresses.extend(found);
-        }
-        addresses.sort_by_key(ToString::to_string);
-        addresses.dedup();
-        Ok(addresses)
-    }
-
-    fn readiness(&self, existing: Option<&Endpoints>) -> Readiness {
-        match self.memory().gateway_alive {
-            Some(true) => Readiness::Ready,
-            Some(false) => Readiness::NotReady,
-            None => existing.map_or(Readiness::Ready, present_readiness),
-        }
-    }
-
-    fn is_remote_empty(&self, namespace: &str, name: &str) -> bool {
-        let defects = self.defects();
-        let endpoints = self.remote.endpoints.get(namespace, name);
-        self.desired(&defects).is_empty(endpoints.as_deref())
-    }
-
     /// Name of the local Service that mirrors `remote`.
-    fn local_name(&self, remote: &Service) -> String {
+    pub(super) fn local_name(&self, remote: &Service) -> String {
         let name = self.desired(&self.defects()).mirror_name(&remote.name_any());
         if !self.has(Defect::SecondTargetOverwritesFirst) {
             return name;
@@ -773,7 +477,7 @@ impl Watcher {
     }
 
     /// Name of the remote Service that `mirror` stands for.
-    fn remote_name(&self, mirror: &Service) -> String {
+    pub(super) fn remote_name(&self, mirror: &Service) -> String {
         mirror
             .annotations()
             .get(annotation::REMOTE_SVC_FQ_NAME)
@@ -782,62 +486,6 @@ impl Watcher {
                 || self.desired(&self.defects()).remote_name(&mirror.name_any()).to_owned(),
                 str::to_owned,
             )
-    }
-
-    /// The Link's status as last seen; `None` when the Link is gone.
-    fn known_status(&self, list: StatusList) -> Option<Vec<ServiceStatus>> {
-        let link = self
-            .local
-            .links
-            .get(&self.place.arguments.namespace, &self.link.name_any())?;
-        Some(entries(&link, list))
-    }
-
-    async fn drop_stale_entry(&self, list: StatusList, key: &(String, String)) {
-        let listed = self
-            .known_status(list)
-            .is_some_and(|statuses| link_status::contains(&statuses, &key.0, &key.1));
-        if listed {
-            self.report(list, key, None).await;
-        }
-    }
-
-    /// Writes what became of a remote Service into the Link's status; `None` takes its entry out. Failing is logged: the
-    /// status is information, and the next change writes it again.
-    pub(super) async fn report(&self, list: StatusList, key: &(String, String), outcome: Option<Outcome>) {
-        let link_name = self.link.name_any();
-        let namespace = &self.place.arguments.namespace;
-        let links = Api::<Link>::namespaced(self.local.link_client.clone(), namespace);
-        let link = match links.get(&link_name).await {
-            Ok(link) => link,
-            Err(error) => {
-                self.log
-                    .error(format!("Failed to get link {namespace}/{link_name}: {}", text(&error)));
-                return;
-            }
-        };
-        let present = entries(&link, list);
-        let subject = (key.0.as_str(), key.1.as_str());
-        if self.has(Defect::LinkStatusStale) && link_status::contains(&present, subject.0, subject.1) {
-            return;
-        }
-        let changed = match outcome {
-            Some(outcome) => link_status::with(&present, subject, &outcome, Timestamp::now()),
-            None => link_status::without(&present, subject),
-        };
-        let Some(changed) = changed else { return };
-        self.log.info(format!("patching link status {namespace}/{link_name}"));
-        let field = match list {
-            StatusList::Mirrors => "mirrorServices",
-            StatusList::Federated => "federatedServices",
-        };
-        let patch = Patch::Merge(json!({"status": {field: changed}}));
-        if let Err(error) = links.patch_status(&link_name, &PatchParams::default(), &patch).await {
-            self.log.error(format!(
-                "Failed to patch link status {namespace}/{link_name}: {}",
-                text(&error)
-            ));
-        }
     }
 
     /// Under two defects a mirror gets the content that it had before its remote Service, or its Link, was replaced.
@@ -874,57 +522,5 @@ impl Watcher {
             remote.namespace().unwrap_or_default(),
             remote.name_any(),
         ]
-    }
-}
-
-fn entries(link: &Link, list: StatusList) -> Vec<ServiceStatus> {
-    link.status
-        .as_ref()
-        .map(|status| match list {
-            StatusList::Mirrors => status.mirror_services.clone(),
-            StatusList::Federated => status.federated_services.clone(),
-        })
-        .unwrap_or_default()
-}
-
-/// Whether writing would change nothing. An API server leaves out empty lists, which we may have written.
-fn is_same(a: &Endpoints, b: &Endpoints) -> bool {
-    let subsets = |endpoints: &Endpoints| -> Vec<EndpointSubset> {
-        let mut subsets = endpoints.subsets.clone().unwrap_or_default();
-        for subset in &mut subsets {
-            if subset.addresses.as_ref().is_some_and(Vec::is_empty) {
-                subset.addresses = None;
-            }
-            if subset.not_ready_addresses.as_ref().is_some_and(Vec::is_empty) {
-                subset.not_ready_addresses = None;
-            }
-        }
-        subsets
-    };
-    a.metadata.labels == b.metadata.labels
-        && a.metadata.annotations == b.metadata.annotations
-        && subsets(a) == subsets(b)
-}
-
-pub(super) fn status_code(error: &kube::Error) -> Option<u16> {
-    match error {
-        kube::Error::Api(status) => Some(status.code),
-        _ => None,
-    }
-}
-
-/// The API server's own words, without the client's.
-pub(super) fn text(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) => status.message.clone(),
-        other => other.to_string(),
-    }
-}
-
-/// An object that can never be valid is not worth coming back to.
-fn retry(error: &kube::Error) -> Failure {
-    match status_code(error) {
-        Some(422) => Failure::RetryQuickly(text(error)),
-        _ => Failure::Retry(text(error)),
     }
 }

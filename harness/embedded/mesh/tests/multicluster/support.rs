@@ -557,6 +557,13 @@ impl Site {
         condition(&*self.get(&LINKS, MC, link)?, service)
     }
 
+    /// Waits until the condition about a remote Service carries `message`.
+    pub(crate) async fn until_message(&self, link: &str, service: &str, message: &str) {
+        let fits = |link: &Value| condition(link, service).is_some_and(|found| found.2 == message);
+        self.until(&LINKS, MC, link, &format!("{service}: {message}"), fits)
+            .await;
+    }
+
     pub(crate) async fn until_condition(&self, link: &str, service: &str, wanted: Option<(&str, &str)>) -> String {
         let fits = |link: &Value| {
             let found = condition(link, service);
