@@ -1,5 +1,7 @@
 //! A small run, written as the engine would, and what every format makes of it.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::fs;
 use std::path::Path;
 

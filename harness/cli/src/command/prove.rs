@@ -63,7 +63,9 @@ pub async fn run(args: &ProveArgs) -> Result<Exit, Exit> {
     let mut jobs = jobs.into_iter();
     // The clean model runs alone: a starved machine must not make it look wrong.
     let clean = jobs.next();
-    let clean = clean.into_iter().map(|job| prove(args, &plan_suite, job, interrupts.clone()));
+    let clean = clean
+        .into_iter()
+        .map(|job| prove(args, &plan_suite, job, interrupts.clone()));
     let clean = futures::stream::iter(clean).buffer_unordered(1);
     let defects = jobs.map(|job| prove(args, &plan_suite, job, interrupts.clone()));
     let defects = futures::stream::iter(defects).buffer_unordered(args.parallel.unwrap_or(cores * 2));
@@ -75,7 +77,12 @@ pub async fn run(args: &ProveArgs) -> Result<Exit, Exit> {
             Exit::Error
         })?;
         for row in row {
-            output::note(&format!("{done}/{total}  {:<11}  {}  {}", row.result, row.requirement, row.defect.as_deref().unwrap_or("(clean)")));
+            output::note(&format!(
+                "{done}/{total}  {:<11}  {}  {}",
+                row.result,
+                row.requirement,
+                row.defect.as_deref().unwrap_or("(clean)")
+            ));
             rows.push(row);
         }
     }
@@ -206,14 +213,19 @@ fn row(requirement: &str, defect: Option<Defect>, history: &RunHistory) -> Row {
     let refusal = refusal(requirement, history);
     let row = Row {
         scenario: worst.map(|(scenario, _)| scenario.key.clone()).unwrap_or_default(),
-        said: worst
-            .and_then(|(_, check)| check.judgement.as_ref())
-            .map_or_else(|| "no check was opened".to_owned(), |judgement| judgement.summary.clone()),
+        said: worst.and_then(|(_, check)| check.judgement.as_ref()).map_or_else(
+            || "no check was opened".to_owned(),
+            |judgement| judgement.summary.clone(),
+        ),
         ..undecided(requirement, defect)
     };
     let Some(defect) = defect else {
         let green = worst.is_some_and(|(_, check)| check.outcome() == Outcome::Pass) && refusal.is_none();
-        return Row { result: if green { "green" } else { "red" }, said: refusal.unwrap_or(row.said), ..row };
+        return Row {
+            result: if green { "green" } else { "red" },
+            said: refusal.unwrap_or(row.said),
+            ..row
+        };
     };
     let mut also_red: Vec<String> = checks
         .iter()
@@ -222,23 +234,45 @@ fn row(requirement: &str, defect: Option<Defect>, history: &RunHistory) -> Row {
         .collect();
     also_red.sort();
     also_red.dedup();
-    let row = Row { also_red, defect: Some(defect.name().to_owned()), ..row };
+    let row = Row {
+        also_red,
+        defect: Some(defect.name().to_owned()),
+        ..row
+    };
     match (worst.map(|(_, check)| check.outcome()), refusal) {
-        (Some(Outcome::Fail), _) => Row { result: "killed", ..row },
+        (Some(Outcome::Fail), _) => Row {
+            result: "killed",
+            ..row
+        },
         // The mesh is so wrong that what the check needs never came about: the run is red, and says why.
-        (_, Some(said)) => Row { result: "killed", said, ..row },
-        (Some(Outcome::Pass), None) => Row { result: "survived", ..row },
+        (_, Some(said)) => Row {
+            result: "killed",
+            said,
+            ..row
+        },
+        (Some(Outcome::Pass), None) => Row {
+            result: "survived",
+            ..row
+        },
         _ => row,
     }
 }
 
 /// What the mesh did not do although a scenario that decides the requirement, or its clusters, needed it.
 fn refusal(requirement: &str, history: &RunHistory) -> Option<String> {
-    let environments = history.environments.iter().filter_map(|environment| environment.problem.as_ref());
+    let environments = history
+        .environments
+        .iter()
+        .filter_map(|environment| environment.problem.as_ref());
     let steps = history
         .scenarios
         .iter()
-        .filter(|scenario| scenario.planned.as_ref().is_some_and(|planned| planned.checks.iter().any(|id| id == requirement)))
+        .filter(|scenario| {
+            scenario
+                .planned
+                .as_ref()
+                .is_some_and(|planned| planned.checks.iter().any(|id| id == requirement))
+        })
         .flat_map(|scenario| &scenario.steps)
         .filter_map(|step| step.problem.as_ref());
     steps

@@ -55,8 +55,11 @@ impl Embedded {
     fn model(&self, request: &EnvironmentRequest) -> Model {
         let mut waiting = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.remove(&request.key).unwrap_or_else(|| {
-            let config =
-                ModelConfig { defects: self.defects.clone(), pace: Some(self.pace), seed: request.seed };
+            let config = ModelConfig {
+                defects: self.defects.clone(),
+                pace: Some(self.pace),
+                seed: request.seed,
+            };
             let model = Model::new(config);
             waiting.insert(request.key.clone(), model.clone());
             model

@@ -1,5 +1,7 @@
 //! Two embedded clusters through the engine's traits alone: up, installed, linked, exported, mirrored, down.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -7,7 +9,6 @@ use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::wait::await_condition;
 use meshproof_embedded::environment::Embedded;
-use meshproof_engine::driver::MeshDriver;
 use meshproof_engine::environment::{Cluster, Environment, EnvironmentRequest};
 use meshproof_mesh::defect::Defects;
 use meshproof_spec::scalar::Name;
