@@ -3,7 +3,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    clippy::format_push_string,
     reason = "a test may panic, and so may what helps it"
 )]
 
