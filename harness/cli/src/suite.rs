@@ -1,12 +1,9 @@
 //! Loading the suite that a command is about, and handing it to the engine.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use meshproof_engine::plan::{Partition, Selection, Suite as PlanSuite, SuiteScenario};
-use meshproof_spec::load::ExpandedScenario;
+use meshproof_engine::plan::{Partition, Selection, Suite as PlanSuite};
 use meshproof_spec::suite::Suite;
-use meshproof_verdict::record::RequirementRow;
 
 use crate::args::{SelectionArgs, SuiteArgs};
 use crate::exit_code::Exit;
@@ -90,57 +87,5 @@ pub fn selection(args: &SelectionArgs) -> Result<Selection, Exit> {
 /// The suite as the engine's plan wants it.
 #[must_use]
 pub fn for_plan(suite: &Suite) -> PlanSuite {
-    let requirements = suite.catalogue.iter().flat_map(|catalogue| &catalogue.requirements);
-    PlanSuite {
-        scenarios: suite
-            .scenarios
-            .iter()
-            .map(|scenario| Arc::new(suite_scenario(scenario)))
-            .collect(),
-        topologies: suite
-            .topologies
-            .iter()
-            .map(|(name, topology)| (name.0.clone(), topology.clone()))
-            .collect(),
-        requirements: requirements
-            .map(|requirement| RequirementRow {
-                id: requirement.id.0.clone(),
-                level: format!("{:?}", requirement.level).to_uppercase(),
-                text: requirement.text.clone(),
-            })
-            .collect(),
-        profiles: suite
-            .profiles
-            .iter()
-            .map(|profile| {
-                (
-                    profile.profile.0.clone(),
-                    profile.requirements.iter().map(|id| id.0.clone()).collect(),
-                )
-            })
-            .collect(),
-        deviations: suite
-            .deviations
-            .iter()
-            .map(|deviation| {
-                (
-                    deviation.requirement.0.clone(),
-                    format!("{} ({})", deviation.observed.trim(), deviation.upstream),
-                )
-            })
-            .collect(),
-        digest: suite.digest.clone(),
-    }
-}
-
-fn suite_scenario(scenario: &ExpandedScenario) -> SuiteScenario {
-    SuiteScenario {
-        id: scenario.id.clone(),
-        area: scenario.area.clone(),
-        file: scenario.file.display().to_string(),
-        folder: scenario.folder.clone(),
-        digest: scenario.digest.clone(),
-        lines: scenario.places.iter().map(|place| place.line).collect(),
-        scenario: scenario.scenario.clone(),
-    }
+    suite.clone().into()
 }
