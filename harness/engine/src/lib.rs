@@ -47,4 +47,4 @@ pub use interrupts::Interrupts;
 pub use plan::Plan;
 pub use scenario_run::Keep;
 pub use scheduler::Engine;
-pub use session::{AGENT_IMAGE, RunOptions, RunSummary, Session};
+pub use session::{AGENT_IMAGE, Kept, RunOptions, RunSummary, Session};

@@ -12,7 +12,7 @@ use tokio::sync::{OnceCell, broadcast};
 
 use crate::api::{Requests, Retries};
 use crate::clock::{Clock, micros};
-use crate::environment::Environment;
+use crate::environment::{Cluster, Environment};
 use crate::interrupts::Interrupts;
 use crate::journal::Journal;
 use crate::plan::{Plan, ScenarioPlan};
@@ -78,6 +78,42 @@ pub struct RunSummary {
     pub retries: u64,
     /// Clusters that could not be removed.
     pub problems: Vec<Problem>,
+    /// Clusters that are left as they are; they go when this goes.
+    pub kept: Kept,
+}
+
+/// Clusters that outlive their run because the user asked for it.
+#[derive(Clone, Default)]
+pub struct Kept(Vec<Arc<Testbed>>);
+
+impl Kept {
+    /// The clusters, each with the key of its environment.
+    pub fn clusters(&self) -> impl Iterator<Item = (&str, &Cluster)> {
+        self.0.iter().flat_map(|testbed| {
+            testbed
+                .running
+                .clusters()
+                .iter()
+                .map(move |cluster| (testbed.plan.key.as_str(), cluster))
+        })
+    }
+}
+
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list()
+            .entries(self.0.iter().map(|testbed| &testbed.plan.key))
+            .finish()
+    }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        self.0
+            .iter()
+            .map(|testbed| &testbed.plan.key)
+            .eq(other.0.iter().map(|testbed| &testbed.plan.key))
+    }
 }
 
 /// A run that is open.
@@ -89,6 +125,8 @@ pub struct Session {
     context: RunContext,
     /// Testbeds by key, each brought up by whoever needs it first.
     testbeds: BTreeMap<String, OnceCell<Result<Arc<Testbed>, Problem>>>,
+    /// Clusters of scenarios with clusters of their own, which are left as they are.
+    kept: Mutex<Vec<Arc<Testbed>>>,
     history: Mutex<RunHistory>,
 }
 
@@ -144,6 +182,7 @@ impl Session {
             options,
             context,
             testbeds,
+            kept: Mutex::default(),
             history: Mutex::new(history),
         })
     }
@@ -213,11 +252,21 @@ impl Session {
         if self.context.interrupts.stopping() {
             return Ok(history);
         }
-        let Ok(testbed) = self.testbed(&plan.environment).await else {
+        // A scenario's own clusters are not remembered: nobody else needs them, and they are gone after it.
+        let own = self
+            .plan
+            .environments
+            .get(&plan.environment)
+            .is_some_and(|environment| environment.own);
+        let up = if own {
+            self.bring_up(&plan.environment).await
+        } else {
+            self.testbed(&plan.environment).await
+        };
+        let Ok(testbed) = up else {
             // The environment's failure is in the journal; the scenario never starts.
             return Ok(history);
         };
-        let own = testbed.plan.own;
         let run = scenario_run::run(
             self.context.clone(),
             Arc::new(plan.clone()),
@@ -227,8 +276,12 @@ impl Session {
         );
         let history = Box::pin(run).await?;
         let kept = history.cleanup.as_ref().is_some_and(|cleanup| cleanup.kept);
-        if own && !kept {
-            self.bring_down(&testbed).await;
+        match (own, kept) {
+            (true, false) => {
+                self.bring_down(&testbed).await;
+            }
+            (true, true) => self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(testbed),
+            (false, _) => {}
         }
         Ok(history)
     }
@@ -340,13 +393,15 @@ impl Session {
                 .collect()
         };
         let mut problems = Vec::new();
-        let up: Vec<&Arc<Testbed>> = self
+        let up = self
             .testbeds
             .values()
-            .filter_map(|cell| cell.get().and_then(|testbed| testbed.as_ref().ok()))
-            .filter(|testbed| !testbed.plan.own && !keep_all && !kept.contains(&testbed.plan.key))
-            .collect();
-        for problem in join_all(up.into_iter().map(|testbed| self.bring_down(testbed))).await {
+            .filter_map(|cell| cell.get().and_then(|testbed| testbed.as_ref().ok()));
+        let (left, down): (Vec<&Arc<Testbed>>, Vec<&Arc<Testbed>>) =
+            up.partition(|testbed| keep_all || kept.contains(&testbed.plan.key));
+        let mut left: Vec<Arc<Testbed>> = left.into_iter().map(Arc::clone).collect();
+        left.append(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        for problem in join_all(down.into_iter().map(|testbed| self.bring_down(testbed))).await {
             problems.extend(problem);
         }
         let outcome = {
@@ -394,6 +449,7 @@ impl Session {
             history,
             retries: self.context.requests.retries.count(),
             problems,
+            kept: Kept(left),
         })
     }
 

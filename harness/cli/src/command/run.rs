@@ -8,7 +8,6 @@ use meshproof_engine::plan::Plan;
 use meshproof_engine::{Engine, Keep, RunOptions, Session};
 use meshproof_report::run_folder::RunFolder;
 use meshproof_report::table;
-use meshproof_verdict::record::Outcome;
 
 use crate::args::{Format, RunArgs};
 use crate::exit_code::Exit;
@@ -74,8 +73,14 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
     for problem in &summary.problems {
         output::note(&format!("error: {}", problem.message));
     }
-    let kept = args.keep || (args.keep_on_failure && summary.outcome != Outcome::Pass);
-    if kept && !interrupts.stopping() {
+    if summary.kept.clusters().next().is_some() && !interrupts.stopping() {
+        for (environment, cluster) in summary.kept.clusters() {
+            let path = state.write(
+                &format!("kubeconfig-{environment}-{}", cluster.name),
+                &cluster.kubeconfig,
+            )?;
+            output::note(&format!("kept: kubectl --kubeconfig {} get pods -A", path.display()));
+        }
         output::note("the clusters are kept until this process is interrupted");
         listen_once().await;
     }
