@@ -9,6 +9,7 @@ use meshproof_spec::scenario::{Component, ExportMode, Setup};
 use meshproof_spec::topology::Topology;
 use serde_json::Value;
 
+use crate::action::Action;
 use crate::environment::Cluster;
 use crate::problem::Problem;
 
@@ -22,6 +23,13 @@ pub trait MeshDriver: Send + Sync {
 
     /// What it can do: `export-gateway`, `export-flat`, `export-federated`, `route`, `mtls`, `rotate-credentials` …
     fn capabilities(&self) -> BTreeSet<String>;
+
+    /// What installing the mesh in all clusters and making all links of a topology would do, in order; empty when nothing
+    /// outside of this process.
+    fn commands(&self, topology: &Topology, setup: &Setup) -> Vec<Action> {
+        let _ = (topology, setup);
+        Vec::new()
+    }
 
     // --- life cycle ------------------------------------------------------------------------------------------------
 

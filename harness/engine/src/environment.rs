@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use meshproof_spec::scenario::Setup;
 use meshproof_spec::topology::Topology;
 
+use crate::action::Action;
 use crate::problem::Problem;
 
 /// A kind of environment: something that can bring a topology's clusters up.
@@ -25,6 +26,17 @@ pub trait Environment: Send + Sync {
     /// What scenarios may ask for in `needs`, and what steps need: `relay`, `partition`, `delay`, `pause-api`,
     /// `disposable`, `node-port`, `load-balancer`, `separate-trust` …
     fn capabilities(&self) -> BTreeSet<String>;
+
+    /// How many sets of clusters it can hold at the same time, e.g. for want of memory; `None` when any number.
+    fn at_once(&self) -> Option<usize> {
+        None
+    }
+
+    /// What [`Environment::up`] would do, in order; empty when nothing outside of this process.
+    fn commands(&self, request: &EnvironmentRequest) -> Vec<Action> {
+        let _ = request;
+        Vec::new()
+    }
 
     /// Brings the clusters up, without any mesh, and waits until they serve.
     ///

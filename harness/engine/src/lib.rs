@@ -11,6 +11,7 @@
 //! Any particular mesh, and whether an environment is real or embedded. Verdicts are asked of `meshproof-verdict` and
 //! never made here; reports read the journal and never the engine.
 
+pub mod action;
 pub mod agents;
 pub mod api;
 pub mod bench;
@@ -40,6 +41,7 @@ mod scheduler;
 mod session;
 mod steps;
 pub mod testbed;
+pub mod tool;
 mod undo;
 pub mod watch;
 

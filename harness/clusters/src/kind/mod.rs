@@ -1,0 +1,1 @@
+//! Clusters made with `kind`.

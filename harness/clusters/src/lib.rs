@@ -1,0 +1,15 @@
+//! Environments on real clusters.
+//!
+//! # What it is responsible for
+//! * [`kind`]: clusters made with `kind` and Docker from `kind-configs/`, their network, images, faults and removal;
+//! * [`contexts`]: clusters that exist already, of which nothing is changed that the harness did not make;
+//! * [`relay`]: a container between a gateway and its clients, on kind;
+//! * [`preflight`]: what has to be true of the host and the clusters, each finding with a code and a fix.
+//!
+//! # What it must not know
+//! Any particular mesh, scenarios, verdicts.
+
+pub mod contexts;
+pub mod kind;
+pub mod preflight;
+pub mod relay;

@@ -1,0 +1,1 @@
+//! A container per directed link, between a gateway and its clients.

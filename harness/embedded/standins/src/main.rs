@@ -1,0 +1,3 @@
+//! One binary under many names.
+
+fn main() {}

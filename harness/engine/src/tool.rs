@@ -1,0 +1,349 @@
+//! Running external tools (`kind`, `linkerd`, `docker` …): one description of a command serves for printing it in a plan,
+//! for running it under a deadline and for naming it when it fails.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+
+use crate::problem::{self, Problem};
+
+/// Most bytes of a tool's complaint that a problem quotes, from its end.
+const QUOTED: usize = 2000;
+
+/// A command: what would be run, or was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invocation {
+    /// Name of the tool, e.g. `kind`.
+    pub tool: String,
+    /// Arguments. Never a secret: they are printed, and other users of the machine can see them.
+    pub arguments: Vec<String>,
+    /// What goes to its standard input. May be a secret; it is never printed.
+    pub input: Option<String>,
+    /// What the input is, for people, e.g. `manifests of west`.
+    pub input_name: String,
+    /// Wall time after which it is ended with everything that it started.
+    pub deadline: Duration,
+}
+
+impl Invocation {
+    /// A command without input.
+    pub fn new<A: Into<String>>(tool: &str, arguments: impl IntoIterator<Item = A>, deadline: Duration) -> Self {
+        Self {
+            tool: tool.to_owned(),
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            input: None,
+            input_name: String::new(),
+            deadline,
+        }
+    }
+
+    /// The same command with this on its standard input.
+    #[must_use]
+    pub fn with_input(mut self, name: &str, input: String) -> Self {
+        self.input = Some(input);
+        name.clone_into(&mut self.input_name);
+        self
+    }
+}
+
+impl fmt::Display for Invocation {
+    /// As it would be typed in a shell.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.tool)?;
+        for argument in &self.arguments {
+            match shlex::try_quote(argument) {
+                Ok(quoted) => write!(f, " {quoted}")?,
+                Err(_) => write!(f, " {argument:?}")?,
+            }
+        }
+        if self.input.is_some() {
+            write!(f, " <<< {}", self.input_name)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a tool answered.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// Its exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error. Never mixed into the output: tools warn there while their output is JSON.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Whether it exited with 0.
+    #[must_use]
+    pub fn success(&self) -> bool {
+        self.code == Some(0)
+    }
+}
+
+/// A command that was run, for evidence.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// As it would be typed.
+    pub line: String,
+    /// How it ended: `exit 0`, `deadline`, `not started`.
+    pub end: String,
+    /// Wall time that it took.
+    pub took: Duration,
+}
+
+/// Where tools are, and what was run with them. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Tools {
+    paths: Arc<BTreeMap<String, PathBuf>>,
+    ran: Arc<Mutex<Vec<Ran>>>,
+}
+
+impl Tools {
+    /// Tools at these paths; all others are looked for on the `PATH`.
+    #[must_use]
+    pub fn at(paths: BTreeMap<String, PathBuf>) -> Self {
+        Self {
+            paths: Arc::new(paths),
+            ran: Arc::default(),
+        }
+    }
+
+    /// Everything that was run, in the order in which it ended.
+    #[must_use]
+    pub fn ran(&self) -> Vec<Ran> {
+        self.ran.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Runs a command and returns its output when it exits with 0.
+    ///
+    /// # Errors
+    /// Of class environment: `tool-missing`, `tool-failed` (any other exit), `tool-deadline`; the message has the command,
+    /// its exit and what it complained about.
+    pub async fn run(&self, invocation: &Invocation) -> Result<Output, Problem> {
+        let output = self.try_run(invocation).await?;
+        if output.success() {
+            Ok(output)
+        } else {
+            Err(failed(invocation, &output))
+        }
+    }
+
+    /// Runs a command and returns its output, however it exits.
+    ///
+    /// # Errors
+    /// Of class environment: `tool-missing`, `tool-deadline`.
+    pub async fn try_run(&self, invocation: &Invocation) -> Result<Output, Problem> {
+        let began = Instant::now();
+        let ended = self.spawn_and_wait(invocation).await;
+        let end = match &ended {
+            Ok(output) => end(output),
+            Err(problem) if problem.code == "tool-deadline" => "deadline".to_owned(),
+            Err(_) => "not started".to_owned(),
+        };
+        tracing::debug!(command = %invocation, %end, "ran");
+        self.ran.lock().unwrap_or_else(PoisonError::into_inner).push(Ran {
+            line: invocation.to_string(),
+            end,
+            took: began.elapsed(),
+        });
+        ended
+    }
+
+    async fn spawn_and_wait(&self, invocation: &Invocation) -> Result<Output, Problem> {
+        let program = self
+            .paths
+            .get(&invocation.tool)
+            .cloned()
+            .unwrap_or_else(|| PathBuf::from(&invocation.tool));
+        let stdin = if invocation.input.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        };
+        let child = Command::new(&program)
+            .args(&invocation.arguments)
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // A group of its own, so that a deadline ends what the tool started, and a terminal's interrupt reaches
+            // the harness, which then cleans up, and not the tool half-way.
+            .process_group(0)
+            .spawn()
+            .map_err(|error| missing(invocation, &program, &error))?;
+        let mut group = Group(child);
+        let input = invocation.input.clone();
+        let stdin = group.0.stdin.take();
+        let feeding = async move {
+            if let (Some(mut stdin), Some(input)) = (stdin, input) {
+                // A tool that does not read its input tells so by its exit.
+                let _ = stdin.write_all(input.as_bytes()).await;
+            }
+        };
+        let (stdout, stderr) = (group.0.stdout.take(), group.0.stderr.take());
+        let waiting = async { tokio::join!(feeding, read(stdout), read(stderr), group.0.wait()) };
+        match tokio::time::timeout(invocation.deadline, waiting).await {
+            Ok(((), stdout, stderr, Ok(status))) => Ok(Output {
+                code: status.code(),
+                stdout,
+                stderr,
+            }),
+            Ok((.., Err(error))) => Err(missing(invocation, &program, &error)),
+            Err(_) => Err(problem::environment(
+                "tool-deadline",
+                format!("`{invocation}` did not end within {} s", invocation.deadline.as_secs()),
+                Some("run the command by hand to see where it hangs"),
+            )),
+        }
+    }
+}
+
+/// A process with everything that it started; ended when dropped.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // `id` is known only while the process has not been waited for, so this can't hit a stranger.
+        if let Some(id) = self.0.id().and_then(|id| i32::try_from(id).ok())
+            && let Some(group) = rustix::process::Pid::from_raw(id)
+        {
+            // Ended already is as good.
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+async fn read(pipe: Option<impl tokio::io::AsyncRead + Unpin>) -> String {
+    use tokio::io::AsyncReadExt;
+    let mut bytes = Vec::new();
+    if let Some(mut pipe) = pipe {
+        // What was read before an error is still worth showing.
+        let _ = pipe.read_to_end(&mut bytes).await;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn end(output: &Output) -> String {
+    output
+        .code
+        .map_or_else(|| "ended by a signal".to_owned(), |code| format!("exit {code}"))
+}
+
+fn missing(invocation: &Invocation, program: &std::path::Path, error: &std::io::Error) -> Problem {
+    problem::environment(
+        "tool-missing",
+        format!("`{invocation}` can't be started ({}): {error}", program.display()),
+        Some(&format!(
+            "install {}, or give its path; `meshproof doctor` tells what is needed",
+            invocation.tool
+        )),
+    )
+}
+
+/// The problem that a tool's failure is. Its complaint is quoted from the end.
+#[must_use]
+pub fn failed(invocation: &Invocation, output: &Output) -> Problem {
+    let said = match (output.stderr.trim(), output.stdout.trim()) {
+        ("", "") => "it said nothing".to_owned(),
+        ("", said) | (said, _) => format!("it said:\n{}", tail(said)),
+    };
+    problem::environment(
+        "tool-failed",
+        format!("`{invocation}`: {}; {said}", end(output)),
+        Some("run the command by hand, or see its documentation"),
+    )
+}
+
+/// The problem that unreadable output of a tool is.
+#[must_use]
+pub fn unreadable(invocation: &Invocation, output: &str, expected: &str) -> Problem {
+    let shown = if output.trim().is_empty() {
+        "nothing".to_owned()
+    } else {
+        format!("`{}`", output.trim().chars().take(200).collect::<String>())
+    };
+    problem::environment(
+        "tool-output",
+        format!("`{invocation}` printed {shown} where {expected} was expected"),
+        Some("check the tool's version with `meshproof doctor`"),
+    )
+}
+
+fn tail(text: &str) -> &str {
+    let start = text.len().saturating_sub(QUOTED);
+    let start = (start..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    &text[start..]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{Invocation, Tools};
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn sh(script: &str) -> Invocation {
+        Invocation::new("sh", ["-c", script], SOON)
+    }
+
+    #[tokio::test]
+    async fn output_and_complaints_are_kept_apart() {
+        let output = Tools::default().run(&sh("echo out; echo err >&2")).await.unwrap();
+        assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("out\n", "err\n"));
+    }
+
+    #[tokio::test]
+    async fn a_failure_names_command_exit_and_complaint() {
+        let tools = Tools::default();
+        let problem = tools.run(&sh("echo no such cluster >&2; exit 3")).await.unwrap_err();
+        assert_eq!(problem.code, "tool-failed");
+        assert!(problem.message.contains("exit 3"), "{}", problem.message);
+        assert!(problem.message.contains("no such cluster"), "{}", problem.message);
+        assert!(problem.message.contains("sh -c"), "{}", problem.message);
+        assert_eq!(tools.ran()[0].end, "exit 3");
+    }
+
+    #[tokio::test]
+    async fn a_missing_tool_is_told() {
+        let problem = Tools::default()
+            .run(&Invocation::new("no-such-tool", ["x"], SOON))
+            .await
+            .unwrap_err();
+        assert_eq!(problem.code, "tool-missing");
+        assert!(problem.remedy.unwrap().contains("no-such-tool"));
+    }
+
+    #[tokio::test]
+    async fn a_deadline_ends_what_the_tool_started() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("alive");
+        // The grandchild would write the file although its parent is gone.
+        let script = format!("(sleep 1; touch {}) & sleep 30", file.display());
+        let invocation = Invocation::new("sh", ["-c", script.as_str()], Duration::from_millis(300));
+        let problem = Tools::default().run(&invocation).await.unwrap_err();
+        assert_eq!(problem.code, "tool-deadline");
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert!(!file.exists());
+    }
+
+    #[tokio::test]
+    async fn input_reaches_the_tool_and_is_not_printed() {
+        let invocation = Invocation::new("cat", Vec::<String>::new(), SOON).with_input("manifests", "secret".to_owned());
+        assert_eq!(Tools::default().run(&invocation).await.unwrap().stdout, "secret");
+        assert_eq!(invocation.to_string(), "cat <<< manifests");
+    }
+
+    #[test]
+    fn commands_print_as_typed() {
+        let invocation = Invocation::new("kind", ["create", "cluster", "--name", "a b"], SOON);
+        assert_eq!(invocation.to_string(), "kind create cluster --name 'a b'");
+    }
+}
