@@ -134,5 +134,6 @@ fn no_clusters() -> Topology {
         summary: String::new(),
         clusters: std::collections::BTreeMap::new(),
         links: Vec::new(),
+        network: meshproof_spec::topology::Network::default(),
     }
 }

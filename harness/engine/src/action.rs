@@ -15,6 +15,13 @@ pub enum Action {
     Section(String),
     /// A command on this machine.
     Run(Invocation),
+    /// A file that is written on this machine.
+    Write {
+        /// Its path.
+        path: String,
+        /// What is in it.
+        content: String,
+    },
     /// An object that is applied (server-side) to a cluster.
     Apply {
         /// Cluster of the topology.
@@ -50,6 +57,7 @@ impl fmt::Display for Action {
         match self {
             Self::Section(title) => writeln!(f, "\n## {title}"),
             Self::Run(invocation) => writeln!(f, "{invocation}"),
+            Self::Write { path, content } => writeln!(f, "cat > {path} <<'EOF'\n{}\nEOF", content.trim_end()),
             Self::Apply { cluster, manifest } => {
                 let yaml = serde_yaml::to_string(manifest).map_err(|_| fmt::Error)?;
                 writeln!(

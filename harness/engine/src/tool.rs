@@ -27,6 +27,8 @@ pub struct Invocation {
     pub input: Option<String>,
     /// What the input is, for people, e.g. `manifests of west`.
     pub input_name: String,
+    /// Environment variables that it gets beside the harness' own. Never a secret.
+    pub variables: BTreeMap<String, String>,
     /// Wall time after which it is ended with everything that it started.
     pub deadline: Duration,
 }
@@ -39,8 +41,16 @@ impl Invocation {
             arguments: arguments.into_iter().map(Into::into).collect(),
             input: None,
             input_name: String::new(),
+            variables: BTreeMap::new(),
             deadline,
         }
+    }
+
+    /// The same command with this environment variable.
+    #[must_use]
+    pub fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
     }
 
     /// The same command with this on its standard input.
@@ -55,6 +65,12 @@ impl Invocation {
 impl fmt::Display for Invocation {
     /// As it would be typed in a shell.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, value) in &self.variables {
+            match shlex::try_quote(value) {
+                Ok(quoted) => write!(f, "{name}={quoted} ")?,
+                Err(_) => write!(f, "{name}={value:?} ")?,
+            }
+        }
         f.write_str(&self.tool)?;
         for argument in &self.arguments {
             match shlex::try_quote(argument) {
@@ -170,6 +186,7 @@ impl Tools {
         };
         let child = Command::new(&program)
             .args(&invocation.arguments)
+            .envs(&invocation.variables)
             .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -339,6 +356,13 @@ mod tests {
         let invocation = Invocation::new("cat", Vec::<String>::new(), SOON).with_input("manifests", "secret".to_owned());
         assert_eq!(Tools::default().run(&invocation).await.unwrap().stdout, "secret");
         assert_eq!(invocation.to_string(), "cat <<< manifests");
+    }
+
+    #[tokio::test]
+    async fn variables_reach_the_tool_and_are_printed() {
+        let invocation = sh("printf %s \"$SOME\"").with_variable("SOME", "a b");
+        assert_eq!(Tools::default().run(&invocation).await.unwrap().stdout, "a b");
+        assert!(invocation.to_string().starts_with("SOME='a b' sh -c "), "{invocation}");
     }
 
     #[test]

@@ -19,6 +19,20 @@ pub struct Topology {
     pub clusters: BTreeMap<Name, ClusterSpec>,
     /// Directed links: `from` consumes what `to` exports.
     pub links: Vec<LinkSpec>,
+    /// What clusters can reach of each other; `gateway-only` by default.
+    #[serde(default)]
+    pub network: Network,
+}
+
+/// What clusters can reach of each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// Addresses of nodes, and what is exposed on them.
+    #[default]
+    GatewayOnly,
+    /// Addresses of pods, too.
+    Flat,
 }
 
 /// A cluster of a topology.
@@ -35,6 +49,13 @@ pub struct ClusterSpec {
     /// Whether other clusters can call in through a gateway; true by default.
     #[serde(default)]
     pub gateway: Option<bool>,
+    /// Number of nodes, the control plane's among them; 1 by default. For environments that make clusters.
+    #[serde(default)]
+    pub nodes: Option<u8>,
+    /// Image of the nodes, e.g. `kindest/node:v1.34.3@sha256:…`, which decides the version of Kubernetes; by default the
+    /// environment's. For environments that make clusters of containers.
+    #[serde(default)]
+    pub node_image: Option<String>,
 }
 
 /// A directed link.

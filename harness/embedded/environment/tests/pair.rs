@@ -13,7 +13,7 @@ use meshproof_engine::environment::{Cluster, Environment, EnvironmentRequest};
 use meshproof_mesh::defect::Defects;
 use meshproof_spec::scalar::Name;
 use meshproof_spec::scenario::{ExportMode, Setup};
-use meshproof_spec::topology::{ClusterSpec, LinkSpec, Topology};
+use meshproof_spec::topology::{ClusterSpec, LinkSpec, Network, Topology};
 use serde_json::{Value, json};
 
 fn pair() -> EnvironmentRequest {
@@ -22,6 +22,8 @@ fn pair() -> EnvironmentRequest {
         service_cidr: format!("10.{}.0.0/16", 100 + number),
         domain: None,
         gateway: None,
+        nodes: None,
+        node_image: None,
     };
     EnvironmentRequest {
         key: "pair".into(),
@@ -33,6 +35,7 @@ fn pair() -> EnvironmentRequest {
                 from: Name("west".into()),
                 to: Name("east".into()),
             }],
+            network: Network::default(),
         },
         setup: Setup::default(),
         seed: 1,

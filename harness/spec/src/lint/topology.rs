@@ -7,7 +7,7 @@ use crate::diagnostic::{Diagnostic, closest};
 use crate::load::Plain;
 use crate::source::Span;
 use crate::structure::list;
-use crate::topology::Topology;
+use crate::topology::{Network, Topology};
 use crate::yaml::escape;
 
 /// All that is wrong with a topology in the folder `folder`.
@@ -53,6 +53,7 @@ pub(crate) fn topology(file: &Plain<Topology>, folder: &str) -> Vec<Diagnostic> 
             );
         }
     }
+    nodes(file, &mut problems);
     ranges(file, &mut problems);
     links(file, &mut problems);
     problems
@@ -60,6 +61,26 @@ pub(crate) fn topology(file: &Plain<Topology>, folder: &str) -> Vec<Diagnostic> 
 
 fn at(file: &Plain<Topology>, pointer: &str) -> Span {
     file.places.value(pointer).unwrap_or(&file.root).first_line()
+}
+
+/// Most nodes of a cluster: what one machine may be asked to hold, and what names of nodes with one digit allow.
+const MOST_NODES: u8 = 9;
+
+fn nodes(file: &Plain<Topology>, problems: &mut Vec<Diagnostic>) {
+    for (cluster, spec) in &file.value.clusters {
+        if let Some(nodes) = spec.nodes.filter(|nodes| !(1..=MOST_NODES).contains(nodes)) {
+            problems.push(
+                Diagnostic::error(
+                    code::OUT_OF_RANGE,
+                    format!("`{cluster}` cannot have {nodes} nodes"),
+                    at(file, &format!("/clusters/{}/nodes", escape(&cluster.0))),
+                )
+                .expected(format!(
+                    "a number from 1 to {MOST_NODES}, the control plane's node among them"
+                )),
+            );
+        }
+    }
 }
 
 /// A range of addresses: first address and length of the prefix.
@@ -169,7 +190,8 @@ fn links(file: &Plain<Topology>, problems: &mut Vec<Diagnostic>) {
             );
         }
         let target = file.value.clusters.get(&link.to);
-        if target.is_some_and(|cluster| cluster.gateway == Some(false)) {
+        let through_gateway = file.value.network == Network::GatewayOnly;
+        if through_gateway && target.is_some_and(|cluster| cluster.gateway == Some(false)) {
             problems.push(
                 Diagnostic::warning(
                     code::NO_GATEWAY,
