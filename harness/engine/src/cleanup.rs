@@ -10,6 +10,8 @@ use meshproof_verdict::record::{Event, ProblemClass};
 use serde_json::Value;
 
 use crate::api::{ErrorClass, dynamic, text_at, to_json};
+use crate::ownership::delete_own;
+use crate::plan::locks::is_cluster_scoped;
 use crate::plan::{Thing, Use};
 use crate::problem::Problem;
 use crate::scene::{REQUEST_TIME, Scene, WORKLOAD_TIME};
@@ -111,7 +113,10 @@ async fn undo(scene: &Scene, undoing: &Undoing) -> Result<(), Problem> {
     let name = undoing.name.as_str();
     let requests = &scene.run.requests;
     let done = match &undoing.action {
-        Action::Delete => requests.delete(&what, REQUEST_TIME, &api, name).await.map(drop),
+        Action::Delete => {
+            delete_own(requests, &what, REQUEST_TIME, &api, name, &scene.run.run).await?;
+            return await_undone(scene, undoing).await;
+        }
         Action::Patch(merge) => requests.merge(&what, REQUEST_TIME, &api, name, merge).await.map(drop),
         Action::Create(object) => {
             let object: DynamicObject = serde_json::from_value(object.clone())
@@ -172,14 +177,17 @@ fn is_rolled_out(deployment: &Value) -> bool {
         && number("/status/replicas").unwrap_or(0) == wanted
 }
 
-/// Objects of the mesh anywhere that still belong to the scenario's namespace or name it. Objects in the namespace itself
-/// are gone with it.
+/// Objects of the mesh that are still, or again, in the scenario's namespace. Secrets are not looked for: no mesh makes any
+/// in a scenario's namespace, and the right to list them is the right to read them.
 async fn leftovers(scene: &Scene) -> Result<Vec<String>, Problem> {
     let namespace = scene.namespace();
     let mut left = Vec::new();
     for cluster in scene.testbed.clusters() {
         for resource in scene.testbed.driver.kinds() {
-            let api = dynamic(&cluster.client, &resource, None);
+            if is_cluster_scoped(&resource.kind) || resource.kind == "Secret" {
+                continue;
+            }
+            let api = dynamic(&cluster.client, &resource, Some(namespace));
             let what = format!("{}: list {}", cluster.name, resource.plural);
             let parameters = kube::api::ListParams::default();
             let objects = match scene
@@ -196,7 +204,6 @@ async fn leftovers(scene: &Scene) -> Result<Vec<String>, Problem> {
                 objects
                     .items
                     .into_iter()
-                    .filter(|object| object.metadata.namespace.as_deref() == Some(namespace))
                     .map(|object| namespace::named(&cluster.name, &to_json(object, &resource))),
             );
         }

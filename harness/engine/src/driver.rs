@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::action::Action;
 use crate::environment::Cluster;
+use crate::plan::permission::Permission;
 use crate::problem::Problem;
 
 pub use meshproof_agent::protocol::MARKER_HEADER;
@@ -136,6 +137,13 @@ pub trait MeshDriver: Send + Sync {
     /// When the API refuses.
     async fn deny_writes(&self, from: &Cluster, to: &str, verbs: &[String]) -> Result<Undo, Problem>;
 
+    /// What [`MeshDriver`]'s own requests need of a cluster's API, where it makes any: what the engine does to the kinds,
+    /// names and namespaces that this trait tells it is not among them.
+    fn permissions(&self, call: DriverCall) -> Vec<Permission> {
+        let _ = call;
+        Vec::new()
+    }
+
     /// Whose an object is. `cluster` is where it stands.
     fn owner(&self, cluster: &str, object: &Value) -> Owner;
 
@@ -147,6 +155,19 @@ pub trait MeshDriver: Send + Sync {
 
     /// Counters that must move by exactly the number of requests of a flow.
     fn counters(&self, flow: &Flow) -> Vec<Counter>;
+}
+
+/// Requests of a driver to a cluster's API, by what they are for. Installing, linking and their opposites take every right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DriverCall {
+    /// [`MeshDriver::version`] and [`MeshDriver::trust_root`].
+    Facts,
+    /// [`MeshDriver::await_link`] and [`MeshDriver::link_alive`].
+    AwaitLink,
+    /// [`MeshDriver::deny_writes`] and its undoing.
+    DenyWrites,
+    /// [`MeshDriver::rotate_credentials`].
+    RotateCredentials,
 }
 
 /// A split.

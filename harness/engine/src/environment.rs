@@ -24,12 +24,18 @@ pub trait Environment: Send + Sync {
     fn pace(&self) -> f64;
 
     /// What scenarios may ask for in `needs`, and what steps need: `relay`, `partition`, `delay`, `pause-api`,
-    /// `disposable`, `node-port`, `load-balancer`, `separate-trust` …
+    /// `disposable` (clusters of a scenario's own), `disruptive` (what others rely on may be disturbed: everything that
+    /// takes an exclusive lock), `node-port`, `load-balancer`, `separate-trust` …
     fn capabilities(&self) -> BTreeSet<String>;
 
     /// How many sets of clusters it can hold at the same time, e.g. for want of memory; `None` when any number.
     fn at_once(&self) -> Option<usize> {
         None
+    }
+
+    /// Whether somebody else installed and linked the mesh: then it is only looked for.
+    fn mesh_preinstalled(&self) -> bool {
+        false
     }
 
     /// What [`Environment::up`] would do, in order; empty when nothing outside of this process.

@@ -30,6 +30,7 @@ pub mod kinds;
 mod ledgers;
 mod lower;
 pub mod metrics;
+pub mod ownership;
 pub mod plan;
 pub mod problem;
 mod reconcile;

@@ -35,10 +35,6 @@ pub(crate) const WORKLOAD_TIME: Duration = Duration::from_secs(180);
 
 /// Label that names the workload of a pod. Drivers rely on it where they select the pods of a flow.
 pub(crate) const WORKLOAD_LABEL: &str = "app";
-/// Label of everything that a run makes.
-pub(crate) const RUN_LABEL: &str = "meshproof.dev/run";
-/// Label by which objects of the harness can be found without knowing the run.
-pub(crate) const MANAGED_LABEL: &str = "app.kubernetes.io/managed-by";
 
 /// What all scenarios of a run share.
 #[derive(Clone)]

@@ -85,6 +85,7 @@ impl Environment for Embedded {
         [
             "delay",
             "disposable",
+            "disruptive",
             "load-balancer",
             "node-port",
             "partition",

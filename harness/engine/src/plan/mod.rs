@@ -3,7 +3,9 @@
 mod cost;
 pub mod locks;
 mod needs;
+pub mod permission;
 mod print;
+pub mod rbac;
 mod selection;
 mod suite;
 
@@ -109,7 +111,7 @@ pub struct ScenarioPlan {
 /// Why a scenario is not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skip {
-    /// Stable code: `capability-missing`, `other-mesh`.
+    /// Stable code: `capability-missing`, `consent-missing`, `other-mesh`.
     pub code: String,
     /// For people.
     pub reason: String,
@@ -158,10 +160,11 @@ impl Plan {
                     _ => format!("{}#{repetition}", scenario.id),
                 };
                 let environment = environment_of(scenario, &key, topology);
-                let skip = needs::missing(scenario, &surroundings);
+                let locks = Locks::of(&scenario.scenario, topology);
+                let skip = needs::missing(scenario, &locks, &surroundings);
                 scenarios.push(ScenarioPlan {
                     namespace: namespace(&identity.short, &scenario.id, (repeat > 1).then_some(repetition)),
-                    locks: Locks::of(&scenario.scenario, topology),
+                    locks,
                     cost: Cost::of(&scenario.scenario),
                     environment: environment.key.clone(),
                     scenario: Arc::clone(scenario),

@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 
 use meshproof_spec::scenario::{ExportMode, GatewayExposure, Step, TrustSetup};
 
-use super::{Skip, SuiteScenario, Surroundings};
+use super::{Locks, Skip, SuiteScenario, Surroundings};
+
+/// What an environment offers when scenarios may disturb what others rely on.
+const DISRUPTIVE: &str = "disruptive";
 
 /// Why a scenario can't run here, if it can't.
-pub(super) fn missing(scenario: &SuiteScenario, surroundings: &Surroundings) -> Option<Skip> {
+pub(super) fn missing(scenario: &SuiteScenario, locks: &Locks, surroundings: &Surroundings) -> Option<Skip> {
     if let Some(mesh) = &scenario.scenario.mesh
         && mesh.0 != surroundings.mesh
     {
@@ -22,15 +25,35 @@ pub(super) fn missing(scenario: &SuiteScenario, surroundings: &Surroundings) -> 
             !surroundings.environment_capabilities.contains(need) && !surroundings.mesh_capabilities.contains(need)
         })
         .collect();
-    (!absent.is_empty()).then(|| Skip {
-        code: "capability-missing".to_owned(),
+    if !absent.is_empty() {
+        return Some(Skip {
+            code: "capability-missing".to_owned(),
+            reason: format!(
+                "needs {}, which neither the environment `{}` nor the mesh `{}` offers",
+                absent.join(", "),
+                surroundings.environment,
+                surroundings.mesh
+            ),
+        });
+    }
+    let disturbed = disturbed(scenario, locks);
+    let consent = surroundings.environment_capabilities.contains(DISRUPTIVE);
+    (!consent && !disturbed.is_empty()).then(|| Skip {
+        code: "consent-missing".to_owned(),
         reason: format!(
-            "needs {}, which neither the environment `{}` nor the mesh `{}` offers",
-            absent.join(", "),
-            surroundings.environment,
-            surroundings.mesh
+            "needs for itself what others may rely on ({}), and the environment `{}` offers nothing `{DISRUPTIVE}` without the user's consent",
+            disturbed.join(", "),
+            surroundings.environment
         ),
     })
+}
+
+/// What a scenario uses exclusively, unless the clusters are its own.
+fn disturbed(scenario: &SuiteScenario, locks: &Locks) -> Vec<String> {
+    match scenario.scenario.setup {
+        Some(_) => Vec::new(),
+        None => locks.exclusive().map(ToString::to_string).collect(),
+    }
 }
 
 /// Everything that a scenario needs: what it says, and what follows from its steps.

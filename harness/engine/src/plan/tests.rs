@@ -71,7 +71,7 @@ fn surroundings() -> Surroundings {
     Surroundings {
         environment: "embedded".to_owned(),
         pace: 10.0,
-        environment_capabilities: ["disposable", "partition"].map(ToOwned::to_owned).into(),
+        environment_capabilities: ["disposable", "disruptive", "partition"].map(ToOwned::to_owned).into(),
         mesh: "linkerd".to_owned(),
         mesh_capabilities: ["export-gateway", "route"].map(ToOwned::to_owned).into(),
         ..Surroundings::default()
@@ -280,6 +280,34 @@ fn what_can_not_run_here_is_skipped_with_a_code(
         code.is_some(),
         "no clusters are brought up for what is skipped"
     );
+}
+
+#[rstest]
+#[case::scales_the_gateway(json!([{"scale": {"component": "gateway", "in": "east", "to": 0}}]), json!({}), Some("gateway east"))]
+#[case::restarts_a_controller(json!([{"restart": {"component": "controller", "of": "east", "in": "west"}}]), json!({}), Some("link west → east"))]
+#[case::steals_a_lease(json!([{"fault": {"name": "f", "steal_lease": {"from": "west", "to": "east"}}}]), json!({"needs": []}), Some("link west → east"))]
+#[case::objects_of_the_whole_cluster(json!([{"apply": {"in": "west", "manifest": {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x"}}}}]), json!({}), Some("cluster west"))]
+#[case::its_own_namespace(export(), json!({}), None)]
+#[case::clusters_of_its_own(json!([{"unlink": {"from": "west", "to": "east"}}]), json!({"setup": {}}), None)]
+fn what_disturbs_others_needs_consent(#[case] steps: Value, #[case] extra: Value, #[case] disturbed: Option<&str>) {
+    let mut without = surroundings();
+    without.environment_capabilities.remove("disruptive");
+    without.mesh_capabilities.insert("steal-lease".to_owned());
+    let planned = |surroundings| {
+        let scenarios = vec![scenario("s", steps.clone(), extra.clone())];
+        let plan = Plan::new(&suite(scenarios), &Selection::default(), surroundings, identity()).unwrap();
+        plan.scenarios[0].skip.clone()
+    };
+    let skip = planned(without.clone());
+    assert_eq!(
+        skip.as_ref().map(|skip| skip.code.as_str()),
+        disturbed.map(|_| "consent-missing")
+    );
+    if let (Some(skip), Some(disturbed)) = (skip, disturbed) {
+        assert!(skip.reason.contains(disturbed), "{}", skip.reason);
+    }
+    without.environment_capabilities.insert("disruptive".to_owned());
+    assert_eq!(planned(without), None);
 }
 
 proptest! {

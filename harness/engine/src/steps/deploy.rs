@@ -10,11 +10,9 @@ use serde_json::{Value, json};
 
 use crate::api::{dynamic, text_at};
 use crate::kinds::known;
+use crate::ownership::{MANAGED_BY, MANAGED_LABEL, RUN_LABEL};
 use crate::problem::{self, Problem};
-use crate::scene::{
-    DEFAULT_PORT, MANAGED_LABEL, Port, REQUEST_TIME, RUN_LABEL, Scene, WORKLOAD_LABEL, WORKLOAD_TIME, Workload, is_of,
-    is_ready,
-};
+use crate::scene::{DEFAULT_PORT, Port, REQUEST_TIME, Scene, WORKLOAD_LABEL, WORKLOAD_TIME, Workload, is_of, is_ready};
 
 /// How long an agent may take to end its requests when its pod is deleted, seconds of scenario time.
 const GRACE_SECONDS: u32 = 5;
@@ -129,7 +127,7 @@ fn objects(scene: &Scene, workload: &Workload, step: &Deploy, replicas: u32) -> 
 fn labels(scene: &Scene, workload: &str) -> BTreeMap<String, String> {
     BTreeMap::from([
         (WORKLOAD_LABEL.to_owned(), workload.to_owned()),
-        (MANAGED_LABEL.to_owned(), "meshproof".to_owned()),
+        (MANAGED_LABEL.to_owned(), MANAGED_BY.to_owned()),
         (RUN_LABEL.to_owned(), scene.run.run.clone()),
     ])
 }

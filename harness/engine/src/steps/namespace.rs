@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use crate::api::{self, ErrorClass, dynamic, text_at};
 use crate::kinds::known;
+use crate::ownership::{RUN_LABEL, delete_own, labelled};
 use crate::problem::{self, Problem};
-use crate::scene::{MANAGED_LABEL, REQUEST_TIME, RUN_LABEL, Scene};
+use crate::scene::{REQUEST_TIME, Scene};
 
 /// Makes the scenario's namespace in all clusters except those where it shall be absent at first.
 pub(crate) async fn create_first(scene: &mut Scene) -> Result<(), Problem> {
@@ -48,7 +49,6 @@ async fn create(scene: &mut Scene, name: &str) -> Result<(), Problem> {
         "kind": "Namespace",
         "metadata": {
             "name": namespace,
-            "labels": {MANAGED_LABEL: "meshproof", RUN_LABEL: scene.run.run},
             "annotations": scene.testbed.driver.namespace_annotations(),
         },
     });
@@ -59,7 +59,7 @@ async fn create(scene: &mut Scene, name: &str) -> Result<(), Problem> {
     let api = dynamic(&cluster.client, &kind.resource, None);
     let what = format!("{name}: create Namespace {namespace}");
     let parameters = PostParams::default();
-    let object: DynamicObject = serde_json::from_value(object).map_err(|error| {
+    let object: DynamicObject = serde_json::from_value(labelled(&object, &scene.run.run)).map_err(|error| {
         problem::harness(
             "namespace",
             error.to_string(),
@@ -99,14 +99,15 @@ async fn create(scene: &mut Scene, name: &str) -> Result<(), Problem> {
         .await
 }
 
-/// Deletes the namespace in a cluster and waits until it is gone.
+/// Deletes the namespace in a cluster, if this run made it, and waits until it is gone.
 pub(crate) async fn delete(scene: &Scene, name: &str) -> Result<(), Problem> {
     let namespace = scene.namespace().to_owned();
     let kind = known("Namespace");
     let cluster = scene.cluster(name)?;
     let api = dynamic(&cluster.client, &kind.resource, None);
     let what = format!("{name}: delete Namespace {namespace}");
-    if !scene.run.requests.delete(&what, REQUEST_TIME, &api, &namespace).await? {
+    let run = &scene.run;
+    if !delete_own(&run.requests, &what, REQUEST_TIME, &api, &namespace, &run.run).await? {
         return Ok(());
     }
     let gone = |objects: &[Arc<Value>]| {

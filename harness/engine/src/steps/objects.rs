@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::api::{dynamic, text_at, to_json};
 use crate::kinds::Kind;
+use crate::ownership;
 use crate::problem::{self, Problem};
 use crate::scene::{REQUEST_TIME, Scene};
 use crate::undo::{Action, Undoing, inverse, inverse_of_apply, recreatable};
@@ -25,8 +26,15 @@ pub(crate) async fn apply(scene: &mut Scene, step: &Apply) -> Result<(), Problem
 
 async fn apply_one(scene: &mut Scene, cluster: &str, manifest: &Value) -> Result<(), Problem> {
     let place = Place::of_manifest(scene, cluster, manifest).await?;
+    let mut labelled = ownership::labelled(manifest, &scene.run.run);
     if place.is_outside(scene) {
-        let action = match place.get(scene).await? {
+        let original = place.get(scene).await?;
+        // What was there before is somebody else's and stays so, unless an earlier step made it.
+        let ours = |original: &Value| ownership::is_of_run(original, &scene.run.run);
+        if !original.as_ref().is_none_or(ours) {
+            labelled = manifest.clone();
+        }
+        let action = match original {
             None => Action::Delete,
             Some(original) => Action::Patch(inverse_of_apply(&original, manifest)),
         };
@@ -37,7 +45,7 @@ async fn apply_one(scene: &mut Scene, cluster: &str, manifest: &Value) -> Result
     scene
         .run
         .requests
-        .apply(&what, REQUEST_TIME, &api, &place.name, manifest)
+        .apply(&what, REQUEST_TIME, &api, &place.name, &labelled)
         .await?;
     Ok(())
 }

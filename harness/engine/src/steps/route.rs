@@ -24,6 +24,7 @@ use crate::agents::{self, AgentPod};
 use crate::api::{dynamic, text_at};
 use crate::driver::{MARKER_HEADER, RouteRequest};
 use crate::lower::Surroundings;
+use crate::ownership::labelled;
 use crate::problem::{self, Problem};
 use crate::scene::{REQUEST_TIME, Scene};
 
@@ -241,7 +242,7 @@ async fn apply(scene: &Scene, cluster: &str, object: &Value) -> Result<(), Probl
     scene
         .run
         .requests
-        .apply(&what, REQUEST_TIME, &api, name, object)
+        .apply(&what, REQUEST_TIME, &api, name, &labelled(object, &scene.run.run))
         .await?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::io::BufReader;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use meshproof_apiserver::{Selector, gvr};
+use meshproof_apiserver::{Gvr, Selector, gvr};
 use meshproof_engine::plan::Selection;
 use meshproof_engine::{Engine, Interrupts, Keep, RunOptions};
 use meshproof_verdict::history::RunHistory;
@@ -86,6 +86,67 @@ async fn everything_outside_of_the_namespace_is_restored() {
     }
     let cleanup = summary.history.scenarios[0].cleanup.as_ref().unwrap();
     assert!(cleanup.left.is_empty() && cleanup.problem.is_none(), "{cleanup:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_does_not_carry_the_labels_of_the_run_is_left_alone() {
+    let world = World::new();
+    let outside = |name: &str| {
+        json!({"apply": {"in": "west", "manifest": {
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "kube-public"}, "data": {"a": "b"},
+        }}})
+    };
+    let steps = json!([
+        outside("taken"),
+        outside("ours"),
+        // A second apply of the same object must not cost it its labels.
+        outside("ours"),
+        {"expect": {"id": REQUIREMENT, "object": {"in": "west", "kind": "ConfigMap", "name": "go"}, "within": "60s"}},
+    ]);
+    let plan = world.plan(vec![scenario("spare", steps, json!({}))], &Selection::default());
+    let namespace = plan.scenarios[0].namespace.clone();
+    let session = world.session(plan, world.options()).await;
+    let mut live = session.records();
+    let world_outside = Arc::clone(&world.outside);
+    let stranger = async {
+        seen(&mut live, |event| matches!(event, Event::CheckOpened { .. })).await;
+        let west = world_outside.store("west");
+        let unlabel = |gvr: &Gvr, place: Option<&str>, name: &str| {
+            let mut object = (*west.get(gvr, place, name).unwrap()).clone();
+            assert_eq!(object["metadata"]["labels"]["meshproof.dev/run"], "run-1", "{object}");
+            object["metadata"]["labels"]["meshproof.dev/run"] = json!("somebody-elses");
+            west.update(gvr, place, object).unwrap();
+        };
+        unlabel(&gvr::CONFIG_MAPS, Some("kube-public"), "taken");
+        unlabel(&gvr::NAMESPACES, None, &namespace);
+        let go = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "go"}});
+        west.create(&gvr::CONFIG_MAPS, Some(&namespace), go).unwrap();
+    };
+    let (summary, ()) = tokio::join!(Engine::run_session(session), stranger);
+    let summary = summary.unwrap();
+    let west = world.outside.store("west");
+    assert!(
+        west.get(&gvr::NAMESPACES, None, &namespace).is_ok(),
+        "the namespace was taken over"
+    );
+    assert!(west.get(&gvr::CONFIG_MAPS, Some("kube-public"), "taken").is_ok());
+    assert!(west.get(&gvr::CONFIG_MAPS, Some("kube-public"), "ours").is_err());
+    let east = world.outside.store("east");
+    assert!(
+        east.get(&gvr::NAMESPACES, None, &namespace).is_err(),
+        "nobody took it over there"
+    );
+    let cleanup = summary.history.scenarios[0].cleanup.as_ref().unwrap();
+    assert_eq!(
+        cleanup.left,
+        [
+            "west Namespace ".to_owned() + &namespace,
+            "west: delete ConfigMap kube-public/taken".to_owned()
+        ]
+    );
+    let problem = cleanup.problem.as_ref().unwrap();
+    assert_eq!(problem.code, "not-made-here", "{problem:?}");
+    assert_eq!(summary.outcome, Outcome::Error, "what is left is told");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

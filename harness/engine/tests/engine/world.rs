@@ -67,7 +67,7 @@ impl Environment for PlainEnvironment {
     }
 
     fn capabilities(&self) -> BTreeSet<String> {
-        ["partition", "delay", "pause-api", "reset", "disposable"]
+        ["partition", "delay", "pause-api", "reset", "disposable", "disruptive"]
             .map(ToOwned::to_owned)
             .into()
     }
