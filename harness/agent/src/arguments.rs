@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::protocol::{CONTROL_PORT, HTTP_PORT, Identity, TCP_PORT};
+use crate::relay::arguments::{self as relay_arguments, RelayOptions};
 use crate::server::{DRAIN_TIME, LEDGER_CAPACITY, LogSink, ServerConfig};
 
 /// What `--help` prints.
@@ -11,6 +12,7 @@ pub const HELP: &str = "\
 meshproof-agent: traffic client and server, driven over a control port
 
 Usage: meshproof-agent --cluster <name> --namespace <name> --workload <name> --pod <name> --nonce <text> [options]
+       meshproof-agent relay --forward <port>=<host>:<port> [options]    (see meshproof-agent relay --help)
 
 Who the agent is (each can be given as an environment variable instead):
   --cluster <name>       cluster of the topology               [env: CLUSTER]
@@ -41,8 +43,10 @@ Example:
 pub enum Command {
     /// Run an agent.
     Run(Options),
-    /// Print [`HELP`].
-    Help,
+    /// Run a relay.
+    Relay(RelayOptions),
+    /// Print this help.
+    Help(&'static str),
     /// Print the version.
     Version,
 }
@@ -99,14 +103,18 @@ pub fn parse(
     let mut ledger_capacity = LEDGER_CAPACITY;
     let mut log_requests = false;
 
-    let mut arguments = arguments.into_iter();
+    let mut arguments = arguments.into_iter().peekable();
+    if arguments.next_if(|first| first == "relay").is_some() {
+        let options = relay_arguments::parse(arguments)?;
+        return Ok(options.map_or(Command::Help(relay_arguments::HELP), Command::Relay));
+    }
     while let Some(argument) = arguments.next() {
         let (name, inline) = match argument.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
             None => (argument, None),
         };
         match (name.as_str(), &inline) {
-            ("-h" | "--help", None) => return Ok(Command::Help),
+            ("-h" | "--help", None) => return Ok(Command::Help(HELP)),
             ("-V" | "--version", None) => return Ok(Command::Version),
             ("--log-requests", None) => {
                 log_requests = true;
@@ -169,14 +177,14 @@ fn ports(name: &str, list: &str) -> Result<Vec<u16>, String> {
     }
 }
 
-fn port(name: &str, text: &str) -> Result<u16, String> {
+pub(crate) fn port(name: &str, text: &str) -> Result<u16, String> {
     match text.parse() {
         Ok(port) if port > 0 => Ok(port),
         _ => Err(format!("{name}: {text:?} is not a port; expected 1 to 65535")),
     }
 }
 
-fn number(name: &str, text: &str) -> Result<u64, String> {
+pub(crate) fn number(name: &str, text: &str) -> Result<u64, String> {
     text.parse()
         .map_err(|_| format!("{name}: {text:?} is not a whole number"))
 }
@@ -267,8 +275,9 @@ mod tests {
     }
 
     #[rstest]
-    #[case("--help --nonsense", Command::Help)]
-    #[case("-h", Command::Help)]
+    #[case("--help --nonsense", Command::Help(HELP))]
+    #[case("-h", Command::Help(HELP))]
+    #[case("relay -h", Command::Help(relay_arguments::HELP))]
     #[case("--version", Command::Version)]
     fn help_and_version_need_nothing_else(#[case] line: &str, #[case] expected: Command) {
         assert_eq!(parse_line(line, &[]), Ok(expected));

@@ -10,6 +10,8 @@
 //!
 //! Both halves are driven over a small HTTP [`protocol`] on a control port, which the harness reaches by port-forward.
 //!
+//! The same program can be a [`relay`] instead: a TCP relay that counts, reads along and disturbs.
+//!
 //! # What it must not know
 //! Kubernetes, meshes, scenarios, verdicts, and where it runs: the [`network::Network`] trait is the only way it touches
 //! sockets, so that the same code runs in a container on the operating system's network and in process on a modelled one.
@@ -29,6 +31,7 @@ mod lines;
 pub mod network;
 pub mod os_network;
 pub mod protocol;
+pub mod relay;
 pub mod server;
 
 pub use os_network::OsNetwork;

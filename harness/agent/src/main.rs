@@ -4,7 +4,9 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use meshproof_agent::arguments::{self, Command, HELP, Options};
+use meshproof_agent::arguments::{self, Command, Options};
+use meshproof_agent::relay::arguments::RelayOptions;
+use meshproof_agent::relay::{RelayConfig, RunningRelay};
 use meshproof_agent::{LogSink, OsNetwork, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -18,9 +20,10 @@ fn main() -> ExitCode {
         .skip(1)
         .map(|argument| argument.to_string_lossy().into_owned());
     ExitCode::from(match arguments::parse(arguments, |name| std::env::var(name).ok()) {
-        Ok(Command::Help) => print(HELP),
+        Ok(Command::Help(text)) => print(text),
         Ok(Command::Version) => print(concat!("meshproof-agent ", env!("CARGO_PKG_VERSION"), "\n")),
-        Ok(Command::Run(options)) => run(options),
+        Ok(Command::Run(options)) => block_on(serve(options)),
+        Ok(Command::Relay(options)) => block_on(relay(options)),
         Err(problem) => complain(&format!("{problem}; see --help"), USAGE),
     })
 }
@@ -38,46 +41,87 @@ fn complain(problem: &str, code: u8) -> u8 {
     code
 }
 
-fn run(options: Options) -> u8 {
+fn block_on(program: impl Future<Output = u8>) -> u8 {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&format!("cannot start threads: {error}"), FAILED),
     };
-    runtime.block_on(serve(options))
+    runtime.block_on(program)
+}
+
+fn log() -> LogSink {
+    Arc::new(|line| {
+        // A log that nobody takes must not stop the traffic.
+        let _ = writeln!(std::io::stdout(), "{line}");
+    })
 }
 
 async fn serve(options: Options) -> u8 {
-    let log: LogSink = Arc::new(|line| {
-        // A log that nobody takes must not stop the traffic.
-        let _ = writeln!(std::io::stdout(), "{line}");
-    });
-    let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-        (Err(error), _) | (_, Err(error)) => {
-            return complain(&format!("cannot take signals: {error}"), FAILED);
-        }
+    let mut signals = match Signals::take() {
+        Ok(signals) => signals,
+        Err(error) => return complain(&format!("cannot take signals: {error}"), FAILED),
     };
-    let agent = match Server::start(Arc::new(OsNetwork), options.into_config(log)).await {
+    let agent = match Server::start(Arc::new(OsNetwork), options.into_config(log())).await {
         Ok(agent) => agent,
         Err(error) => return complain(&error.to_string(), FAILED),
     };
     tokio::select! {
-        () = signalled(&mut terminate, &mut interrupt) => {}
+        () = signals.next() => {}
         // Nobody asked it to: a port is gone, as the log says.
         () = agent.stopped() => return FAILED,
     }
     tokio::select! {
         () = agent.shutdown() => STOPPED,
-        () = signalled(&mut terminate, &mut interrupt) => {
+        () = signals.next() => {
             agent.kill().await;
             FAILED
         }
     }
 }
 
-async fn signalled(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+async fn relay(options: RelayOptions) -> u8 {
+    let mut signals = match Signals::take() {
+        Ok(signals) => signals,
+        Err(error) => return complain(&format!("cannot take signals: {error}"), FAILED),
+    };
+    let RelayOptions {
+        forwards,
+        control_port,
+        lifetime,
+    } = options;
+    let config = RelayConfig {
+        forwards,
+        control_port,
+        lifetime,
+        log: log(),
+    };
+    match RunningRelay::start(config).await {
+        Ok(_relay) => {
+            signals.next().await;
+            STOPPED
+        }
+        Err(error) => complain(&error.to_string(), FAILED),
+    }
+}
+
+/// Signals that end the program.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn take() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
     }
 }

@@ -166,7 +166,7 @@ impl Client {
         })
     }
 
-    async fn call_json(
+    pub(crate) async fn call_json(
         &mut self,
         method: Method,
         path: &str,
@@ -180,7 +180,12 @@ impl Client {
     }
 
     /// Sends a request; gives back its description and a successful response.
-    async fn call(&mut self, method: Method, path: &str, body: Bytes) -> Result<(String, Response<Incoming>), Error> {
+    pub(crate) async fn call(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(String, Response<Incoming>), Error> {
         let description = format!("{method} {path}");
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
@@ -215,7 +220,7 @@ fn ledger_path(run: Option<&str>, since: u64, follow: bool) -> String {
     }
 }
 
-async fn body(request: &str, response: Response<Incoming>) -> Result<Bytes, Error> {
+pub(crate) async fn body(request: &str, response: Response<Incoming>) -> Result<Bytes, Error> {
     match Limited::new(response.into_body(), MAX_LENGTH).collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) => Err(match error.downcast::<hyper::Error>() {
@@ -236,7 +241,7 @@ fn problem(status: StatusCode, body: &[u8]) -> String {
     }
 }
 
-fn understand<T: DeserializeOwned>(request: &str, text: &[u8]) -> Result<T, Error> {
+pub(crate) fn understand<T: DeserializeOwned>(request: &str, text: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(text).map_err(|error| Error::NotUnderstood {
         request: request.to_owned(),
         detail: format!("{error} in {}", start_of(text)),

@@ -1,5 +1,6 @@
 //! The control port: the agent's side, and the harness's.
 
+pub(crate) mod answer;
 pub mod client;
 pub(crate) mod server;
 

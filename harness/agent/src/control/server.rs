@@ -7,32 +7,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited, StreamBody};
-use hyper::body::{Frame, Incoming};
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::client::{Jobs, StartJobError};
+use crate::control::answer::{Problem, Reply, empty, json, read_json, streamed};
 use crate::network::BoxedStream;
-use crate::protocol::{Behavior, Job, JobEvent, ProblemReport};
+use crate::protocol::{Behavior, Job, JobEvent};
 use crate::server::{Agent, Life, Reader};
 
-/// Longest request body in bytes.
-const MAX_BODY: usize = 1024 * 1024;
 /// A job's events are collected for so long before they are written, to save system calls …
 const BATCH_TIME: Duration = Duration::from_millis(2);
 /// … unless there are so many of them.
 const BATCH_EVENTS: usize = 256;
-
-type ControlBody = UnsyncBoxBody<Bytes, Infallible>;
-type Reply = Result<Response<ControlBody>, Problem>;
 
 /// Serves one connection until the harness or the agent ends it.
 pub(crate) async fn serve(agent: Arc<Agent>, life: Life, stream: BoxedStream) {
@@ -84,7 +77,7 @@ async fn route(agent: Arc<Agent>, life: Life, request: Request<Incoming>) -> Rep
             only("POST")?;
             let job: Job = read_json(request).await?;
             let name = job.name.clone();
-            let events = Jobs::start(&agent, &life, job).map_err(|error| Problem::start_job(&name, error))?;
+            let events = Jobs::start(&agent, &life, job).map_err(|error| not_started(&name, error))?;
             Ok(streamed(StatusCode::CREATED, job_lines(events)))
         }
         "/ledger" => {
@@ -116,78 +109,20 @@ async fn route(agent: Arc<Agent>, life: Life, request: Request<Incoming>) -> Rep
     }
 }
 
-/// An error answer.
-struct Problem {
-    status: StatusCode,
-    text: String,
-    allow: Option<&'static str>,
-}
-
-impl Problem {
-    fn new(status: StatusCode, text: String) -> Self {
-        Self {
-            status,
-            text,
-            allow: None,
-        }
+/// Why a job does not run.
+fn not_started(name: &str, error: StartJobError) -> Problem {
+    match error {
+        StartJobError::Invalid(text) => Problem::bad_request(format!("job {name:?}: {text}")),
+        StartJobError::NameTaken => Problem::new(
+            StatusCode::CONFLICT,
+            format!("a job named {name:?} is running; stop it or choose another name"),
+        ),
+        StartJobError::TooMany => Problem::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too many jobs are running; stop some first".to_owned(),
+        ),
+        StartJobError::Stopping => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping".to_owned()),
     }
-
-    fn bad_request(text: String) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, text)
-    }
-
-    fn method(method: &Method, path: &str, allowed: &'static str) -> Self {
-        let text = format!("{path} does not take {method}; use {allowed}");
-        Self {
-            status: StatusCode::METHOD_NOT_ALLOWED,
-            text,
-            allow: Some(allowed),
-        }
-    }
-
-    fn start_job(name: &str, error: StartJobError) -> Self {
-        match error {
-            StartJobError::Invalid(text) => Self::bad_request(format!("job {name:?}: {text}")),
-            StartJobError::NameTaken => Self::new(
-                StatusCode::CONFLICT,
-                format!("a job named {name:?} is running; stop it or choose another name"),
-            ),
-            StartJobError::TooMany => Self::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "too many jobs are running; stop some first".to_owned(),
-            ),
-            StartJobError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping".to_owned()),
-        }
-    }
-
-    fn into_response(self) -> Response<ControlBody> {
-        let body = serde_json::to_vec(&ProblemReport { problem: self.text }).unwrap_or_default();
-        let mut response = with_body(self.status, "application/json", Full::from(body).boxed_unsync());
-        if let Some(allow) = self.allow {
-            response
-                .headers_mut()
-                .insert(header::ALLOW, HeaderValue::from_static(allow));
-        }
-        response
-    }
-}
-
-async fn read_json<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Problem> {
-    let body = match Limited::new(request.into_body(), MAX_BODY).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            return Err(Problem::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("the body is longer than {MAX_BODY} bytes"),
-            ));
-        }
-        Err(error) => {
-            return Err(Problem::bad_request(format!(
-                "the body did not arrive completely: {error}"
-            )));
-        }
-    };
-    serde_json::from_slice(&body).map_err(|error| Problem::bad_request(format!("the body is not understood: {error}")))
 }
 
 /// The parameters of `GET /ledger`.
@@ -270,36 +205,6 @@ fn lines<T: Serialize>(values: &[T]) -> Bytes {
         }
     }
     bytes.into()
-}
-
-fn streamed(status: StatusCode, lines: impl futures::Stream<Item = Bytes> + Send + 'static) -> Response<ControlBody> {
-    let frames = futures::StreamExt::map(lines, |bytes| Ok(Frame::data(bytes)));
-    with_body(status, "application/x-ndjson", StreamBody::new(frames).boxed_unsync())
-}
-
-fn json<T: Serialize>(value: &T) -> Reply {
-    let body = serde_json::to_vec(value)
-        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
-    Ok(with_body(
-        StatusCode::OK,
-        "application/json",
-        Full::from(body).boxed_unsync(),
-    ))
-}
-
-fn empty(status: StatusCode) -> Response<ControlBody> {
-    let mut response = Response::new(Full::default().boxed_unsync());
-    *response.status_mut() = status;
-    response
-}
-
-fn with_body(status: StatusCode, content_type: &'static str, body: ControlBody) -> Response<ControlBody> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
 }
 
 #[cfg(test)]

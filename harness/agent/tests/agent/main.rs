@@ -13,5 +13,6 @@ mod hostile;
 mod life;
 mod networks;
 mod program;
+mod relay;
 mod setup;
 mod traffic;

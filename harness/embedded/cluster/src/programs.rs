@@ -22,9 +22,14 @@ impl Program for AgentProgram {
         let variable = |name: &str| container.env.get(name).cloned();
         let options = match arguments::parse(container.args.iter().cloned(), variable) {
             Ok(Command::Run(options)) => options,
-            Ok(Command::Help) => {
-                (container.log)(arguments::HELP);
+            Ok(Command::Help(text)) => {
+                (container.log)(text);
                 return Exit::Done;
+            }
+            Ok(Command::Relay(_)) => {
+                let problem = "a relay needs real sockets; the network model does what it would do".to_owned();
+                (container.log)(&format!("meshproof-agent: {problem}"));
+                return Exit::Failed(problem);
             }
             Ok(Command::Version) => return Exit::Done,
             Err(problem) => {
