@@ -14,7 +14,7 @@ mod routes;
 mod stream;
 mod tap;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -205,6 +205,21 @@ impl Fabric {
         self.write().hosts.insert(name.to_ascii_lowercase(), address);
     }
 
+    /// Gives the node of `cluster` a route to pods of other clusters: from now on its pods reach addresses of `range`.
+    /// Their own address is translated to the node's on the way. Nothing happens when there is no such cluster.
+    pub fn add_pod_route(&self, cluster: &str, range: Cidr) {
+        if let Some(routes) = self.write().routes.get_mut(cluster) {
+            routes.pod_routes.insert(range);
+        }
+    }
+
+    /// Takes a route away again; `false` when there was none.
+    pub fn remove_pod_route(&self, cluster: &str, range: Cidr) -> bool {
+        let mut map = self.write();
+        let routes = map.routes.get_mut(cluster);
+        routes.is_some_and(|routes| routes.pod_routes.remove(&range))
+    }
+
     /// The address of a name outside of the clusters.
     pub(crate) fn host(&self, name: &str) -> Option<Ipv4Addr> {
         self.read().hosts.get(&name.to_ascii_lowercase()).copied()
@@ -238,8 +253,12 @@ impl Fabric {
             taken.push((range, text));
         }
         let services = ServiceTable::default();
-        map.routes
-            .insert(name.to_owned(), ClusterRoutes { addresses, services });
+        let routes = ClusterRoutes {
+            addresses,
+            services,
+            pod_routes: HashSet::new(),
+        };
+        map.routes.insert(name.to_owned(), routes);
         Ok(())
     }
 

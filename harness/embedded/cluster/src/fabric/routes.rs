@@ -1,6 +1,6 @@
 //! Where a virtual address leads: what kube-proxy and the routing between nodes do on real clusters. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
@@ -134,6 +134,8 @@ pub(super) struct ClusterRoutes {
     pub(super) addresses: ClusterAddresses,
     /// Its Services.
     pub(super) services: ServiceTable,
+    /// Pod ranges of other clusters that its node has a route to.
+    pub(super) pod_routes: HashSet<Cidr>,
 }
 
 /// Where a connection ends.
@@ -219,7 +221,7 @@ pub(super) fn route(
                 .or_else(|| cluster.services.node_ports.get(&address.port()))
                 .ok_or(NoRoute::Refused)?
         } else if let Some((name, _)) = clusters.iter().find(|(_, c)| c.addresses.pod_cidr.contains(ip)) {
-            if name != at && !flat {
+            if name != at && !flat && !here.pod_routes.iter().any(|range| range.contains(ip)) {
                 return Err(NoRoute::TimedOut);
             }
             return Ok(Route {
@@ -286,6 +288,7 @@ mod tests {
                 ClusterRoutes {
                     addresses,
                     services: ServiceTable::default(),
+                    pod_routes: HashSet::new(),
                 },
             );
         }
@@ -375,6 +378,20 @@ mod tests {
             go("east", "10.20.0.6:80", true),
             Err(NoRoute::TimedOut),
             "ClusterIPs never do"
+        );
+    }
+
+    #[test]
+    fn a_route_of_the_node_leads_to_another_clusters_pods() {
+        let mut all = clusters();
+        let routes = &mut all.get_mut("west").unwrap().pod_routes;
+        routes.insert("10.11.0.0/16".parse().unwrap());
+        let go = |from: &str, to: &str| route(&all, false, from, at(to), |_| 1);
+        assert_eq!(go("west", "10.11.0.4:8080").unwrap().cluster, "east");
+        assert_eq!(
+            go("east", "10.10.0.4:8080"),
+            Err(NoRoute::TimedOut),
+            "the route is one-way"
         );
     }
 
