@@ -16,11 +16,19 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "meshproof-engine",
         &["meshproof-agent", "meshproof-spec", "meshproof-verdict"],
     ),
-    ("meshproof-clusters", &["meshproof-engine", "meshproof-spec"]),
+    (
+        "meshproof-clusters",
+        &["meshproof-agent", "meshproof-engine", "meshproof-spec"],
+    ),
     ("meshproof-linkerd", &["meshproof-engine", "meshproof-spec"]),
     (
         "meshproof-standins",
-        &["meshproof-agent", "meshproof-apiserver", "meshproof-cluster", "meshproof-mesh"],
+        &[
+            "meshproof-agent",
+            "meshproof-apiserver",
+            "meshproof-cluster",
+            "meshproof-mesh",
+        ],
     ),
     (
         "meshproof-embedded",

@@ -4,11 +4,13 @@
 //! * [`kind`]: clusters made with `kind` and Docker from `kind-configs/`, their network, images, faults and removal;
 //! * [`contexts`]: clusters that exist already, of which nothing is changed that the harness did not make;
 //! * [`relay`]: a container between a gateway and its clients, on kind;
+//! * [`agent_image`]: the image of the traffic agent, around a static binary;
 //! * [`preflight`]: what has to be true of the host and the clusters, each finding with a code and a fix.
 //!
 //! # What it must not know
 //! Any particular mesh, scenarios, verdicts.
 
+pub mod agent_image;
 pub mod contexts;
 pub mod kind;
 pub mod preflight;
