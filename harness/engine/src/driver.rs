@@ -22,7 +22,8 @@ pub trait MeshDriver: Send + Sync {
     /// Name of the mesh, e.g. `linkerd`.
     fn name(&self) -> &'static str;
 
-    /// What it can do: `export-gateway`, `export-flat`, `export-federated`, `route`, `mtls`, `rotate-credentials` …
+    /// What it can do: `export-gateway`, `export-flat`, `export-federated`, `route`, `mtls`, `rotate-credentials`,
+    /// `install-mesh` and `link-clusters` (and their opposites) …
     fn capabilities(&self) -> BTreeSet<String>;
 
     /// What installing the mesh in all clusters and making all links of a topology would do, in order; empty when nothing

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PropagationPolicy};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PropagationPolicy};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::wait::{await_condition, conditions};
 use meshproof_engine::environment::Cluster;
@@ -82,6 +83,26 @@ pub(crate) async fn rolled_out(
             complete,
         )
         .await?;
+    }
+    Ok(())
+}
+
+/// Waits until the pods that a selector finds now are gone.
+pub(crate) async fn pods_gone(
+    cluster: &Cluster,
+    namespace: &str,
+    selector: &str,
+    deadline: Duration,
+) -> Result<(), Problem> {
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
+    let found = pods.list(&ListParams::default().labels(selector)).await;
+    let found = found.map_err(|error| refused(cluster, "list", &ApiResource::erase::<Pod>(&()), selector, &error))?;
+    for pod in found {
+        let (Some(name), Some(uid)) = (pod.metadata.name, pod.metadata.uid) else {
+            continue;
+        };
+        let gone = await_condition(pods.clone(), &name, conditions::is_deleted(&uid));
+        within(deadline, cluster, &format!("Pod {namespace}/{name} to be gone"), gone).await?;
     }
     Ok(())
 }

@@ -8,21 +8,26 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
-use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::api::Api;
 use kube::core::ApiResource;
-use meshproof_engine::driver::{Counter, Flow, MeshDriver, Owner, RouteRequest, Undo, WorkloadRef};
+use meshproof_engine::action::Action;
+use meshproof_engine::driver::{Counter, DriverCall, Flow, MeshDriver, Owner, RouteRequest, Undo, WorkloadRef};
 use meshproof_engine::environment::Cluster;
+use meshproof_engine::plan::permission::Permission;
 use meshproof_engine::problem::{self, Problem};
 use meshproof_spec::scenario::{Component, ExportMode, GatewayExposure, Setup, TrustSetup};
 use meshproof_spec::topology::Topology;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::installer::{Installer, LinkValues, MulticlusterValues};
+use crate::installer::{ControllerFor, Installer, InstallerKind, LinkValues, MulticlusterValues};
 use crate::names::{self, CONTROL_NAMESPACE, MULTICLUSTER_NAMESPACE};
+use crate::readiness::check::CheckResult;
 use crate::trust::{ClusterTrust, Root};
-use crate::{apply, counters, credentials, gateway_alive, ownership, resources, routes};
+use crate::version::ObjectModel;
+use crate::{
+    apply, counters, credentials, denied_writes, gateway_alive, ownership, permissions, preinstalled, resources, routes,
+};
 
 /// Scenario time within which an installation, a link or a removal must be complete.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -89,16 +94,52 @@ impl Linkerd {
     /// Applies the extension with the values that the cluster has now, and waits for all of it.
     async fn apply_extension(&self, cluster: &Cluster, values: &MulticlusterValues) -> Result<(), Problem> {
         let manifests = self.installer.multicluster(cluster, values).await?;
-        apply::apply(cluster, &manifests, self.patience()).await?;
-        let deployments = apply::deployments(&manifests, MULTICLUSTER_NAMESPACE);
-        apply::rolled_out(cluster, MULTICLUSTER_NAMESPACE, &deployments, self.patience()).await?;
+        self.apply_and_roll_out(cluster, MULTICLUSTER_NAMESPACE, &manifests)
+            .await?;
         self.state(|state| state.extensions.insert(cluster.name.clone(), values.clone()));
+        Ok(())
+    }
+
+    /// Results of the vendor's own checks of a cluster, for diagnostics. Readiness is never taken from them: they also
+    /// complain of exported Services without pods, and need the internet for some.
+    ///
+    /// # Errors
+    /// Code `checks-unavailable` when there is no tool that checks.
+    pub async fn check(&self, cluster: &Cluster) -> Result<Vec<CheckResult>, Problem> {
+        self.installer.check(cluster).await
+    }
+
+    fn is_preinstalled(&self) -> bool {
+        self.installer.kind() == InstallerKind::Preinstalled
+    }
+
+    fn changeable(&self, what: &str) -> Result<(), Problem> {
+        if self.is_preinstalled() {
+            Err(preinstalled::refused(what))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Applies manifests and waits until their Deployments in `namespace` are rolled out.
+    async fn apply_and_roll_out(&self, cluster: &Cluster, namespace: &str, manifests: &[Value]) -> Result<(), Problem> {
+        apply::apply(cluster, manifests, self.patience()).await?;
+        let deployments = apply::deployments(manifests, namespace);
+        apply::rolled_out(cluster, namespace, &deployments, self.patience()).await
+    }
+
+    /// Waits until what others installed is ready.
+    async fn await_installed(&self, cluster: &Cluster, gateway: bool) -> Result<(), Problem> {
+        self.installer.prerequisites(cluster).await?;
+        for (namespace, name) in preinstalled::deployments(cluster, gateway).await? {
+            apply::rolled_out(cluster, namespace, &[name], self.patience()).await?;
+        }
         Ok(())
     }
 
     async fn has_gateway(&self, cluster: &Cluster) -> Result<bool, Problem> {
         let services: Api<Service> = Api::namespaced(cluster.client.clone(), MULTICLUSTER_NAMESPACE);
-        let found = services.get_opt("linkerd-gateway").await;
+        let found = services.get_opt(names::GATEWAY).await;
         found.map(|service| service.is_some()).map_err(|error| {
             problem::environment(
                 "api-unreachable",
@@ -116,43 +157,64 @@ impl MeshDriver for Linkerd {
     }
 
     fn capabilities(&self) -> BTreeSet<String> {
-        [
-            "export-gateway",
-            "route",
-            "mtls",
-            "rotate-credentials",
-            "deny-writes",
-            "steal-lease",
-            "separate-trust",
-        ]
-        .map(ToOwned::to_owned)
-        .into()
+        let mut capabilities = vec!["export-gateway", "mtls", "route", "steal-lease"];
+        match self.installer.kind() {
+            // What a model does not know it refuses.
+            InstallerKind::Model => {}
+            InstallerKind::Vendor | InstallerKind::Preinstalled => {
+                capabilities.extend(["export-federated", "export-flat"]);
+            }
+        }
+        if !self.is_preinstalled() {
+            // Whoever manages the mesh would undo the rest, or be undone by it.
+            capabilities.extend([
+                "deny-writes",
+                "install-mesh",
+                "link-clusters",
+                "rotate-credentials",
+                "separate-trust",
+            ]);
+        }
+        capabilities.into_iter().map(ToOwned::to_owned).collect()
+    }
+
+    fn commands(&self, topology: &Topology, setup: &Setup) -> Vec<Action> {
+        self.installer.commands(topology, setup)
     }
 
     async fn install(&self, cluster: &Cluster, topology: &Topology, setup: &Setup) -> Result<(), Problem> {
+        let values = MulticlusterValues::of(topology, setup, &cluster.name);
+        if self.is_preinstalled() {
+            return self.await_installed(cluster, values.gateway).await;
+        }
         let trust = self.trust(&cluster.name, setup)?;
-        let manifests = self.installer.control_plane(cluster, &trust).await?;
-        apply::apply(cluster, &manifests, self.patience()).await?;
-        let deployments = apply::deployments(&manifests, CONTROL_NAMESPACE);
-        apply::rolled_out(cluster, CONTROL_NAMESPACE, &deployments, self.patience()).await?;
-
-        let spec = topology.clusters.iter().find(|(name, _)| name.0 == cluster.name);
-        let values = MulticlusterValues {
-            gateway: spec.and_then(|(_, spec)| spec.gateway).unwrap_or(true),
-            exposure: setup.gateway.unwrap_or(GatewayExposure::Loadbalancer),
-            controllers: Vec::new(),
-        };
+        // Each may look at what was applied before it.
+        let prerequisites = self.installer.prerequisites(cluster).await?;
+        apply::apply(cluster, &prerequisites, self.patience()).await?;
+        let definitions = self.installer.definitions(cluster).await?;
+        apply::apply(cluster, &definitions, self.patience()).await?;
+        let control_plane = self.installer.control_plane(cluster, &trust).await?;
+        self.apply_and_roll_out(cluster, CONTROL_NAMESPACE, &control_plane)
+            .await?;
         self.apply_extension(cluster, &values).await
     }
 
     async fn uninstall(&self, cluster: &Cluster) -> Result<(), Problem> {
-        let objects = self.installer.uninstall(cluster).await?;
-        apply::delete(cluster, &objects, self.patience()).await?;
+        self.changeable("uninstall the mesh")?;
+        let extension = self.installer.uninstall_extension(cluster).await?;
+        apply::delete(cluster, &extension, self.patience()).await?;
+        let control_plane = self.installer.uninstall_control_plane(cluster).await?;
+        apply::delete(cluster, &control_plane, self.patience()).await?;
         self.state(|state| state.extensions.remove(&cluster.name));
         Ok(())
     }
 
-    async fn link(&self, from: &Cluster, to: &Cluster, _setup: &Setup) -> Result<(), Problem> {
+    async fn link(&self, from: &Cluster, to: &Cluster, setup: &Setup) -> Result<(), Problem> {
+        let model = self.installer.object_model();
+        if self.is_preinstalled() {
+            let controller = preinstalled::linked(from, &to.name, model).await?;
+            return apply::rolled_out(from, MULTICLUSTER_NAMESPACE, &[controller], self.patience()).await;
+        }
         let values = self.state(|state| state.extensions.get(&from.name).cloned());
         let Some(mut values) = values else {
             return Err(problem::harness(
@@ -164,18 +226,26 @@ impl MeshDriver for Linkerd {
                 Some("put an `install` step first"),
             ));
         };
-        // The documented order: the controller's values first, then what link-gen prints.
-        if !values.controllers.contains(&to.name) {
-            values.controllers.push(to.name.clone());
+        // What was asked for, not what is there: a gateway that should be and is not makes linking fail.
+        let asked = self.state(|state| state.extensions.get(&to.name).map(|values| values.gateway));
+        let gateway = match asked {
+            Some(gateway) => gateway,
+            None => self.has_gateway(to).await?,
+        };
+        // The documented order: the controller's values first, then what link-gen prints. In the legacy model `link`
+        // prints the controller too.
+        let controlled = values.controllers.iter().any(|known| known.cluster == to.name);
+        if model == ObjectModel::Managed && !controlled {
+            values.controllers.push(ControllerFor {
+                cluster: to.name.clone(),
+                gateway,
+            });
             self.apply_extension(from, &values).await?;
         }
-        let link = LinkValues {
-            name: to.name.clone(),
-            api_server: to.api_from_peers.clone(),
-            service_account: names::REMOTE_ACCESS.to_owned(),
-        };
+        let link = LinkValues::to(to, gateway, setup.gateway.unwrap_or(GatewayExposure::Loadbalancer));
         let manifests = self.installer.link(to, &link).await?;
-        apply::apply(from, &manifests, self.patience()).await?;
+        self.apply_and_roll_out(from, MULTICLUSTER_NAMESPACE, &manifests)
+            .await?;
         let side_effects = self.installer.link_side_effects(&manifests).await?;
         apply::apply(to, &side_effects, self.patience()).await
     }
@@ -184,11 +254,12 @@ impl MeshDriver for Linkerd {
         use futures::StreamExt;
         // A gateway on node ports is reached on other ports than those that the default probe values say, and one under
         // another root refuses the probe: there, that the link works is for the scenario to say.
-        let decidable = setup.gateway != Some(GatewayExposure::Nodeport) && setup.trust != Some(TrustSetup::Separate);
+        let probed = setup.gateway != Some(GatewayExposure::Nodeport) || self.installer.node_ports().is_some();
+        let decidable = probed && setup.trust != Some(TrustSetup::Separate);
         if !decidable || !self.has_gateway(to).await? {
             return Ok(());
         }
-        let mut alive = gateway_alive::watch(from, &to.name);
+        let mut alive = gateway_alive::watch(from, &to.name, self.installer.object_model());
         let wait = async {
             while let Some(value) = alive.next().await {
                 if value == Some(1.0) {
@@ -207,17 +278,25 @@ impl MeshDriver for Linkerd {
     }
 
     async fn unlink(&self, from: &Cluster, to: &Cluster) -> Result<(), Problem> {
+        self.changeable("unlink clusters")?;
         let objects = self.installer.unlink(from, &to.name).await?;
-        apply::delete(from, &objects, self.patience()).await?;
+        // While a controller still runs it makes its mirrors and its lease anew.
+        let (controllers, others): (Vec<Value>, Vec<Value>) =
+            objects.into_iter().partition(|object| object["kind"] == "Deployment");
+        apply::delete(from, &controllers, self.patience()).await?;
+        let pods = self.installer.object_model().controller_pods(&to.name);
+        apply::pods_gone(from, MULTICLUSTER_NAMESPACE, &pods, self.patience()).await?;
+        apply::delete(from, &others, self.patience()).await?;
         self.state(|state| {
             if let Some(values) = state.extensions.get_mut(&from.name) {
-                values.controllers.retain(|name| *name != to.name);
+                values.controllers.retain(|known| known.cluster != to.name);
             }
         });
         Ok(())
     }
 
     async fn rotate_credentials(&self, from: &Cluster, to: &Cluster) -> Result<(), Problem> {
+        self.changeable("give a link new credentials")?;
         credentials::rotate(from, to, self.patience()).await
     }
 
@@ -233,10 +312,10 @@ impl MeshDriver for Linkerd {
         let labels = found
             .and_then(|deployment| deployment.metadata.labels)
             .unwrap_or_default();
-        Ok(labels
-            .get("app.kubernetes.io/version")
-            .cloned()
-            .unwrap_or_else(|| self.installer.version()))
+        match labels.get("app.kubernetes.io/version") {
+            Some(version) => Ok(version.clone()),
+            None => self.installer.version().await,
+        }
     }
 
     async fn trust_root(&self, cluster: &Cluster) -> Result<String, Problem> {
@@ -311,10 +390,11 @@ impl MeshDriver for Linkerd {
         let parts: Vec<&str> = reference.split('.').collect();
         let fact = match parts.as_slice() {
             ["mirror", service, cluster] => names::mirror(service, cluster),
+            ["federated", service] => names::federated(service),
             ["mesh", "namespace"] => MULTICLUSTER_NAMESPACE.to_owned(),
             ["mesh", "control-namespace"] => CONTROL_NAMESPACE.to_owned(),
             ["mesh", "link", cluster] => (*cluster).to_owned(),
-            ["mesh", "controller", cluster] => names::controller(cluster),
+            ["mesh", "controller", cluster] => self.installer.object_model().controller(cluster),
             ["mesh", "credentials", cluster] => names::credentials(cluster),
             ["mesh", "remote-access", _] => format!(
                 "system:serviceaccount:{MULTICLUSTER_NAMESPACE}:{}",
@@ -333,8 +413,8 @@ impl MeshDriver for Linkerd {
 
     fn component(&self, component: Component, of: Option<&str>) -> WorkloadRef {
         let name = match component {
-            Component::Gateway => "linkerd-gateway".to_owned(),
-            Component::Controller => names::controller(of.unwrap_or_default()),
+            Component::Gateway => names::GATEWAY.to_owned(),
+            Component::Controller => self.installer.object_model().controller(of.unwrap_or_default()),
         };
         WorkloadRef {
             namespace: MULTICLUSTER_NAMESPACE.to_owned(),
@@ -343,7 +423,7 @@ impl MeshDriver for Linkerd {
     }
 
     async fn link_alive(&self, from: &Cluster, to: &str) -> Result<BoxStream<'static, Option<f64>>, Problem> {
-        Ok(gateway_alive::watch(from, to))
+        Ok(gateway_alive::watch(from, to, self.installer.object_model()))
     }
 
     fn lease(&self, to: &str) -> WorkloadRef {
@@ -354,44 +434,13 @@ impl MeshDriver for Linkerd {
     }
 
     async fn deny_writes(&self, from: &Cluster, to: &str, verbs: &[String]) -> Result<Undo, Problem> {
-        let roles: Api<ClusterRole> = Api::all(from.client.clone());
-        let refused = |what: &str, error: kube::Error| {
-            problem::environment(
-                "api-refused",
-                format!("cluster {}: {what} {}: {error}", from.name, names::LOCAL_ACCESS_ROLE),
-                None,
-            )
-        };
-        let role = roles
-            .get(names::LOCAL_ACCESS_ROLE)
-            .await
-            .map_err(|error| refused("read ClusterRole", error))?;
-        let original = role.rules.unwrap_or_default();
-        let mut denied = original.clone();
-        for rule in &mut denied {
-            if rule.resources.iter().flatten().any(|resource| resource == "services") {
-                rule.verbs.retain(|verb| !verbs.contains(verb));
-            }
-        }
-        let patch = kube::api::Patch::Merge(json!({"rules": denied}));
-        roles
-            .patch(names::LOCAL_ACCESS_ROLE, &kube::api::PatchParams::default(), &patch)
-            .await
-            .map_err(|error| refused("change ClusterRole", error))?;
-        let resource = resources::of_any("ClusterRole").unwrap_or_else(|| ApiResource::erase::<ClusterRole>(&()));
-        Ok(Undo {
-            description: format!(
-                "let the controller of {} → {to} {} mirrors again",
-                from.name,
-                verbs.join(", ")
-            ),
-            patches: vec![(
-                resource,
-                None,
-                names::LOCAL_ACCESS_ROLE.to_owned(),
-                json!({"rules": original}),
-            )],
-        })
+        self.changeable("deny writes to the controller")?;
+        let role = self.installer.object_model().local_access_role(to);
+        denied_writes::deny(from, to, &role, verbs).await
+    }
+
+    fn permissions(&self, call: DriverCall) -> Vec<Permission> {
+        permissions::of(call, self.installer.kind(), self.installer.object_model())
     }
 
     fn owner(&self, _cluster: &str, object: &Value) -> Owner {
@@ -399,7 +448,7 @@ impl MeshDriver for Linkerd {
     }
 
     fn kinds(&self) -> Vec<ApiResource> {
-        resources::all()
+        resources::all(self.installer.kind() != InstallerKind::Model)
     }
 
     fn peer_identity(&self, flow: &Flow) -> Option<(String, String)> {

@@ -12,31 +12,32 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::Api;
 use kube::runtime::{WatchStreamExt, watcher};
 use meshproof_engine::environment::Cluster;
+use meshproof_engine::metrics;
 use tokio::sync::mpsc;
 
-use crate::names::{CLUSTER_NAME, CONTROLLER_ADMIN_PORT, MULTICLUSTER_NAMESPACE};
+use crate::names::{CONTROLLER_ADMIN_PORT, MULTICLUSTER_NAMESPACE};
+use crate::version::ObjectModel;
 
 /// Wall time between samples.
 const SAMPLE: Duration = Duration::from_millis(50);
 
 /// The value of `gateway_alive` for `to` in `from`, first the current one and then every change; nothing while no
 /// controller publishes it.
-pub(crate) fn watch(from: &Cluster, to: &str) -> BoxStream<'static, Option<f64>> {
+pub(crate) fn watch(from: &Cluster, to: &str, model: ObjectModel) -> BoxStream<'static, Option<f64>> {
     let (sender, receiver) = mpsc::channel(16);
     let pods: Api<Pod> = Api::namespaced(from.client.clone(), MULTICLUSTER_NAMESPACE);
-    tokio::spawn(follow(pods, to.to_owned(), sender));
+    tokio::spawn(follow(pods, model.controller_pods(to), to.to_owned(), sender));
     stream::unfold(receiver, |mut receiver| async {
         receiver.recv().await.map(|value| (value, receiver))
     })
     .boxed()
 }
 
-async fn follow(pods: Api<Pod>, to: String, sender: mpsc::Sender<Option<f64>>) {
+async fn follow(pods: Api<Pod>, selector: String, to: String, sender: mpsc::Sender<Option<f64>>) {
     let mut last = None;
     if sender.send(None).await.is_err() {
         return;
     }
-    let selector = format!("component=controller,{CLUSTER_NAME}={to}");
     let config = watcher::Config::default().labels(&selector);
     let mut changes = watcher(pods.clone(), config)
         .default_backoff()
@@ -121,12 +122,18 @@ fn ready(pod: &Pod) -> bool {
 
 /// The sample of `gateway_alive` for one target in a page of metrics.
 fn gateway_alive(page: &str, to: &str) -> Option<f64> {
-    let label = format!("target_cluster_name=\"{to}\"");
+    // A page has hundreds of lines and is read every [`SAMPLE`]; one or two of them matter.
     page.lines()
-        .filter_map(|line| line.strip_prefix("gateway_alive{"))
-        .find(|rest| rest.split('}').next().is_some_and(|labels| labels.contains(&label)))
-        .and_then(|rest| rest.rsplit(' ').next())
-        .and_then(|value| value.parse().ok())
+        .filter(|line| line.starts_with("gateway_alive"))
+        .flat_map(metrics::parse)
+        .find(|sample| {
+            sample.name == "gateway_alive"
+                && sample
+                    .labels
+                    .get("target_cluster_name")
+                    .is_some_and(|target| target == to)
+        })
+        .map(|sample| sample.value)
 }
 
 #[cfg(test)]
@@ -140,5 +147,9 @@ mod tests {
         assert_eq!(gateway_alive(page, "north"), Some(0.0));
         assert_eq!(gateway_alive(page, "south"), None);
         assert_eq!(gateway_alive("", "east"), None);
+        // One name inside another is not it.
+        let inside =
+            "gateway_alive{target_cluster_name=\"northeast\"} 0\ngateway_alive_total{target_cluster_name=\"east\"} 5\n";
+        assert_eq!(gateway_alive(inside, "east"), None);
     }
 }

@@ -1,12 +1,59 @@
 //! Where manifests come from.
 
 use async_trait::async_trait;
+use meshproof_engine::action::Action;
 use meshproof_engine::environment::Cluster;
-use meshproof_engine::problem::Problem;
-use meshproof_spec::scenario::GatewayExposure;
+use meshproof_engine::problem::{self, Problem};
+use meshproof_spec::scenario::{GatewayExposure, Setup};
+use meshproof_spec::topology::Topology;
 use serde_json::Value;
 
+use crate::names;
+use crate::readiness::check::CheckResult;
 use crate::trust::ClusterTrust;
+use crate::version::ObjectModel;
+
+/// Who installs, and what that allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InstallerKind {
+    /// A model stands in for Linkerd; it knows gateway mode only.
+    Model,
+    /// The vendor's own CLI or chart.
+    Vendor,
+    /// Somebody else has installed and linked everything, and goes on managing it.
+    Preinstalled,
+}
+
+/// Node ports of a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodePorts {
+    /// Of the data port.
+    pub gateway: u16,
+    /// Of the probe port.
+    pub probe: u16,
+}
+
+/// How gateways are exposed, as far as scenarios don't say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatewayOptions {
+    /// `loadBalancerClass` of gateway Services, so that no other load-balancer controller takes them.
+    pub load_balancer_class: Option<String>,
+    /// Exposes all gateways on these node ports and tells the controllers of the other clusters the probe's: for clusters
+    /// without load balancers.
+    ///
+    /// Without it a gateway that a scenario wants on node ports gets whichever the API server chooses, and controllers keep
+    /// the vendor's default probe port, which does not fit (linkerd/linkerd2#14451): that is then what is under test.
+    pub node_ports: Option<NodePorts>,
+}
+
+/// An entry of the extension's `controllers`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControllerFor {
+    /// Name of the linked cluster, and of the Link.
+    pub cluster: String,
+    /// Whether that cluster has a gateway to probe.
+    pub gateway: bool,
+}
 
 /// Values of the multicluster extension.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +62,21 @@ pub struct MulticlusterValues {
     pub gateway: bool,
     /// How it is exposed.
     pub exposure: GatewayExposure,
-    /// Clusters that this one has a controller for.
-    pub controllers: Vec<String>,
+    /// Clusters that this one has a managed controller for.
+    pub controllers: Vec<ControllerFor>,
+}
+
+impl MulticlusterValues {
+    /// The values of a cluster that is not linked yet.
+    #[must_use]
+    pub fn of(topology: &Topology, setup: &Setup, cluster: &str) -> Self {
+        let spec = topology.clusters.iter().find(|(name, _)| name.0 == cluster);
+        Self {
+            gateway: spec.and_then(|(_, spec)| spec.gateway).unwrap_or(true),
+            exposure: setup.gateway.unwrap_or(GatewayExposure::Loadbalancer),
+            controllers: Vec::new(),
+        }
+    }
 }
 
 /// Values of a link.
@@ -28,27 +88,86 @@ pub struct LinkValues {
     pub api_server: String,
     /// ServiceAccount of the target whose token is used.
     pub service_account: String,
+    /// Whether the target has a gateway; without one only flat and federated exports work.
+    pub gateway: bool,
+    /// How the target's gateway is exposed.
+    pub exposure: GatewayExposure,
+    /// Address of a node of the target, where a gateway on node ports is reached.
+    pub node_address: String,
 }
 
-/// Renders what the vendor's tools would print; applying it is the driver's work.
+impl LinkValues {
+    /// A link to `target`, with the extension's own ServiceAccount.
+    #[must_use]
+    pub fn to(target: &Cluster, gateway: bool, exposure: GatewayExposure) -> Self {
+        Self {
+            name: target.name.clone(),
+            api_server: target.api_from_peers.clone(),
+            service_account: names::REMOTE_ACCESS.to_owned(),
+            gateway,
+            exposure,
+            node_address: target.node_address.clone(),
+        }
+    }
+}
+
+/// Renders what the vendor's tools would print; applying it is the driver's work. The order is that of the methods: each
+/// may look at what was applied before.
 #[async_trait]
 pub trait Installer: Send + Sync {
-    /// Version that it installs.
-    fn version(&self) -> String;
+    /// Who installs.
+    fn kind(&self) -> InstallerKind;
 
-    /// CRDs, then the control plane.
+    /// How links are made of objects. Known for sure after [`Installer::version`].
+    fn object_model(&self) -> ObjectModel {
+        ObjectModel::Managed
+    }
+
+    /// Node ports of all gateways that controllers know of, so that their probes work.
+    fn node_ports(&self) -> Option<NodePorts> {
+        None
+    }
+
+    /// What installing in all clusters and making all links would do, in order; empty when nothing outside of this
+    /// process.
+    fn commands(&self, topology: &Topology, setup: &Setup) -> Vec<Action> {
+        let _ = (topology, setup);
+        Vec::new()
+    }
+
+    /// Version that it installs.
+    ///
+    /// # Errors
+    /// When the tool is not there, or is not of the version asked for.
+    async fn version(&self) -> Result<String, Problem>;
+
+    /// What must be there before Linkerd: the Gateway API's definitions. Empty when they are there already, or come with
+    /// Linkerd.
+    ///
+    /// # Errors
+    /// Code `gateway-api-missing` when nobody brings them.
+    async fn prerequisites(&self, cluster: &Cluster) -> Result<Vec<Value>, Problem>;
+
+    /// Linkerd's own definitions.
+    ///
+    /// # Errors
+    /// When the tool refuses or fails.
+    async fn definitions(&self, cluster: &Cluster) -> Result<Vec<Value>, Problem>;
+
+    /// The control plane. The definitions have been applied.
     ///
     /// # Errors
     /// When the tool refuses or fails.
     async fn control_plane(&self, cluster: &Cluster, trust: &ClusterTrust) -> Result<Vec<Value>, Problem>;
 
-    /// The multicluster extension.
+    /// The multicluster extension. The control plane runs.
     ///
     /// # Errors
     /// When the tool refuses or fails.
     async fn multicluster(&self, cluster: &Cluster, values: &MulticlusterValues) -> Result<Vec<Value>, Problem>;
 
-    /// Secrets and Link, to be applied in the source. Reads the target.
+    /// Secrets and Link, to be applied in the source; in the legacy model the controller too. Reads the target, and waits
+    /// until its gateway has an address.
     ///
     /// # Errors
     /// When the tool refuses or fails, e.g. because the gateway has no address.
@@ -60,11 +179,18 @@ pub trait Installer: Send + Sync {
     /// When the tool refuses or fails.
     async fn unlink(&self, source: &Cluster, name: &str) -> Result<Vec<Value>, Problem>;
 
-    /// What has to be deleted to remove extension and control plane, in order.
+    /// What has to be deleted to remove the extension, in order.
     ///
     /// # Errors
     /// Code `uninstall-refused` when the tool refuses, e.g. because links exist.
-    async fn uninstall(&self, cluster: &Cluster) -> Result<Vec<Value>, Problem>;
+    async fn uninstall_extension(&self, cluster: &Cluster) -> Result<Vec<Value>, Problem>;
+
+    /// What has to be deleted to remove the control plane, its definitions and whatever [`Installer::prerequisites`]
+    /// brought, in order. The extension is gone.
+    ///
+    /// # Errors
+    /// Code `uninstall-refused` when the tool refuses, e.g. because injected pods exist.
+    async fn uninstall_control_plane(&self, cluster: &Cluster) -> Result<Vec<Value>, Problem>;
 
     /// What linking makes in the *target*: nothing, unless a mesh is badly wrong. `linked` is what
     /// [`Installer::link`] returned.
@@ -74,5 +200,17 @@ pub trait Installer: Send + Sync {
     async fn link_side_effects(&self, linked: &[Value]) -> Result<Vec<Value>, Problem> {
         let _ = linked;
         Ok(Vec::new())
+    }
+
+    /// Results of the vendor's own checks.
+    ///
+    /// # Errors
+    /// Code `checks-unavailable` when there is no tool that checks.
+    async fn check(&self, cluster: &Cluster) -> Result<Vec<CheckResult>, Problem> {
+        Err(problem::environment(
+            "checks-unavailable",
+            format!("cluster {}: there is no linkerd CLI that could check it", cluster.name),
+            Some("give the path of the linkerd CLI"),
+        ))
     }
 }

@@ -9,16 +9,37 @@
 //! # What it must not know
 //! Whether its clusters are real, scenarios' syntax beyond the few words of the driver's interface, verdicts.
 //!
-//! Facts are those of Linkerd 2.18 and later (controllers managed by the multicluster extension).
+//! Both of Linkerd's object models are known ([`version::ObjectModel`]): that of 2.18 and later, where the extension's chart
+//! manages the controllers, and the one before it. Readers of what Linkerd says of itself are in [`readiness`].
 
 mod apply;
+mod cli;
 mod counters;
 mod credentials;
+mod denied_writes;
+pub mod download;
 pub mod driver;
+mod exposure;
 mod gateway_alive;
+mod gateway_api;
+mod helm;
 pub mod installer;
+mod link_gen;
+pub mod manifests;
 pub mod names;
 mod ownership;
+mod permissions;
+mod plan;
+mod preinstalled;
+pub mod readiness;
+mod removal;
 mod resources;
 mod routes;
+mod secret_file;
 pub mod trust;
+pub mod version;
+
+pub use cli::{CliInstaller, CliOptions};
+pub use driver::Linkerd;
+pub use helm::{Chart, HelmInstaller, HelmOptions};
+pub use preinstalled::Preinstalled;

@@ -3,9 +3,10 @@
 use meshproof_engine::driver::Owner;
 use serde_json::Value;
 
-use crate::names::{CLUSTER_NAME, CONTROL_NAMESPACE, EXTENSION, MULTICLUSTER_NAMESPACE};
+use crate::names::{CLUSTER_NAME, CONTROL_NAMESPACE, EXTENSION, MIRRORED_SERVICE, MULTICLUSTER_NAMESPACE};
 
-/// Prefixes of names that end in the linked cluster's name.
+/// Prefixes of names that end in the linked cluster's name, of both object models; where one begins like another the
+/// longer comes first.
 const LINK_PREFIXES: &[(&str, &str)] = &[
     ("Secret", "cluster-credentials-"),
     ("Lease", "service-mirror-write-"),
@@ -17,9 +18,20 @@ const LINK_PREFIXES: &[(&str, &str)] = &[
         "ClusterRoleBinding",
         "linkerd-multicluster-controller-access-local-resources-",
     ),
+    ("Service", "probe-gateway-"),
+    ("Endpoints", "probe-gateway-"),
     ("Service", "probe-"),
     ("Endpoints", "probe-"),
+    ("Deployment", "linkerd-service-mirror-"),
+    ("ServiceAccount", "linkerd-service-mirror-"),
+    ("Role", "linkerd-service-mirror-read-remote-creds-"),
+    ("RoleBinding", "linkerd-service-mirror-read-remote-creds-"),
+    ("ClusterRole", "linkerd-service-mirror-access-local-resources-"),
+    ("ClusterRoleBinding", "linkerd-service-mirror-access-local-resources-"),
 ];
+
+/// What other clusters use, whatever its name begins with: it belongs to the installation.
+const REMOTE_ACCESS: &str = "linkerd-service-mirror-remote-access-";
 
 /// Whose `object` is. Labels come first; objects without labels of Linkerd's are told by kind, namespace and name.
 pub(crate) fn owner(object: &Value) -> Owner {
@@ -36,7 +48,8 @@ pub(crate) fn owner(object: &Value) -> Owner {
         return Owner::Link(name.to_owned());
     }
     let ours = namespace == MULTICLUSTER_NAMESPACE || namespace == CONTROL_NAMESPACE;
-    if ours || (namespace.is_empty() && kind == "ClusterRoleBinding") {
+    let of_cluster = namespace.is_empty() && (kind == "ClusterRoleBinding" || kind == "ClusterRole");
+    if (ours || of_cluster) && !name.starts_with(REMOTE_ACCESS) {
         let prefixed = LINK_PREFIXES
             .iter()
             .filter(|(of, _)| *of == kind)
@@ -47,6 +60,8 @@ pub(crate) fn owner(object: &Value) -> Owner {
     }
     let installed = ours
         || label(EXTENSION).is_some()
+        // A federated Service is of no link: it stands for members of several clusters.
+        || label(MIRRORED_SERVICE).is_some()
         || label("linkerd.io/control-plane-ns").is_some()
         || (namespace.is_empty() && name.starts_with("linkerd-"))
         || (kind == "Namespace" && (name == CONTROL_NAMESPACE || name == MULTICLUSTER_NAMESPACE))
@@ -70,6 +85,12 @@ mod tests {
     #[case::link(object("Link", "linkerd-multicluster", "east", json!({})), Owner::Link("east".into()))]
     #[case::secret(object("Secret", "linkerd", "cluster-credentials-east", json!({})), Owner::Link("east".into()))]
     #[case::lease(object("Lease", "linkerd-multicluster", "service-mirror-write-east", json!({})), Owner::Link("east".into()))]
+    #[case::legacy_controller(object("Deployment", "linkerd-multicluster", "linkerd-service-mirror-east", json!({})), Owner::Link("east".into()))]
+    #[case::legacy_probe(object("Service", "linkerd-multicluster", "probe-gateway-east", json!({})), Owner::Link("east".into()))]
+    #[case::legacy_role(object("ClusterRole", "", "linkerd-service-mirror-access-local-resources-east", json!({})), Owner::Link("east".into()))]
+    #[case::remote_access(object("ServiceAccount", "linkerd-multicluster", "linkerd-service-mirror-remote-access-default", json!({})), Owner::Mesh)]
+    #[case::remote_access_binding(object("ClusterRoleBinding", "", "linkerd-service-mirror-remote-access-default", json!({})), Owner::Mesh)]
+    #[case::federated(object("Service", "shop", "store-federated", json!({"mirror.linkerd.io/mirrored-service": "true"})), Owner::Mesh)]
     #[case::foreign_secret(object("Secret", "shop", "cluster-credentials-east", json!({})), Owner::Nobody)]
     #[case::gateway(object("Deployment", "linkerd-multicluster", "linkerd-gateway", json!({})), Owner::Mesh)]
     #[case::cluster_role(object("ClusterRole", "", "linkerd-destination", json!({})), Owner::Mesh)]

@@ -3,10 +3,12 @@
 use meshproof_engine::driver::DriverCall;
 use meshproof_engine::plan::permission::Permission;
 
-use crate::names::{CONTROL_NAMESPACE, LOCAL_ACCESS_ROLE, MULTICLUSTER_NAMESPACE};
+use crate::installer::InstallerKind;
+use crate::names::{CONTROL_NAMESPACE, MULTICLUSTER_NAMESPACE};
+use crate::version::ObjectModel;
 
 /// See `MeshDriver::permissions`.
-pub(crate) fn of(call: DriverCall) -> Vec<Permission> {
+pub(crate) fn of(call: DriverCall, kind: InstallerKind, model: ObjectModel) -> Vec<Permission> {
     let within = |namespace: &str, group: &str, resource: &str, verbs: &[&str]| -> Vec<Permission> {
         verbs
             .iter()
@@ -14,14 +16,30 @@ pub(crate) fn of(call: DriverCall) -> Vec<Permission> {
             .collect()
     };
     match call {
-        DriverCall::Facts => vec![
-            Permission::new("apps", "deployments", "get")
-                .within(CONTROL_NAMESPACE)
-                .named("linkerd-destination"),
-            Permission::new("", "configmaps", "get")
-                .within(CONTROL_NAMESPACE)
-                .named("linkerd-identity-trust-roots"),
-        ],
+        DriverCall::Facts => {
+            let mut facts = vec![
+                Permission::new("apps", "deployments", "get")
+                    .within(CONTROL_NAMESPACE)
+                    .named("linkerd-destination"),
+                Permission::new("", "configmaps", "get")
+                    .within(CONTROL_NAMESPACE)
+                    .named("linkerd-identity-trust-roots"),
+            ];
+            if kind == InstallerKind::Preinstalled {
+                // Instead of installing and linking, it looks whether both has been done.
+                for namespace in [CONTROL_NAMESPACE, MULTICLUSTER_NAMESPACE] {
+                    facts.extend(within(namespace, "apps", "deployments", &["get", "list", "watch"]));
+                    facts.extend(within(namespace, "", "secrets", &["get"]));
+                }
+                facts.extend(within(
+                    MULTICLUSTER_NAMESPACE,
+                    "multicluster.linkerd.io",
+                    "links",
+                    &["get"],
+                ));
+            }
+            facts
+        }
         DriverCall::AwaitLink => [
             vec![
                 Permission::new("", "services", "get")
@@ -33,7 +51,14 @@ pub(crate) fn of(call: DriverCall) -> Vec<Permission> {
         ]
         .concat(),
         DriverCall::DenyWrites => ["get", "patch", "escalate"]
-            .map(|verb| Permission::new("rbac.authorization.k8s.io", "clusterroles", verb).named(LOCAL_ACCESS_ROLE))
+            .map(|verb| {
+                let any = Permission::new("rbac.authorization.k8s.io", "clusterroles", verb);
+                match model {
+                    // One role a link, and which links is not known here.
+                    ObjectModel::Legacy => any,
+                    ObjectModel::Managed => any.named(&model.local_access_role("")),
+                }
+            })
             .into(),
         DriverCall::RotateCredentials => [
             within(

@@ -1,8 +1,9 @@
 //! Kinds: from what a scenario writes to the resource that the API serves.
 
 use kube::core::{ApiResource, GroupVersionKind};
+use meshproof_engine::kinds;
 
-/// The mesh's own kinds and those it makes objects of: kind, group, version, plural, namespaced.
+/// The mesh's own kinds: kind, group, version, plural.
 const KINDS: &[(&str, &str, &str, &str)] = &[
     ("Link", "multicluster.linkerd.io", "v1alpha3", "links"),
     ("Server", "policy.linkerd.io", "v1beta3", "servers"),
@@ -29,32 +30,29 @@ const KINDS: &[(&str, &str, &str, &str)] = &[
 ];
 
 /// Kinds of Kubernetes that the mesh makes objects of.
-const BUILT_IN: &[(&str, &str, &str, &str)] = &[
-    ("Service", "", "v1", "services"),
-    ("Endpoints", "", "v1", "endpoints"),
-    ("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices"),
-    ("Secret", "", "v1", "secrets"),
-    ("ConfigMap", "", "v1", "configmaps"),
-    ("ServiceAccount", "", "v1", "serviceaccounts"),
-    ("Namespace", "", "v1", "namespaces"),
-    ("Deployment", "apps", "v1", "deployments"),
-    ("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets"),
-    ("Lease", "coordination.k8s.io", "v1", "leases"),
-    ("Role", "rbac.authorization.k8s.io", "v1", "roles"),
-    ("RoleBinding", "rbac.authorization.k8s.io", "v1", "rolebindings"),
-    ("ClusterRole", "rbac.authorization.k8s.io", "v1", "clusterroles"),
-    (
-        "ClusterRoleBinding",
-        "rbac.authorization.k8s.io",
-        "v1",
-        "clusterrolebindings",
-    ),
-    (
-        "CustomResourceDefinition",
-        "apiextensions.k8s.io",
-        "v1",
-        "customresourcedefinitions",
-    ),
+const BUILT_IN: &[&str] = &[
+    "Service",
+    "Endpoints",
+    "EndpointSlice",
+    "Secret",
+    "ConfigMap",
+    "ServiceAccount",
+    "Namespace",
+    "Deployment",
+    "PodDisruptionBudget",
+    "Lease",
+    "Role",
+    "RoleBinding",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "CustomResourceDefinition",
+];
+
+/// Kinds that the real control plane makes objects of besides.
+const OF_VENDOR: &[&str] = &[
+    "CronJob",
+    "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration",
 ];
 
 fn resource((kind, group, version, plural): (&str, &str, &str, &str)) -> ApiResource {
@@ -75,21 +73,24 @@ pub(crate) fn of_mesh(kind: &str, api: Option<&str>) -> Option<ApiResource> {
 
 /// A kind of Kubernetes or of the mesh.
 pub(crate) fn of_any(kind: &str) -> Option<ApiResource> {
-    BUILT_IN
-        .iter()
-        .chain(KINDS)
-        .find(|row| row.0 == kind)
-        .map(|row| resource(*row))
+    kinds::own(kind).map(|own| own.resource).or_else(|| of_mesh(kind, None))
 }
 
-/// All kinds that the mesh makes objects of.
-pub(crate) fn all() -> Vec<ApiResource> {
-    BUILT_IN.iter().chain(KINDS).map(|row| resource(*row)).collect()
+/// All kinds that the mesh makes objects of, a model or the real one.
+pub(crate) fn all(real: bool) -> Vec<ApiResource> {
+    let more = if real { OF_VENDOR } else { &[] };
+    BUILT_IN
+        .iter()
+        .chain(more)
+        .filter_map(|kind| kinds::own(kind))
+        .map(|own| own.resource)
+        .chain(KINDS.iter().map(|row| resource(*row)))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::of_mesh;
+    use super::{BUILT_IN, KINDS, OF_VENDOR, all, of_mesh};
 
     #[test]
     fn a_link_is_known_in_all_its_versions_but_not_in_another_group() {
@@ -101,5 +102,11 @@ mod tests {
         assert_eq!((old.version.as_str(), old.plural.as_str()), ("v1alpha1", "links"));
         assert!(of_mesh("Link", Some("example.com/v1")).is_none());
         assert!(of_mesh("TrafficSplit", None).is_none());
+    }
+
+    #[test]
+    fn every_built_in_kind_is_one_that_the_engine_knows() {
+        assert_eq!(all(false).len(), BUILT_IN.len() + KINDS.len());
+        assert_eq!(all(true).len(), BUILT_IN.len() + OF_VENDOR.len() + KINDS.len());
     }
 }

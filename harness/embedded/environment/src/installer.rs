@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use meshproof_engine::environment::Cluster;
 use meshproof_engine::problem::{self, Problem};
-use meshproof_linkerd::installer::{Installer, LinkValues, MulticlusterValues};
+use meshproof_linkerd::installer::{Installer, InstallerKind, LinkValues, MulticlusterValues};
 use meshproof_linkerd::trust::ClusterTrust;
 use meshproof_mesh::install::{
     ControlPlaneValues, ControllerValues, GatewayServiceType, GatewayValues, LinkGenError, LinkGenOptions,
@@ -30,8 +30,20 @@ impl ModelInstaller {
 
 #[async_trait]
 impl Installer for ModelInstaller {
-    fn version(&self) -> String {
-        VERSION.to_owned()
+    fn kind(&self) -> InstallerKind {
+        InstallerKind::Model
+    }
+
+    async fn version(&self) -> Result<String, Problem> {
+        Ok(VERSION.to_owned())
+    }
+
+    async fn prerequisites(&self, _cluster: &Cluster) -> Result<Vec<Value>, Problem> {
+        Ok(gateway_api_crds(&self.model.defects()))
+    }
+
+    async fn definitions(&self, _cluster: &Cluster) -> Result<Vec<Value>, Problem> {
+        Ok(crds())
     }
 
     async fn control_plane(&self, cluster: &Cluster, trust: &ClusterTrust) -> Result<Vec<Value>, Problem> {
@@ -43,10 +55,7 @@ impl Installer for ModelInstaller {
                 issuer_key: trust.issuer_key_pem.clone(),
             })
         };
-        let mut manifests = gateway_api_crds(&self.model.defects());
-        manifests.extend(crds());
-        manifests.extend(control_plane(&values));
-        Ok(manifests)
+        Ok(control_plane(&values))
     }
 
     async fn multicluster(&self, _cluster: &Cluster, values: &MulticlusterValues) -> Result<Vec<Value>, Problem> {
@@ -62,7 +71,14 @@ impl Installer for ModelInstaller {
                 service_type,
                 ..GatewayValues::default()
             }),
-            controllers: values.controllers.iter().map(ControllerValues::new).collect(),
+            controllers: values
+                .controllers
+                .iter()
+                .map(|controller| ControllerValues {
+                    gateway: controller.gateway,
+                    ..ControllerValues::new(&controller.cluster)
+                })
+                .collect(),
             ..meshproof_mesh::install::MulticlusterValues::default()
         };
         Ok(multicluster(&self.model.defects(), &values))
@@ -71,8 +87,9 @@ impl Installer for ModelInstaller {
     async fn link(&self, target: &Cluster, values: &LinkValues) -> Result<Vec<Value>, Problem> {
         let options = LinkGenOptions {
             service_account: values.service_account.clone(),
+            gateway: values.gateway,
             // A NodePort gateway has no address in its status; link-gen is told the node's.
-            gateway_addresses: Some(target.node_address.clone()),
+            gateway_addresses: Some(values.node_address.clone()),
             ..LinkGenOptions::new(&values.name, &values.api_server)
         };
         link_gen(&target.client, &options)
@@ -86,13 +103,18 @@ impl Installer for ModelInstaller {
             .map_err(|error| refused_removal(source, &error))
     }
 
-    async fn uninstall(&self, cluster: &Cluster) -> Result<Vec<Value>, Problem> {
-        let defects = self.model.defects();
-        let refused = |error: RemovalError| refused_removal(cluster, &error);
-        let mut objects = uninstall(&cluster.client, &defects).await.map_err(refused)?;
-        objects.extend(uninstall_control_plane(&cluster.client).await.map_err(refused)?);
+    async fn uninstall_extension(&self, cluster: &Cluster) -> Result<Vec<Value>, Problem> {
+        uninstall(&cluster.client, &self.model.defects())
+            .await
+            .map_err(|error| refused_removal(cluster, &error))
+    }
+
+    async fn uninstall_control_plane(&self, cluster: &Cluster) -> Result<Vec<Value>, Problem> {
+        let mut objects = uninstall_control_plane(&cluster.client)
+            .await
+            .map_err(|error| refused_removal(cluster, &error))?;
         // The Gateway API's definitions came with the installation, so they go with it.
-        objects.extend(gateway_api_crds(&defects));
+        objects.extend(gateway_api_crds(&self.model.defects()));
         Ok(objects)
     }
 

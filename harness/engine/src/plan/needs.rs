@@ -65,6 +65,12 @@ fn needs(scenario: &SuiteScenario) -> BTreeSet<String> {
     };
     if let Some(setup) = &scenario.setup {
         need("disposable");
+        if setup.bare {
+            need("install-mesh");
+        }
+        if setup.bare || setup.unlinked {
+            need("link-clusters");
+        }
         if setup.trust == Some(TrustSetup::Separate) {
             need("separate-trust");
         }
@@ -82,6 +88,8 @@ fn needs(scenario: &SuiteScenario) -> BTreeSet<String> {
                 ExportMode::Federated => "export-federated",
             }),
             Step::Route(_) => need("route"),
+            Step::Install(_) | Step::Uninstall(_) => need("install-mesh"),
+            Step::Link(_) | Step::Unlink(_) => need("link-clusters"),
             Step::Rotate(_) => need("rotate-credentials"),
             Step::Fault(fault) => {
                 if fault.partition.is_some() {

@@ -73,7 +73,9 @@ fn surroundings() -> Surroundings {
         pace: 10.0,
         environment_capabilities: ["disposable", "disruptive", "partition"].map(ToOwned::to_owned).into(),
         mesh: "linkerd".to_owned(),
-        mesh_capabilities: ["export-gateway", "route"].map(ToOwned::to_owned).into(),
+        mesh_capabilities: ["export-gateway", "install-mesh", "link-clusters", "route"]
+            .map(ToOwned::to_owned)
+            .into(),
         ..Surroundings::default()
     }
 }

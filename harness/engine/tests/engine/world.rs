@@ -293,7 +293,9 @@ impl MeshDriver for PlainDriver {
     }
 
     fn capabilities(&self) -> BTreeSet<String> {
-        ["export-gateway"].map(ToOwned::to_owned).into()
+        ["export-gateway", "install-mesh", "link-clusters"]
+            .map(ToOwned::to_owned)
+            .into()
     }
 
     async fn install(&self, cluster: &Cluster, _: &Topology, _: &Setup) -> Result<(), Problem> {

@@ -1,0 +1,341 @@
+//! The exact command lines of the `linkerd` CLI. Pure: what a plan prints is what runs.
+
+use std::time::Duration;
+
+use meshproof_engine::tool::Invocation;
+use meshproof_spec::scenario::GatewayExposure;
+
+use crate::installer::{GatewayOptions, LinkValues, MulticlusterValues, NodePorts};
+use crate::names::{DEFAULT_DOMAIN, REMOTE_ACCESS, TRUST_DOMAIN};
+use crate::version::ObjectModel;
+
+/// Name of the tool.
+pub(crate) const LINKERD: &str = "linkerd";
+
+/// For commands that only render.
+const RENDERS: Duration = Duration::from_secs(60);
+/// For commands that wait for the control plane, up to 300 s by themselves.
+const WAITS: Duration = Duration::from_secs(330);
+/// For checks, which retry for [`CHECK_WAIT`] and then go on with the rest.
+const CHECKS: Duration = Duration::from_secs(120);
+/// How long a check may wait for what is not ready.
+const CHECK_WAIT: &str = "30s";
+
+/// Files that a control plane is made from.
+pub(crate) struct TrustFiles {
+    pub(crate) anchors: String,
+    pub(crate) issuer_certificate: String,
+    pub(crate) issuer_key: String,
+}
+
+/// A command under construction.
+struct Line(Vec<String>);
+
+impl Line {
+    fn new(words: &[&str]) -> Self {
+        Self(words.iter().map(ToString::to_string).collect())
+    }
+
+    fn flag(mut self, name: &str, value: &str) -> Self {
+        self.0.extend([name.to_owned(), value.to_owned()]);
+        self
+    }
+
+    fn set(self, key: &str, value: &str) -> Self {
+        self.flag("--set", &format!("{key}={value}"))
+    }
+
+    fn when(self, condition: bool, more: impl FnOnce(Self) -> Self) -> Self {
+        if condition { more(self) } else { self }
+    }
+
+    fn on(self, kubeconfig: &str, deadline: Duration) -> Invocation {
+        let line = self.flag("--kubeconfig", kubeconfig);
+        Invocation::new(LINKERD, line.0, deadline)
+    }
+}
+
+/// Prints the CLI's own version.
+pub(crate) fn version() -> Invocation {
+    Invocation::new(LINKERD, ["version", "--client", "--short"], RENDERS)
+}
+
+/// Prints Linkerd's definitions. `brought_gateway_api` tells a CLI that does not look by itself (up to 2.17) that the
+/// Gateway API is there already.
+pub(crate) fn definitions(kubeconfig: &str, model: ObjectModel, brought_gateway_api: bool) -> Invocation {
+    Line::new(&["install", "--crds"])
+        .when(model == ObjectModel::Legacy && brought_gateway_api, |line| {
+            line.set("enableHttpRoutes", "false")
+                .set("enableTlsRoutes", "false")
+                .set("enableTcpRoutes", "false")
+        })
+        .on(kubeconfig, RENDERS)
+}
+
+/// Prints the control plane.
+pub(crate) fn control_plane(kubeconfig: &str, files: &TrustFiles, domain: &str, sets: &[String]) -> Invocation {
+    let line = Line::new(&["install"])
+        .flag("--identity-trust-anchors-file", &files.anchors)
+        .flag("--identity-issuer-certificate-file", &files.issuer_certificate)
+        .flag("--identity-issuer-key-file", &files.issuer_key)
+        // By default the trust domain follows the cluster's; clusters that trust each other share one.
+        .when(domain != DEFAULT_DOMAIN, |line| {
+            line.flag("--cluster-domain", domain)
+                .flag("--identity-trust-domain", TRUST_DOMAIN)
+        });
+    sets.iter()
+        .fold(line, |line, set| line.flag("--set", set))
+        .on(kubeconfig, RENDERS)
+}
+
+/// Prints the multicluster extension.
+pub(crate) fn multicluster(
+    kubeconfig: &str,
+    values: &MulticlusterValues,
+    gateway: &GatewayOptions,
+    sets: &[String],
+) -> Invocation {
+    let node_port = values.exposure == GatewayExposure::Nodeport || gateway.node_ports.is_some();
+    let class = gateway.load_balancer_class.as_deref().filter(|_| !node_port);
+    let ports = gateway.node_ports;
+    let mut line = Line::new(&["multicluster", "install"]);
+    if values.gateway {
+        line = line
+            .when(node_port, |line| line.flag("--gateway-service-type", "NodePort"))
+            .when(class.is_some(), |line| {
+                line.set("gateway.loadBalancerClass", class.unwrap_or_default())
+            });
+        if let Some(NodePorts { gateway, probe }) = ports {
+            line = line
+                .set("gateway.nodePort", &gateway.to_string())
+                .set("gateway.probe.nodePort", &probe.to_string());
+        }
+    } else {
+        line.0.push("--gateway=false".to_owned());
+    }
+    for (index, controller) in values.controllers.iter().enumerate() {
+        let entry = |key: &str| format!("controllers[{index}].{key}");
+        line = line.set(&entry("link.ref.name"), &controller.cluster);
+        if !controller.gateway {
+            line = line.set(&entry("gateway.enabled"), "false");
+        } else if let Some(ports) = ports {
+            line = line.set(&entry("gateway.probe.port"), &ports.probe.to_string());
+        }
+    }
+    sets.iter()
+        .fold(line, |line, set| line.flag("--set", set))
+        .on(kubeconfig, WAITS)
+}
+
+/// Prints credentials and Link for another cluster; in the legacy model its controller too. Reads the target.
+pub(crate) fn link(
+    kubeconfig: &str,
+    values: &LinkValues,
+    model: ObjectModel,
+    node_ports: Option<NodePorts>,
+) -> Invocation {
+    let verb = match model {
+        ObjectModel::Legacy => "link",
+        ObjectModel::Managed => "link-gen",
+    };
+    let node_port = values.exposure == GatewayExposure::Nodeport || node_ports.is_some();
+    let mut line = Line::new(&["multicluster", verb])
+        .flag("--cluster-name", &values.name)
+        .flag("--api-server-address", &values.api_server)
+        .when(values.service_account != REMOTE_ACCESS, |line| {
+            line.flag("--service-account-name", &values.service_account)
+        });
+    if !values.gateway {
+        line.0.push("--gateway=false".to_owned());
+    } else if node_port {
+        // Such a gateway has no address in its status.
+        line = line.flag("--gateway-addresses", &values.node_address);
+    }
+    if model == ObjectModel::Legacy {
+        if !values.gateway {
+            line = line.set("gateway.enabled", "false");
+        } else if let Some(ports) = node_ports {
+            line = line.set("gateway.probe.port", &ports.probe.to_string());
+        }
+    }
+    line.on(kubeconfig, RENDERS)
+}
+
+/// Prints what belongs to a link of the legacy model.
+pub(crate) fn unlink(kubeconfig: &str, cluster: &str) -> Invocation {
+    Line::new(&["multicluster", "unlink"])
+        .flag("--cluster-name", cluster)
+        .on(kubeconfig, RENDERS)
+}
+
+/// Prints what belongs to the extension.
+pub(crate) fn uninstall_extension(kubeconfig: &str) -> Invocation {
+    Line::new(&["multicluster", "uninstall"]).on(kubeconfig, RENDERS)
+}
+
+/// Prints what belongs to the control plane.
+pub(crate) fn uninstall_control_plane(kubeconfig: &str) -> Invocation {
+    Line::new(&["uninstall"]).on(kubeconfig, RENDERS)
+}
+
+/// Checks control plane and, from within, all extensions.
+pub(crate) fn check(kubeconfig: &str) -> Invocation {
+    Line::new(&["check", "--output", "json", "--wait", CHECK_WAIT]).on(kubeconfig, CHECKS)
+}
+
+/// Checks the multicluster extension.
+pub(crate) fn check_multicluster(kubeconfig: &str) -> Invocation {
+    Line::new(&["multicluster", "check", "--output", "json", "--wait", CHECK_WAIT]).on(kubeconfig, CHECKS)
+}
+
+/// Lists the linked clusters' gateways.
+pub(crate) fn gateways(kubeconfig: &str) -> Invocation {
+    Line::new(&["multicluster", "gateways", "--output", "json"]).on(kubeconfig, RENDERS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{control_plane, definitions, link, multicluster};
+    use crate::cli::commands::TrustFiles;
+    use crate::installer::{ControllerFor, GatewayOptions, LinkValues, MulticlusterValues, NodePorts};
+    use crate::version::ObjectModel;
+    use meshproof_engine::tool::Invocation;
+    use meshproof_spec::scenario::GatewayExposure;
+
+    const PORTS: NodePorts = NodePorts {
+        gateway: 30143,
+        probe: 30191,
+    };
+
+    fn values(gateway: bool, exposure: GatewayExposure) -> MulticlusterValues {
+        MulticlusterValues {
+            gateway,
+            exposure,
+            controllers: vec![
+                ControllerFor {
+                    cluster: "east".into(),
+                    gateway: true,
+                },
+                ControllerFor {
+                    cluster: "north".into(),
+                    gateway: false,
+                },
+            ],
+        }
+    }
+
+    /// As it is typed, without the quotes that a shell does not need.
+    fn plain(invocation: &Invocation) -> String {
+        invocation.to_string().replace('\'', "")
+    }
+
+    fn east(gateway: bool, exposure: GatewayExposure) -> LinkValues {
+        LinkValues {
+            name: "east".into(),
+            api_server: "https://172.18.0.3:6443".into(),
+            service_account: crate::names::REMOTE_ACCESS.into(),
+            gateway,
+            exposure,
+            node_address: "172.18.0.3".into(),
+        }
+    }
+
+    #[test]
+    fn the_extension_is_told_of_its_gateway_and_its_links() {
+        let line = |values: &MulticlusterValues, options: &GatewayOptions| {
+            plain(&multicluster("kc", values, options, &["a.b=c".into()]))
+        };
+        let default = GatewayOptions::default();
+        assert_eq!(
+            line(&values(true, GatewayExposure::Loadbalancer), &default),
+            "linkerd multicluster install --set controllers[0].link.ref.name=east --set controllers[1].link.ref.name=north --set controllers[1].gateway.enabled=false --set a.b=c --kubeconfig kc"
+        );
+        let class = GatewayOptions {
+            load_balancer_class: Some("meshproof.dev/node".into()),
+            node_ports: None,
+        };
+        assert!(line(&values(true, GatewayExposure::Loadbalancer), &class).contains("loadBalancerClass"));
+        // A class on a Service of another type is refused by the API server.
+        assert!(!line(&values(true, GatewayExposure::Nodeport), &class).contains("loadBalancerClass"));
+        assert!(
+            line(&values(false, GatewayExposure::Nodeport), &default)
+                .starts_with("linkerd multicluster install --gateway=false --set")
+        );
+    }
+
+    #[test]
+    fn known_node_ports_reach_the_gateway_and_the_probes() {
+        let options = GatewayOptions {
+            load_balancer_class: None,
+            node_ports: Some(PORTS),
+        };
+        assert_eq!(
+            plain(&multicluster(
+                "kc",
+                &values(true, GatewayExposure::Loadbalancer),
+                &options,
+                &[]
+            )),
+            "linkerd multicluster install --gateway-service-type NodePort --set gateway.nodePort=30143 --set gateway.probe.nodePort=30191 --set controllers[0].link.ref.name=east --set controllers[0].gateway.probe.port=30191 --set controllers[1].link.ref.name=north --set controllers[1].gateway.enabled=false --kubeconfig kc"
+        );
+        let legacy = link(
+            "kc",
+            &east(true, GatewayExposure::Nodeport),
+            ObjectModel::Legacy,
+            Some(PORTS),
+        );
+        assert_eq!(
+            plain(&legacy),
+            "linkerd multicluster link --cluster-name east --api-server-address https://172.18.0.3:6443 --gateway-addresses 172.18.0.3 --set gateway.probe.port=30191 --kubeconfig kc"
+        );
+    }
+
+    #[test]
+    fn a_target_without_gateway_is_linked_without() {
+        let managed = link(
+            "kc",
+            &east(false, GatewayExposure::Nodeport),
+            ObjectModel::Managed,
+            None,
+        );
+        assert_eq!(
+            plain(&managed),
+            "linkerd multicluster link-gen --cluster-name east --api-server-address https://172.18.0.3:6443 --gateway=false --kubeconfig kc"
+        );
+        let legacy = link(
+            "kc",
+            &east(false, GatewayExposure::Nodeport),
+            ObjectModel::Legacy,
+            Some(PORTS),
+        );
+        assert!(plain(&legacy).contains("--gateway=false --set gateway.enabled=false"));
+        let mut per_link = east(true, GatewayExposure::Loadbalancer);
+        per_link.service_account = "for-west".into();
+        let line = link("kc", &per_link, ObjectModel::Managed, None).to_string();
+        assert!(line.contains("--service-account-name for-west --kubeconfig"), "{line}");
+    }
+
+    #[test]
+    fn another_domain_keeps_the_shared_trust_domain() {
+        let files = TrustFiles {
+            anchors: "a".into(),
+            issuer_certificate: "c".into(),
+            issuer_key: "k".into(),
+        };
+        let line = control_plane("kc", &files, "west.local", &[]).to_string();
+        assert_eq!(
+            line,
+            "linkerd install --identity-trust-anchors-file a --identity-issuer-certificate-file c --identity-issuer-key-file k --cluster-domain west.local --identity-trust-domain cluster.local --kubeconfig kc"
+        );
+        assert!(
+            !control_plane("kc", &files, "cluster.local", &[])
+                .to_string()
+                .contains("domain")
+        );
+        assert!(plain(&definitions("kc", ObjectModel::Legacy, true)).contains("enableHttpRoutes=false"));
+        assert_eq!(
+            definitions("kc", ObjectModel::Managed, true).to_string(),
+            "linkerd install --crds --kubeconfig kc"
+        );
+    }
+}

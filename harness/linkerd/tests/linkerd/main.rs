@@ -1,0 +1,10 @@
+//! The driver with the vendor's tools: fake ones that print what real ones print, embedded clusters without a mesh, and data
+//! recorded on real clusters.
+
+mod cli;
+mod download;
+mod helm;
+mod plans;
+mod preinstalled;
+mod recorded;
+mod world;
