@@ -11,6 +11,7 @@
 mod container;
 mod fault;
 mod links;
+mod on_kind;
 mod sweep;
 mod tap;
 
@@ -20,6 +21,7 @@ use meshproof_engine::problem::{self, Problem};
 
 pub use container::{Relay, RelaySpec};
 pub use links::Relays;
+pub use on_kind::RelayContainers;
 pub use meshproof_agent::relay::protocol::{Fault, Forward};
 pub use sweep::sweep;
 
