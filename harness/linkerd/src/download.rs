@@ -46,11 +46,11 @@ pub async fn fetch_cli(version: &str, sha256: &str, cache_dir: &Path, url_templa
     }
     // Several pinned files may have one version, e.g. after a correction of the sum.
     let path = cache_dir.join(format!("linkerd-{version}-{}", &wanted[..12]));
-    if let Ok(bytes) = tokio::fs::read(&path).await {
-        if hex(&Sha256::digest(&bytes)) == wanted {
-            return Ok(path);
-        }
-        // Somebody changed it; it is fetched anew and replaced.
+    // One that somebody changed is fetched anew and replaced.
+    if let Ok(bytes) = tokio::fs::read(&path).await
+        && hex(&Sha256::digest(&bytes)) == wanted
+    {
+        return Ok(path);
     }
     let url = url_template
         .replace("{version}", version)

@@ -192,6 +192,24 @@ fn what_changes_shared_clusters_for_good_needs_clusters_of_its_own(#[case] verb:
     assert!(own.environments["triple.s"].own);
 }
 
+#[rstest]
+#[case("link", json!({"from": "west", "to": "east"}), json!({"unlinked": true}), "link-clusters")]
+#[case("install", json!({"in": "west"}), json!({"bare": true}), "install-mesh, link-clusters")]
+fn what_a_mesh_that_others_manage_can_not_do_is_skipped(
+    #[case] verb: &str,
+    #[case] arguments: Value,
+    #[case] setup: Value,
+    #[case] needed: &str,
+) {
+    let mut managed = surroundings();
+    managed.mesh_capabilities = ["export-gateway".to_owned()].into();
+    let scenarios = vec![scenario("s", json!([{verb: arguments}]), json!({"setup": setup}))];
+    let plan = Plan::new(&suite(scenarios), &Selection::default(), managed, identity()).unwrap();
+    let skip = plan.scenarios[0].skip.as_ref().unwrap();
+    assert_eq!(skip.code, "capability-missing");
+    assert!(skip.reason.contains(&format!("needs {needed},")), "{}", skip.reason);
+}
+
 #[test]
 fn repetitions_have_keys_namespaces_and_clusters_of_their_own() {
     let scenarios = vec![
