@@ -3,12 +3,14 @@
 //! Cargo builds the binaries of a package for the package's own tests only. Tests of other packages that use this library
 //! would have to run cargo inside of cargo; with this they get the command together with the library, never an old one.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::Command;
 use std::{env, io};
 
 fn main() -> io::Result<()> {
-    println!("cargo:rerun-if-changed=src/forward.rs");
+    let mut cargo = io::stdout();
+    writeln!(cargo, "cargo:rerun-if-changed=src/forward.rs")?;
     let variable = |name: &str| env::var_os(name).ok_or_else(|| io::Error::other(format!("cargo did not set {name}")));
     let command = PathBuf::from(variable("OUT_DIR")?).join(format!("standin-command{}", env::consts::EXE_SUFFIX));
     let mut rustc = Command::new(variable("RUSTC")?);
@@ -35,6 +37,5 @@ fn main() -> io::Result<()> {
             "rustc could not compile src/forward.rs: {status}"
         )));
     }
-    println!("cargo:rustc-env=MESHPROOF_STANDIN_COMMAND={}", command.display());
-    Ok(())
+    writeln!(cargo, "cargo:rustc-env=MESHPROOF_STANDIN_COMMAND={}", command.display())
 }

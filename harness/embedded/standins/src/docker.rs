@@ -3,18 +3,20 @@
 //! Words are those of the CLI and the engine, version 29. Containers are kind nodes only: `docker run` is not there.
 
 mod describe;
+mod images;
 mod node_command;
 mod template;
 
 use std::collections::BTreeMap;
 
 use clap::{Args, Parser, Subcommand};
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::exchange::{Call, Failure, Terminal, not_modelled, parse};
 use crate::server::ended;
 use crate::world::{Image, OWN_NETWORKS, World, tagged};
+
+pub(crate) use images::read_archive;
 
 /// Version that the stand-in says it has.
 const VERSION: &str = "29.1.3";
@@ -32,6 +34,8 @@ enum Command {
     Network(Network),
     #[command(subcommand)]
     Image(ImageCommand),
+    #[command(subcommand)]
+    Container(ContainerCommand),
     #[command(subcommand)]
     Volume(Volume),
     Ps(Ps),
@@ -106,6 +110,11 @@ enum ImageCommand {
 }
 
 #[derive(Subcommand)]
+enum ContainerCommand {
+    Inspect(Inspect),
+}
+
+#[derive(Subcommand)]
 enum Volume {
     Ls {
         #[arg(short, long)]
@@ -176,9 +185,9 @@ pub(crate) async fn run(world: &World, call: &Call, terminal: &Terminal) -> u8 {
 async fn execute(world: &World, call: &Call, terminal: &Terminal, command: Command) -> Result<(), Failure> {
     match command {
         Command::Network(command) => network(world, terminal, command),
-        Command::Image(command) => image(world, terminal, command),
+        Command::Image(command) => images::image(world, terminal, command),
         Command::Images => {
-            list_images(world, terminal);
+            images::list_images(world, terminal);
             Ok(())
         }
         // A node's volume is anonymous and goes with it.
@@ -189,9 +198,11 @@ async fn execute(world: &World, call: &Call, terminal: &Terminal, command: Comma
             Ok(())
         }
         Command::Ps(options) => list_containers(world, terminal, &options),
-        Command::Inspect(options) => inspect_containers(world, terminal, &options).await,
-        Command::Build(options) => build(world, call, terminal, &options).await,
-        Command::Save { output, images } => save(world, call, &output, &images),
+        Command::Inspect(options) | Command::Container(ContainerCommand::Inspect(options)) => {
+            inspect_containers(world, terminal, &options).await
+        }
+        Command::Build(options) => images::build(world, call, terminal, &options).await,
+        Command::Save { output, images } => images::save(world, call, &output, &images),
         Command::Tag { source, target } => {
             let mut state = world.state();
             let image = state.image(&source).cloned();
@@ -472,6 +483,7 @@ async fn inspect_containers(world: &World, terminal: &Terminal, options: &Inspec
     print_inspected(terminal, options.format.as_deref(), &found, missing)
 }
 
+/// `key=value` texts as a map.
 fn labels(given: &[String]) -> BTreeMap<String, String> {
     given
         .iter()
@@ -480,121 +492,6 @@ fn labels(given: &[String]) -> BTreeMap<String, String> {
             (key.to_owned(), value.to_owned())
         })
         .collect()
-}
-
-fn image(world: &World, terminal: &Terminal, command: ImageCommand) -> Result<(), Failure> {
-    match command {
-        ImageCommand::Inspect(options) => {
-            let (mut found, mut missing) = (Vec::new(), None);
-            for name in &options.names {
-                match world.state().image(name) {
-                    Some(image) => found.push(describe::image(image)),
-                    None => {
-                        missing = missing.or(Some(format!(
-                            "Error response from daemon: No such image: {}",
-                            tagged(name)
-                        )))
-                    }
-                }
-            }
-            print_inspected(terminal, options.format.as_deref(), &found, missing)
-        }
-        ImageCommand::Ls => {
-            list_images(world, terminal);
-            Ok(())
-        }
-        ImageCommand::Rm { names } => {
-            for name in names {
-                let mut state = world.state();
-                let found = state.image(&name).map(|image| image.name.clone());
-                let found = found.ok_or_else(|| {
-                    Failure::new(format!("Error response from daemon: No such image: {}", tagged(&name)))
-                })?;
-                state.images.retain(|image| image.name != found);
-                terminal.line(&format!("Untagged: {found}"));
-            }
-            Ok(())
-        }
-    }
-}
-
-fn list_images(world: &World, terminal: &Terminal) {
-    terminal.line("IMAGE                                  ID");
-    for image in &world.state().images {
-        terminal.line(&format!("{:38} {}", image.name, image.id.get(..12).unwrap_or_default()));
-    }
-}
-
-/// An image of the file's last `ENTRYPOINT`, without anything in it. Nothing is run and nothing is pulled.
-async fn build(world: &World, call: &Call, terminal: &Terminal, options: &Build) -> Result<(), Failure> {
-    let text = match (options.file.as_deref(), options.context.as_str()) {
-        (Some("-"), _) | (None, "-") => terminal.input().await,
-        (Some(file), _) => call.read(file)?,
-        (None, context) => call.read(&format!("{context}/Dockerfile"))?,
-    };
-    if options.tag.is_empty() {
-        return Err(not_modelled("docker build without --tag"));
-    }
-    let entry_point = text
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("ENTRYPOINT"))
-        .filter_map(|words| serde_json::from_str::<Vec<String>>(words.trim()).ok())
-        .filter_map(|words| words.first()?.rsplit('/').next().map(ToOwned::to_owned))
-        .next_back();
-    let mut state = world.state();
-    let id = state.id(&text);
-    for name in &options.tag {
-        state.add_image(Image {
-            id: id.clone(),
-            name: tagged(name),
-            entry_point: entry_point.clone(),
-            labels: labels(&options.label),
-            created: jiff::Timestamp::now(),
-        });
-    }
-    if options.quiet {
-        terminal.line(&format!("sha256:{id}"));
-    } else {
-        terminal.note(&format!("#1 writing image sha256:{id} done"));
-    }
-    Ok(())
-}
-
-/// What stands in an archive of `docker save` here.
-#[derive(Serialize, Deserialize)]
-struct Archived {
-    id: String,
-    name: String,
-    entry_point: Option<String>,
-}
-
-fn save(world: &World, call: &Call, output: &str, names: &[String]) -> Result<(), Failure> {
-    let mut archive = Vec::new();
-    for name in names {
-        let image = world.state().image(name).cloned();
-        let image = image
-            .ok_or_else(|| Failure::new(format!("Error response from daemon: reference does not exist: {name}")))?;
-        archive.push(Archived {
-            id: image.id,
-            name: image.name,
-            entry_point: image.entry_point,
-        });
-    }
-    let text = serde_json::to_string(&archive).map_err(|error| Failure::new(error.to_string()))?;
-    std::fs::write(call.path(output), text).map_err(|error| Failure::new(format!("open {output}: {error}")))
-}
-
-/// The images of an archive that `docker save` wrote here; `None` for any other file.
-pub(crate) fn read_archive(text: &str) -> Option<Vec<Image>> {
-    let archive: Vec<Archived> = serde_json::from_str(text).ok()?;
-    let image = |archived: Archived| Image {
-        id: archived.id,
-        name: archived.name,
-        entry_point: archived.entry_point,
-        labels: BTreeMap::new(),
-        created: jiff::Timestamp::now(),
-    };
-    Some(archive.into_iter().map(image).collect())
 }
 
 async fn pause(world: &World, terminal: &Terminal, names: &[String], pause: bool) -> Result<(), Failure> {

@@ -73,13 +73,8 @@ fn parse_rule(line: &str) -> Result<Rule, &'static str> {
     for word in shlex::split(words).ok_or("a quote is not closed")? {
         match word.strip_prefix('@') {
             Some(number) => {
-                nth = Some(
-                    number
-                        .parse()
-                        .ok()
-                        .filter(|n| *n > 0)
-                        .ok_or("after `@` comes a number from 1")?,
-                )
+                let number = number.parse().ok().filter(|n| *n > 0);
+                nth = Some(number.ok_or("after `@` comes a number from 1")?);
             }
             None => kept.extend(split_option(&word)),
         }
@@ -239,7 +234,7 @@ mod tests {
     fn a_rule_can_be_about_the_second_call_alone() {
         let faults = Faults::default();
         let rule = "# later\nkind get clusters @2 = exit 7 two\\nlines\n";
-        let mut next = || faults.effect(&[rule], &call("kind get clusters")).unwrap();
+        let next = || faults.effect(&[rule], &call("kind get clusters")).unwrap();
         let exit = Effect::Exit {
             code: 7,
             message: Some("two\nlines".to_owned()),

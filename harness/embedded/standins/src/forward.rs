@@ -9,7 +9,6 @@
 //! A connection that ends is a command that was killed.
 
 use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -104,7 +103,7 @@ fn state_folder(called: &str, tool: &str) -> Result<PathBuf, String> {
     let found = if called.contains('/') {
         Some(PathBuf::from(called))
     } else {
-        let path = env::var_os("PATH").unwrap_or_else(OsString::new);
+        let path = env::var_os("PATH").unwrap_or_default();
         env::split_paths(&path)
             .map(|folder| folder.join(tool))
             .find(|file| file.exists())

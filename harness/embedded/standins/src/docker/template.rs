@@ -155,7 +155,8 @@ fn evaluate(words: &[Word], dot: &Value) -> Option<Value> {
                     let mut value = values.next()??;
                     for key in values {
                         value = match key? {
-                            Value::String(name) => value.get(&name).cloned().unwrap_or_default(),
+                            // A key that is not there gives the empty text: the maps that this is used on hold texts.
+                            Value::String(name) => value.get(&name).cloned().unwrap_or_else(|| "".into()),
                             Value::Number(number) => value
                                 .get(usize::try_from(number.as_u64()?).ok()?)
                                 .cloned()
@@ -199,6 +200,7 @@ mod tests {
     #[case("{{index .Networks \"kind\" \"IPAddress\"}}", "172.18.0.2")]
     #[case("{{with (index (index .Ports \"6443/tcp\") 0)}}{{.HostPort}}{{end}}", "4711")]
     #[case("{{if .Paused}}p{{end}}r", "r")]
+    #[case("{{index .Labels \"none\"}}|", "|")]
     #[case("{{.Nothing}}", "<no value>")]
     #[case("plain", "plain")]
     #[case("{{upper .Names}}", "refused")]

@@ -99,7 +99,7 @@ pub(super) fn read(text: &str) -> Result<Config, Failure> {
         service_subnet: range(networking.service_subnet, "10.96.0.0/16", "service")?,
         domain: patches
             .filter_map(|patch| dns_domain(patch))
-            .last()
+            .next_back()
             .unwrap_or_else(|| "cluster.local".to_owned()),
     })
 }

@@ -1,5 +1,6 @@
 //! Results of checks, and printing them as `linkerd check` does.
 
+use std::fmt::Write;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -181,16 +182,17 @@ impl Report {
             if !text.is_empty() {
                 text.push('\n');
             }
-            text.push_str(&format!("{}\n{}\n", category.name, "-".repeat(category.name.len())));
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "{}\n{}", category.name, "-".repeat(category.name.len()));
             for entry in shown {
                 let mark = match entry.result {
                     "success" => '√',
                     "warning" => '‼',
                     _ => '×',
                 };
-                text.push_str(&format!("{mark} {}\n", entry.description));
+                let _ = writeln!(text, "{mark} {}", entry.description);
                 if !entry.error.is_empty() {
-                    text.push_str(&format!("    {}\n    see {} for hints\n", entry.error, entry.hint));
+                    let _ = writeln!(text, "    {}\n    see {} for hints", entry.error, entry.hint);
                 }
             }
         }

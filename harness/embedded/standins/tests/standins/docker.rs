@@ -67,7 +67,13 @@ async fn containers_and_networks_are_described_as_docker_does() {
     assert_eq!(world.ok(listed).await, "west-control-plane\n");
     let of_others = "docker ps --all --filter label=dev.meshproof.environment --format '{{.Label \"dev.meshproof.environment\"}} {{.Names}}'";
     assert_eq!(world.ok(of_others).await, "");
+    let status = "docker container inspect west-control-plane --format {{.State.Status}}";
+    assert_eq!(world.ok(status).await, "running\n");
     world.ok("docker rm --force --volumes west-control-plane").await;
+    assert_eq!(
+        world.run(status).await.stderr,
+        "Error response from daemon: No such container: west-control-plane\n"
+    );
     assert_eq!(world.ok("docker ps --all --quiet").await, "");
     assert_eq!(world.ok("kind get clusters").await, "");
 }
@@ -151,7 +157,12 @@ async fn images_are_built_by_their_entry_point_and_travel_in_archives() {
         "FROM scratch\nENTRYPOINT [\"/meshproof-agent\"]\n",
     )
     .unwrap();
-    world.ok("docker build --tag meshproof/agent:test .").await;
+    let built = world
+        .ok("docker build --quiet --tag meshproof/agent:test --label digest=7 .")
+        .await;
+    assert!(built.starts_with("sha256:"), "{built}");
+    let label = "docker image inspect meshproof/agent:test --format '{{index .Config.Labels \"digest\"}}'";
+    assert_eq!(world.ok(label).await, "7\n");
     let entry = world
         .ok("docker image inspect --format '{{json .Config.Entrypoint}}' meshproof/agent:test")
         .await;

@@ -131,7 +131,14 @@ async fn an_image_that_was_not_loaded_does_not_start() {
     assert_eq!(world.create("west", 10).await.code, Some(0));
     let pods = Api::<Pod>::namespaced(world.client("west").await, "default");
     let pod = |name: &str| {
-        let container = json!({"name": "agent", "image": "meshproof/agent:test"});
+        let args = [
+            "--cluster=west",
+            "--namespace=default",
+            "--workload=agent",
+            "--pod=agent",
+            "--nonce=1",
+        ];
+        let container = json!({"name": "agent", "image": "meshproof/agent:test", "args": args});
         serde_json::from_value::<Pod>(json!({"metadata": {"name": name}, "spec": {"containers": [container]}})).unwrap()
     };
     let state = async |name: &str| {
