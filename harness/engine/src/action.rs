@@ -71,13 +71,17 @@ impl fmt::Display for Action {
                 subresource,
                 patch,
             } => {
-                let subresource = subresource.map(|name| format!(" --subresource {name}")).unwrap_or_default();
+                let subresource = subresource
+                    .map(|name| format!(" --subresource {name}"))
+                    .unwrap_or_default();
                 writeln!(
                     f,
                     "kubectl --context {cluster} patch {object}{subresource} --type merge -p '{patch}'"
                 )
             }
-            Self::Delete { cluster, object } => writeln!(f, "kubectl --context {cluster} delete {object} --ignore-not-found"),
+            Self::Delete { cluster, object } => {
+                writeln!(f, "kubectl --context {cluster} delete {object} --ignore-not-found")
+            }
             Self::Note(words) => writeln!(f, "# {words}"),
         }
     }

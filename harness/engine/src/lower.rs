@@ -22,7 +22,7 @@ use crate::problem::{self, Problem};
 /// Requests of an encryption proof, by the meshed client and by the stranger.
 pub(crate) const MTLS_REQUESTS: u64 = 100;
 /// Smallest wrong share that a split notices unless the scenario says otherwise, percentage points.
-const DETECT_POINTS: f64 = 5.0;
+pub(crate) const DETECT_POINTS: f64 = 5.0;
 
 /// What lowering has to know besides the `expect` itself.
 pub(crate) trait Surroundings {

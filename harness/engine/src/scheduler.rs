@@ -1,7 +1,9 @@
-//! Runs a whole plan: clusters brought up at once, scenarios side by side as far as their locks allow.
+//! Runs a whole plan: clusters brought up when they are first needed, scenarios side by side as far as their locks allow.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
@@ -61,45 +63,72 @@ impl Engine {
 
 async fn run_all(session: &Session) -> Result<(), Problem> {
     let options = session.options();
-    let plan = session.plan();
-    let mut waiting: Vec<&ScenarioPlan> = plan.scenarios.iter().collect();
+    let mut waiting = longest_first(session.plan());
     let mut running: BTreeMap<&str, &ScenarioPlan> = BTreeMap::new();
+    let mut up: BTreeSet<&str> = BTreeSet::new();
     let mut tasks = FuturesUnordered::new();
-    let shared = session.bring_up_shared();
-    tokio::pin!(shared);
-    let mut shared_up = false;
     let mut stop = false;
     loop {
         stop |= options.interrupts.stopping();
         while !stop && running.len() < options.parallel.max(1) {
-            let Some(index) = next(&waiting, running.values().copied()) else {
+            let Some(index) = next(&waiting, running.values().copied(), &up, session.at_once()) else {
                 break;
             };
             let scenario = waiting.remove(index);
-            running.insert(&scenario.key, scenario);
-            tasks.push(async move { (scenario.key.as_str(), session.run(&scenario.key).await) });
-        }
-        if tasks.is_empty() && (waiting.is_empty() || stop) {
-            return Ok(());
-        }
-        tokio::select! {
-            () = &mut shared, if !shared_up => shared_up = true,
-            Some((key, ended)) = tasks.next() => {
-                running.remove(key);
-                let outcome = ended?.outcome();
-                let fine = matches!(outcome, Outcome::Pass | Outcome::Skip);
-                stop |= options.until_fail && !fine;
+            if scenario.skip.is_none() {
+                up.insert(&scenario.environment);
             }
+            running.insert(&scenario.key, scenario);
+            tasks.push(async move { (scenario, session.run(&scenario.key).await) });
+        }
+        let Some((scenario, ended)) = tasks.next().await else {
+            return Ok(());
+        };
+        running.remove(scenario.key.as_str());
+        let outcome = ended?.outcome();
+        let fine = matches!(outcome, Outcome::Pass | Outcome::Skip);
+        stop |= options.until_fail && !fine;
+        let environment = scenario.environment.as_str();
+        let mut others = running.values().chain(&waiting);
+        if !others.any(|other| other.environment == environment && other.skip.is_none()) && up.remove(environment) {
+            session.release(environment).await;
         }
     }
 }
 
-/// The first scenario that may run beside those that run already. Clusters of different environments never conflict.
-fn next<'a>(waiting: &[&ScenarioPlan], running: impl Iterator<Item = &'a ScenarioPlan> + Clone) -> Option<usize> {
+/// Time that a request of a closed loop is taken to need when scenarios are ordered (scenario time). Only the order rests on
+/// it.
+const REQUEST_TIME: Duration = Duration::from_millis(5);
+
+/// The scenarios in the order in which they are started: those that take longest first, so that none of them is left for
+/// the end; otherwise in the plan's order.
+fn longest_first(plan: &Plan) -> Vec<&ScenarioPlan> {
+    let takes = |scenario: &ScenarioPlan| {
+        let requests = u32::try_from(scenario.cost.requests).unwrap_or(u32::MAX);
+        scenario
+            .cost
+            .least
+            .saturating_add(REQUEST_TIME.saturating_mul(requests))
+    };
+    let mut scenarios: Vec<&ScenarioPlan> = plan.scenarios.iter().collect();
+    scenarios.sort_by_key(|scenario| Reverse(takes(scenario)));
+    scenarios
+}
+
+/// The first scenario that may run beside those that run already: its clusters are up or may come up beside the others
+/// (`at_once` testbeds at most), and its locks conflict with nobody's on the same clusters.
+fn next<'a>(
+    waiting: &[&ScenarioPlan],
+    running: impl Iterator<Item = &'a ScenarioPlan> + Clone,
+    up: &BTreeSet<&str>,
+    at_once: usize,
+) -> Option<usize> {
     waiting.iter().position(|candidate| {
+        let room = up.contains(candidate.environment.as_str()) || up.len() < at_once;
         candidate.skip.is_some()
-            || running.clone().all(|other| {
-                other.environment != candidate.environment || !other.locks.conflicts_with(&candidate.locks)
-            })
+            || room
+                && running.clone().all(|other| {
+                    other.environment != candidate.environment || !other.locks.conflicts_with(&candidate.locks)
+                })
     })
 }

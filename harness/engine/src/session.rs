@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::join_all;
 use meshproof_verdict::history::{EnvironmentHistory, RunHistory, ScenarioHistory};
@@ -124,7 +124,9 @@ pub struct Session {
     options: RunOptions,
     context: RunContext,
     /// Testbeds by key, each brought up by whoever needs it first.
-    testbeds: BTreeMap<String, OnceCell<Result<Arc<Testbed>, Problem>>>,
+    testbeds: Mutex<BTreeMap<String, Arc<OnceCell<Result<Arc<Testbed>, Problem>>>>>,
+    /// Clusters that could not be removed.
+    leftovers: Mutex<Vec<Problem>>,
     /// Clusters of scenarios with clusters of their own, which are left as they are.
     kept: Mutex<Vec<Arc<Testbed>>>,
     history: Mutex<RunHistory>,
@@ -168,7 +170,7 @@ impl Session {
         let testbeds = plan
             .environments
             .keys()
-            .map(|key| (key.clone(), OnceCell::new()))
+            .map(|key| (key.clone(), Arc::default()))
             .collect();
         let history = RunHistory {
             started: Some(started),
@@ -181,7 +183,8 @@ impl Session {
             driver,
             options,
             context,
-            testbeds,
+            testbeds: Mutex::new(testbeds),
+            leftovers: Mutex::default(),
             kept: Mutex::default(),
             history: Mutex::new(history),
         })
@@ -277,19 +280,36 @@ impl Session {
         let history = Box::pin(run).await?;
         let kept = history.cleanup.as_ref().is_some_and(|cleanup| cleanup.kept);
         match (own, kept) {
-            (true, false) => {
-                self.bring_down(&testbed).await;
-            }
-            (true, true) => self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(testbed),
+            (true, false) => self.bring_down(&testbed).await,
+            (true, true) => lock(&self.kept).push(testbed),
             (false, _) => {}
         }
         Ok(history)
     }
 
-    /// Brings up all clusters that several scenarios share, at once.
-    pub async fn bring_up_shared(&self) {
-        let shared = self.plan.environments.values().filter(|environment| !environment.own);
-        join_all(shared.map(|environment| self.testbed(&environment.key))).await;
+    /// How many testbeds there may be at the same time.
+    #[must_use]
+    pub(crate) fn at_once(&self) -> usize {
+        self.environment.at_once().unwrap_or(usize::MAX).max(1)
+    }
+
+    /// Removes clusters that several scenarios shared, when no more of them come; those that a scenario was kept in stay.
+    pub(crate) async fn release(&self, key: &str) {
+        if self.options.keep == Keep::Everything || self.kept_in().contains(key) {
+            return;
+        }
+        let cell = lock(&self.testbeds).insert(key.to_owned(), Arc::default());
+        if let Some(Ok(testbed)) = cell.as_ref().and_then(|cell| cell.get()) {
+            self.bring_down(testbed).await;
+        }
+    }
+
+    /// Environments in which a scenario left its things.
+    fn kept_in(&self) -> BTreeSet<String> {
+        let kept = |scenario: &&ScenarioHistory| scenario.cleanup.as_ref().is_some_and(|cleanup| cleanup.kept);
+        let history = self.lock();
+        let kept = history.scenarios.iter().filter(kept);
+        kept.map(|scenario| scenario.environment.clone()).collect()
     }
 
     /// The testbed with this key, brought up if nobody did yet. Also a failure is remembered.
@@ -301,7 +321,7 @@ impl Session {
                 None,
             )
         };
-        let cell = self.testbeds.get(key).ok_or_else(missing)?;
+        let cell = lock(&self.testbeds).get(key).cloned().ok_or_else(missing)?;
         cell.get_or_init(|| self.bring_up(key)).await.clone()
     }
 
@@ -366,14 +386,15 @@ impl Session {
         }
     }
 
-    async fn bring_down(&self, testbed: &Testbed) -> Option<Problem> {
-        let problem = testbed.bring_down(self.context.requests.clock).await.err()?;
-        tracing::warn!(
-            environment = testbed.plan.key,
-            problem = problem.message,
-            "clusters are left"
-        );
-        Some(problem)
+    async fn bring_down(&self, testbed: &Testbed) {
+        if let Err(problem) = testbed.bring_down(self.context.requests.clock).await {
+            tracing::warn!(
+                environment = testbed.plan.key,
+                problem = problem.message,
+                "clusters are left"
+            );
+            lock(&self.leftovers).push(problem);
+        }
     }
 
     /// Removes all clusters that are left (unless they are to be kept), writes the end down and returns what happened.
@@ -382,28 +403,17 @@ impl Session {
     /// When the journal can't be written.
     pub async fn close(self) -> Result<RunSummary, Problem> {
         let keep_all = self.options.keep == Keep::Everything;
-        let kept: BTreeSet<String> = {
-            let history = self.lock();
-            let kept = |scenario: &&ScenarioHistory| scenario.cleanup.as_ref().is_some_and(|cleanup| cleanup.kept);
-            history
-                .scenarios
-                .iter()
-                .filter(kept)
-                .map(|scenario| scenario.environment.clone())
-                .collect()
-        };
-        let mut problems = Vec::new();
-        let up = self
-            .testbeds
+        let kept = self.kept_in();
+        let up: Vec<Arc<Testbed>> = lock(&self.testbeds)
             .values()
-            .filter_map(|cell| cell.get().and_then(|testbed| testbed.as_ref().ok()));
-        let (left, down): (Vec<&Arc<Testbed>>, Vec<&Arc<Testbed>>) =
-            up.partition(|testbed| keep_all || kept.contains(&testbed.plan.key));
-        let mut left: Vec<Arc<Testbed>> = left.into_iter().map(Arc::clone).collect();
-        left.append(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner));
-        for problem in join_all(down.into_iter().map(|testbed| self.bring_down(testbed))).await {
-            problems.extend(problem);
-        }
+            .filter_map(|cell| cell.get().and_then(|testbed| testbed.as_ref().ok()).map(Arc::clone))
+            .collect();
+        let (mut left, down): (Vec<_>, Vec<_>) = up
+            .into_iter()
+            .partition(|testbed| keep_all || kept.contains(&testbed.plan.key));
+        left.append(&mut lock(&self.kept));
+        join_all(down.iter().map(|testbed| self.bring_down(testbed))).await;
+        let problems = std::mem::take(&mut *lock(&self.leftovers));
         let outcome = {
             let mut history = self.lock();
             let planned: Vec<&str> = self
@@ -459,9 +469,13 @@ impl Session {
         self.lock().interrupted.push(at_us);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, RunHistory> {
-        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, RunHistory> {
+        lock(&self.history)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn planned_of(plan: &ScenarioPlan) -> PlannedScenario {

@@ -353,7 +353,8 @@ mod tests {
 
     #[tokio::test]
     async fn input_reaches_the_tool_and_is_not_printed() {
-        let invocation = Invocation::new("cat", Vec::<String>::new(), SOON).with_input("manifests", "secret".to_owned());
+        let invocation =
+            Invocation::new("cat", Vec::<String>::new(), SOON).with_input("manifests", "secret".to_owned());
         assert_eq!(Tools::default().run(&invocation).await.unwrap().stdout, "secret");
         assert_eq!(invocation.to_string(), "cat <<< manifests");
     }

@@ -98,6 +98,13 @@ impl Environment for Embedded {
         .into()
     }
 
+    /// Testbeds for each core: more at once bring nothing but memory, because scenarios that have one to themselves keep it
+    /// busy.
+    fn at_once(&self) -> Option<usize> {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Some(cores * 2)
+    }
+
     async fn up(&self, request: &EnvironmentRequest) -> Result<Arc<dyn RunningEnvironment>, Problem> {
         let model = self.model(request);
         let fabric = Fabric::new(FabricConfig::new(self.pace));

@@ -5,7 +5,6 @@ use crate::admission::names;
 use crate::resource::{ResourceType, ScalePaths, StorageKey, VersionInfo};
 use crate::{Cause, Status};
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 /// Fills the names that follow from the kind.
 pub(crate) fn default(crd: &mut Value) {
@@ -167,9 +166,7 @@ pub(super) fn to_type(crd: &Value) -> Result<ResourceType, Status> {
             storage: version["storage"] == true,
             status: subresources.get("status").is_some(),
             scale,
-            schema: schema::parse(&version["schema"]["openAPIV3Schema"], "")
-                .ok()
-                .map(Arc::new),
+            schema: schema::parse(&version["schema"]["openAPIV3Schema"], "").ok(),
             columns: version["additionalPrinterColumns"]
                 .as_array()
                 .cloned()

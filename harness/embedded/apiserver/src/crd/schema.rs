@@ -5,7 +5,8 @@
 use crate::Cause;
 use regex::Regex;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock, PoisonError};
 
 /// What is known of members that are not listed.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,37 @@ pub(crate) enum Additional {
     Any,
     /// All are allowed and have this schema.
     Schema(Box<Schema>),
+}
+
+/// A regular expression that strings must match somewhere. Most are never needed, and compiling is slow, so that it waits
+/// for the first string.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern {
+    text: String,
+    compiled: OnceLock<Option<Regex>>,
+}
+
+impl Pattern {
+    /// Checks the syntax.
+    fn read(text: String) -> Result<Self, (String, String)> {
+        match regex_syntax::parse(&text) {
+            Ok(_) => Ok(Self {
+                text,
+                compiled: OnceLock::new(),
+            }),
+            Err(error) => Err((text, error.to_string())),
+        }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether a string matches; none does when the expression is too large to be compiled.
+    pub(super) fn is_match(&self, text: &str) -> bool {
+        let compiled = self.compiled.get_or_init(|| Regex::new(&self.text).ok());
+        compiled.as_ref().is_some_and(|regex| regex.is_match(text))
+    }
 }
 
 /// One node of a schema.
@@ -37,7 +69,7 @@ pub(crate) struct Schema {
     pub(crate) has_rules: bool,
     pub(super) required: Vec<String>,
     pub(super) enumeration: Option<Vec<Value>>,
-    pub(super) pattern: Option<Regex>,
+    pub(super) pattern: Option<Pattern>,
     pub(super) format: Option<String>,
     pub(super) minimum: Option<f64>,
     pub(super) maximum: Option<f64>,
@@ -75,14 +107,34 @@ const FORMATS: &[&str] = &[
     "uri",
 ];
 
+/// Schemas that were read before, by their text. Many clusters in one process install the same definitions, and each writes
+/// them more than once; compiling their patterns is what makes reading slow.
+static KNOWN: LazyLock<Mutex<HashMap<String, Arc<Schema>>>> = LazyLock::new(Mutex::default);
+
+/// Most schemas that are remembered.
+const MOST_KNOWN: usize = 256;
+
 /// Reads an `openAPIV3Schema`. `path` is where it stands in the CRD, for error messages.
 ///
 /// # Errors
 /// A cause per keyword that cannot be understood.
-pub(crate) fn parse(schema: &Value, path: &str) -> Result<Schema, Vec<Cause>> {
+pub(crate) fn parse(schema: &Value, path: &str) -> Result<Arc<Schema>, Vec<Cause>> {
+    let text = schema.to_string();
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(schema) = known().get(&text) {
+        return Ok(Arc::clone(schema));
+    }
     let mut causes = Vec::new();
-    let schema = read(schema, path, &mut causes);
-    if causes.is_empty() { Ok(schema) } else { Err(causes) }
+    let schema = Arc::new(read(schema, path, &mut causes));
+    if !causes.is_empty() {
+        return Err(causes);
+    }
+    let mut known = known();
+    if known.len() >= MOST_KNOWN {
+        known.clear();
+    }
+    known.insert(text, Arc::clone(&schema));
+    Ok(schema)
 }
 
 fn read(value: &Value, path: &str, causes: &mut Vec<Cause>) -> Schema {
@@ -115,9 +167,9 @@ fn read(value: &Value, path: &str, causes: &mut Vec<Cause>) -> Schema {
         let supported = ["array", "boolean", "integer", "number", "object", "string"];
         causes.push(Cause::not_supported(at("type"), &json!(kind), &supported));
     }
-    let pattern = text("pattern").and_then(|pattern| match Regex::new(&pattern) {
-        Ok(regex) => Some(regex),
-        Err(error) => {
+    let pattern = text("pattern").and_then(|pattern| match Pattern::read(pattern) {
+        Ok(pattern) => Some(pattern),
+        Err((pattern, error)) => {
             let why = format!("must be a valid regular expression, but isn't: {error}");
             causes.push(Cause::invalid(at("pattern"), &json!(pattern), &why));
             None
@@ -321,7 +373,7 @@ mod tests {
     use rstest::rstest;
 
     fn schema(value: Value) -> Schema {
-        parse(&value, "").unwrap()
+        (*parse(&value, "").unwrap()).clone()
     }
 
     fn sample() -> Schema {

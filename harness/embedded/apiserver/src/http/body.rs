@@ -1,5 +1,6 @@
 //! Bodies: reading them with a limit, decoding JSON and YAML, and the bodies of responses.
 
+use super::wire;
 use crate::Status;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -92,10 +93,17 @@ pub(crate) fn full(code: u16, content_type: &str, body: impl Into<Bytes>) -> Res
 
 /// A response with an object, as JSON or YAML.
 pub(crate) fn object(code: u16, value: &Value, as_yaml: bool) -> Response<Body> {
-    if as_yaml && let Ok(text) = serde_yaml::to_string(value) {
-        return full(code, YAML, text);
+    let encoded = wire::json(value).and_then(|text| {
+        if !as_yaml {
+            return Ok((JSON, text));
+        }
+        let value: Value = serde_json::from_str(&text).map_err(Status::internal)?;
+        Ok((YAML, serde_yaml::to_string(&value).map_err(Status::internal)?))
+    });
+    match encoded {
+        Ok((content_type, text)) => full(code, content_type, text),
+        Err(status) => full(status.code, JSON, status.to_json().to_string()),
     }
-    full(code, JSON, value.to_string())
 }
 
 /// A response with an error.

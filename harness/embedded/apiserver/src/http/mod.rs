@@ -9,3 +9,4 @@ pub(crate) mod openapi;
 pub(crate) mod resource_request;
 pub(crate) mod route;
 pub(crate) mod watch_response;
+pub(crate) mod wire;

@@ -3,7 +3,7 @@
 use super::body::{self, Body};
 use super::handler::user_agent;
 use super::route::{Query, ResourceTarget};
-use super::watch_response;
+use super::{watch_response, wire};
 use crate::auth::review;
 use crate::auth::token::UserInfo;
 use crate::server::ServerState;
@@ -418,7 +418,7 @@ impl ResourceRequest {
                     if i > 0 {
                         text.push(',');
                     }
-                    text.push_str(&object.to_string());
+                    text.push_str(&wire::json(object)?);
                 }
                 text.push_str("]}");
                 if self.form.yaml {

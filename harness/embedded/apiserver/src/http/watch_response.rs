@@ -2,6 +2,7 @@
 
 use super::body::{self, Body};
 use super::resource_request::{ResourceRequest, Shape, metadata_only};
+use super::wire;
 use crate::resource::ResourceType;
 use crate::server::ServerState;
 use crate::store::{ObjectList, WatchEvent, WatchKind, WatchOptions, WatchStart, WatchStream};
@@ -13,6 +14,7 @@ use http::Response;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -96,20 +98,21 @@ impl Lines {
             .await
             .ok()??;
         self.state.wait_while_paused().await;
-        let (kind, object) = match event {
-            Ok(event) => (event.kind.as_str(), self.shaped(&event)),
-            Err(status) => ("ERROR", status.to_json()),
+        let encoded = match &event {
+            Ok(event) => wire::json(&self.shaped(event)).map(|object| (event.kind.as_str(), object)),
+            Err(status) => Err(status.clone()),
         };
+        let (kind, object) = encoded.unwrap_or_else(|status| ("ERROR", status.to_json().to_string()));
         Some(Bytes::from(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n")))
     }
 
-    fn shaped(&self, event: &WatchEvent) -> Value {
+    fn shaped<'a>(&self, event: &'a WatchEvent) -> Cow<'a, Value> {
         match self.shape {
-            Shape::Whole => (*event.object).clone(),
-            Shape::Metadata => metadata_only(&event.object),
-            Shape::Table(_) if event.kind == WatchKind::Bookmark => {
-                json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": event.object["metadata"], "columnDefinitions": null, "rows": []})
-            }
+            Shape::Whole => Cow::Borrowed(&*event.object),
+            Shape::Metadata => Cow::Owned(metadata_only(&event.object)),
+            Shape::Table(_) if event.kind == WatchKind::Bookmark => Cow::Owned(
+                json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": event.object["metadata"], "columnDefinitions": null, "rows": []}),
+            ),
             Shape::Table(include) => {
                 let list = ObjectList {
                     items: vec![event.object.clone()],
@@ -117,7 +120,7 @@ impl Lines {
                 };
                 let mut table = table::render(&self.resource, &self.version, &list, include);
                 table["metadata"] = json!({"resourceVersion": event.object["metadata"]["resourceVersion"]});
-                table
+                Cow::Owned(table)
             }
         }
     }

@@ -36,7 +36,7 @@ impl Entry {
     fn to_json(&self) -> Value {
         let mut out = json!({
             "manager": self.manager, "operation": self.operation, "apiVersion": self.api_version,
-            "time": self.time, "fieldsType": "FieldsV1", "fieldsV1": self.fields.to_json(),
+            "time": self.time, "fieldsType": "FieldsV1", "fieldsV1": self.fields.to_json().to_string(),
         });
         if !self.subresource.is_empty() {
             out["subresource"] = json!(self.subresource);
@@ -57,10 +57,18 @@ fn entries(object: &Value) -> Vec<Entry> {
                 api_version: text("apiVersion"),
                 subresource: text("subresource"),
                 time: text("time"),
-                fields: FieldSet::from_json(&entry["fieldsV1"]),
+                fields: fields(&entry["fieldsV1"]),
             }
         })
         .collect()
+}
+
+/// Text in the store, a tree when a client sent it.
+fn fields(value: &Value) -> FieldSet {
+    match value.as_str() {
+        Some(text) => FieldSet::from_json(&serde_json::from_str(text).unwrap_or_default()),
+        None => FieldSet::from_json(value),
+    }
 }
 
 fn write_entries(object: &mut Value, mut entries: Vec<Entry>) {
@@ -444,7 +452,7 @@ mod tests {
             "byName": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
                        "items": {"type": "object", "properties": {"name": {"type": "string"}, "n": {"type": "integer"}}}},
             "plain": {"type": "array", "items": {"type": "string"}}}});
-        let lists = ListTypes::with_schema(crate::crd::schema::parse(&schema, "").unwrap());
+        let lists = ListTypes::with_schema((*crate::crd::schema::parse(&schema, "").unwrap()).clone());
         let one = apply(
             None,
             &json!({"byName": [{"name": "a", "n": 1}], "plain": ["x"]}),
