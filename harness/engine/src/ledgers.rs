@@ -195,7 +195,7 @@ impl LedgerBook {
 
     /// Notes the close of a check together with how many rows it could see of each ledger: both at the same moment, so
     /// that no row comes in between.
-    pub(crate) fn close_check(&self, check: u32, reason: CloseReason) -> Closed {
+    pub(crate) fn close_check(&self, check: u32, reason: CloseReason, stalled_us: u64) -> Closed {
         let set = self.set();
         let rows: BTreeMap<String, u64> = set
             .0
@@ -207,8 +207,14 @@ impl LedgerBook {
             check,
             reason: reason.clone(),
             rows: rows.clone(),
+            stalled_us,
         });
-        Closed { at_us, reason, rows }
+        Closed {
+            at_us,
+            reason,
+            rows,
+            stalled_us,
+        }
     }
 }
 

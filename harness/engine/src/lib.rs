@@ -40,6 +40,7 @@ mod scenario_run;
 mod scene;
 mod scheduler;
 mod session;
+mod stalls;
 mod steps;
 pub mod testbed;
 pub mod tool;

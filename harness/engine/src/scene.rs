@@ -22,6 +22,7 @@ use crate::lower::Surroundings;
 use crate::plan::ScenarioPlan;
 use crate::problem::{self, Problem};
 use crate::reconcile::ServerRows;
+use crate::stalls::Stalls;
 use crate::steps::fault::ActiveFault;
 use crate::steps::traffic::RunningTraffic;
 use crate::testbed::Testbed;
@@ -53,6 +54,8 @@ pub(crate) struct RunContext {
     pub(crate) interrupts: Interrupts,
     /// What the environment can do.
     pub(crate) capabilities: Arc<std::collections::BTreeSet<String>>,
+    /// When the harness itself did not keep time.
+    pub(crate) stalls: Arc<Stalls>,
 }
 
 /// A scenario while it runs.

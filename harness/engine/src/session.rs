@@ -19,6 +19,7 @@ use crate::plan::{Plan, ScenarioPlan};
 use crate::problem::{self, Problem};
 use crate::scenario_run::{self, Keep};
 use crate::scene::RunContext;
+use crate::stalls::Stalls;
 use crate::testbed::{DriverFactory, Testbed};
 
 /// Image of the agent unless told otherwise.
@@ -166,6 +167,7 @@ impl Session {
             agent_image: options.agent_image.clone(),
             interrupts: options.interrupts.clone(),
             capabilities: Arc::new(plan.surroundings.environment_capabilities.clone()),
+            stalls: Arc::new(Stalls::watch(clock)),
         };
         let testbeds = plan
             .environments

@@ -146,6 +146,7 @@ fn events(text: &str) -> Vec<(u64, Event)> {
                 check: 1,
                 reason: CloseReason::Decided,
                 rows: Default::default(),
+                stalled_us: 0,
             },
         ),
         (
@@ -199,6 +200,7 @@ fn events(text: &str) -> Vec<(u64, Event)> {
                 check: 2,
                 reason: CloseReason::Deadline,
                 rows: Default::default(),
+                stalled_us: 0,
             },
         ),
         (

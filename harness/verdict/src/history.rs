@@ -161,6 +161,8 @@ pub struct Closed {
     pub reason: CloseReason,
     /// Rows that each ledger had by then.
     pub rows: BTreeMap<String, u64>,
+    /// Longest time by which a timer of the harness fired late since the scenario began, scenario µs.
+    pub stalled_us: u64,
 }
 
 impl CheckHistory {
@@ -605,7 +607,11 @@ impl ScenarioHistory {
                 known.observations.push((at_us, observation.clone()));
             }
             Event::CheckClosed {
-                check, reason, rows, ..
+                check,
+                reason,
+                rows,
+                stalled_us,
+                ..
             } => {
                 let known = self.check_mut(*check)?;
                 if known.closed.is_some() {
@@ -615,6 +621,7 @@ impl ScenarioHistory {
                     at_us,
                     reason: reason.clone(),
                     rows: rows.clone(),
+                    stalled_us: *stalled_us,
                 });
             }
             Event::Judged { check, judgement, .. } => {

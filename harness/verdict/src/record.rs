@@ -188,6 +188,9 @@ pub enum Event {
         /// their outcomes became known, so that this says exactly what the judge could see.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         rows: BTreeMap<String, u64>,
+        /// Longest time by which a timer of the harness fired late since the scenario began, scenario µs.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        stalled_us: u64,
     },
     /// The judgement of a check.
     Judged {
@@ -390,4 +393,9 @@ pub struct Judgement {
     pub measures: BTreeMap<String, f64>,
     /// Ids of requests that prove it (bounded).
     pub requests: Vec<String>,
+}
+/// Whether a field is left out because it says nothing.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }

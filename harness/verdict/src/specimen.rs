@@ -148,6 +148,7 @@ pub(crate) fn run() -> Specimen {
         check,
         reason: CloseReason::Decided,
         rows: rows.iter().map(|(name, rows)| ((*name).to_owned(), *rows)).collect(),
+        stalled_us: 0,
     };
     let saw = |objects: Vec<serde_json::Value>| Event::Observed {
         scenario: scenario(),

@@ -63,7 +63,8 @@ pub(crate) async fn expect(scene: &mut Scene, expect: &Expect, line: u32) -> Res
     if uses_ledgers(&check.question) {
         scene.ledgers.sync().await?;
     }
-    check.closed = Some(scene.ledgers.close_check(check.check, reason));
+    let stalled_us = scene.run.stalls.longest_since(scene.history.started_us.unwrap_or(0));
+    check.closed = Some(scene.ledgers.close_check(check.check, reason, stalled_us));
     let judgement = {
         let ledgers = scene.ledgers.set();
         let controls = control_outcomes(&scene.history, &check, &*ledgers);

@@ -121,7 +121,25 @@ pub fn judge(check: &CheckHistory, controls: &[ControlOutcome], ledgers: &dyn Le
         Assessment::Settled(found) => *found,
         Assessment::Open { so_far, .. } => stopped(&closed.reason, closed.at_us, &so_far),
     };
-    controls::applied(found, check, controls, &context).into_judgement(check, expected)
+    let found = controls::applied(found, check, controls, &context);
+    unless_stalled(found, closed.stalled_us).into_judgement(check, expected)
+}
+
+/// From this lateness of the harness' own timers on, a broken promise proves nothing (scenario time): the shortest timeouts
+/// that promises rest on, a sidecar's failfast and the period of gateway probes, are as long.
+const STALLED_US: u64 = 3_000_000;
+
+/// A promise that was broken while the harness itself was stalled is not decided.
+fn unless_stalled(mut found: Finding, stalled_us: u64) -> Finding {
+    if found.outcome == Outcome::Fail && stalled_us >= STALLED_US {
+        found.outcome = Outcome::Inconclusive;
+        found.happened = format!(
+            "{}; but the harness itself was stalled for {:.1} s of scenario time: its machine had too much to do",
+            found.happened,
+            std::time::Duration::from_micros(stalled_us).as_secs_f64()
+        );
+    }
+    found
 }
 
 /// Says whether a running check is settled at `now_us`, with everything seen so far. `check.closed` is not looked at.

@@ -344,3 +344,24 @@ fn rejection(#[case] accepted: bool, #[case] status: u16, #[case] message: &str,
     assert_eq!(judgement.outcome, expected);
     assert!(judgement.summary.contains(message), "{}", judgement.summary);
 }
+
+#[rstest]
+#[case::in_time(0, "f", Outcome::Fail)]
+#[case::a_little_late(2_999_999, "f", Outcome::Fail)]
+#[case::stalled(3_000_000, "f", Outcome::Inconclusive)]
+#[case::kept_all_the_same(60_000_000, "T", Outcome::Pass)]
+fn a_promise_that_breaks_while_the_harness_is_stalled_is_not_decided(
+    #[case] stalled_us: u64,
+    #[case] state: &str,
+    #[case] expected: Outcome,
+) {
+    let state = state.chars().next().unwrap();
+    let mut check = closed(alive(timing(Some(5000), None, None), &[(1, state)]), OPENED_MS + 6000);
+    check.closed.as_mut().unwrap().stalled_us = stalled_us;
+    let judgement = judge(&check, &proven(), &no_ledgers());
+    assert_eq!(judgement.outcome, expected);
+    assert_eq!(
+        judgement.summary.contains("was stalled for 3.0 s"),
+        expected == Outcome::Inconclusive
+    );
+}
