@@ -1,6 +1,6 @@
 //! Where a topology exists.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +77,9 @@ pub struct Cluster {
     pub api_from_peers: String,
     /// Address of a node as pods of other clusters reach it.
     pub node_address: String,
+    /// Address to take for this cluster's gateway, by the cluster that calls, where something stands between them; the
+    /// gateway's own otherwise.
+    pub gateway_from: BTreeMap<String, String>,
     /// DNS domain, e.g. `cluster.local`.
     pub domain: String,
 }

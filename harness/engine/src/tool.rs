@@ -119,6 +119,7 @@ pub struct Ran {
 #[derive(Clone, Debug, Default)]
 pub struct Tools {
     paths: Arc<BTreeMap<String, PathBuf>>,
+    longest: Option<Duration>,
     ran: Arc<Mutex<Vec<Ran>>>,
 }
 
@@ -128,8 +129,16 @@ impl Tools {
     pub fn at(paths: BTreeMap<String, PathBuf>) -> Self {
         Self {
             paths: Arc::new(paths),
+            longest: None,
             ran: Arc::default(),
         }
+    }
+
+    /// The same tools, none of which may take longer than this, whatever its deadline is otherwise (wall time).
+    #[must_use]
+    pub fn with_longest(mut self, longest: Option<Duration>) -> Self {
+        self.longest = longest;
+        self
     }
 
     /// Everything that was run, in the order in which it ended.
@@ -206,7 +215,10 @@ impl Tools {
         };
         let (stdout, stderr) = (group.0.stdout.take(), group.0.stderr.take());
         let waiting = async { tokio::join!(feeding, read(stdout), read(stderr), group.0.wait()) };
-        match tokio::time::timeout(invocation.deadline, waiting).await {
+        let deadline = self
+            .longest
+            .map_or(invocation.deadline, |longest| longest.min(invocation.deadline));
+        match tokio::time::timeout(deadline, waiting).await {
             Ok(((), stdout, stderr, Ok(status))) => Ok(Output {
                 code: status.code(),
                 stdout,
@@ -215,7 +227,7 @@ impl Tools {
             Ok((.., Err(error))) => Err(missing(invocation, &program, &error)),
             Err(_) => Err(problem::environment(
                 "tool-deadline",
-                format!("`{invocation}` did not end within {} s", invocation.deadline.as_secs()),
+                format!("`{invocation}` did not end within {} s", deadline.as_secs_f64()),
                 Some("run the command by hand to see where it hangs"),
             )),
         }
@@ -284,7 +296,12 @@ pub fn unreadable(invocation: &Invocation, output: &str, expected: &str) -> Prob
     let shown = if output.trim().is_empty() {
         "nothing".to_owned()
     } else {
-        format!("`{}`", output.trim().chars().take(200).collect::<String>())
+        // Control characters would do to the reader's terminal what the tool wanted to do.
+        let shown = output.trim().chars().take(200);
+        format!(
+            "`{}`",
+            shown.map(|c| if c.is_control() { '␀' } else { c }).collect::<String>()
+        )
     };
     problem::environment(
         "tool-output",

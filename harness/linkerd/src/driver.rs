@@ -242,7 +242,12 @@ impl MeshDriver for Linkerd {
             });
             self.apply_extension(from, &values).await?;
         }
-        let link = LinkValues::to(to, gateway, setup.gateway.unwrap_or(GatewayExposure::Loadbalancer));
+        let link = LinkValues::between(
+            from,
+            to,
+            gateway,
+            setup.gateway.unwrap_or(GatewayExposure::Loadbalancer),
+        );
         let manifests = self.installer.link(to, &link).await?;
         self.apply_and_roll_out(from, MULTICLUSTER_NAMESPACE, &manifests)
             .await?;

@@ -94,12 +94,14 @@ pub struct LinkValues {
     pub exposure: GatewayExposure,
     /// Address of a node of the target, where a gateway on node ports is reached.
     pub node_address: String,
+    /// Address to take for any other gateway instead of its own, because something stands in front of it.
+    pub relayed_at: Option<String>,
 }
 
 impl LinkValues {
-    /// A link to `target`, with the extension's own ServiceAccount.
+    /// A link from `source` to `target`, with the extension's own ServiceAccount.
     #[must_use]
-    pub fn to(target: &Cluster, gateway: bool, exposure: GatewayExposure) -> Self {
+    pub fn between(source: &Cluster, target: &Cluster, gateway: bool, exposure: GatewayExposure) -> Self {
         Self {
             name: target.name.clone(),
             api_server: target.api_from_peers.clone(),
@@ -107,6 +109,7 @@ impl LinkValues {
             gateway,
             exposure,
             node_address: target.node_address.clone(),
+            relayed_at: target.gateway_from.get(&source.name).cloned(),
         }
     }
 }

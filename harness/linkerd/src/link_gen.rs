@@ -65,7 +65,13 @@ pub(crate) async fn link_gen(target: &Cluster, values: &LinkValues, node_port: b
         let service = found
             .map_err(|error| unreadable("the gateway", &error))?
             .ok_or_else(|| refused("there is no Service linkerd-gateway"))?;
-        Some(gateway(&service, node_port.then_some(&values.node_address)).map_err(|what| refused(&what))?)
+        Some(
+            gateway(
+                &service,
+                node_port.then_some(&values.node_address).or(values.relayed_at.as_ref()),
+            )
+            .map_err(|what| refused(&what))?,
+        )
     } else {
         None
     };
@@ -207,6 +213,7 @@ mod tests {
             gateway: true,
             exposure: GatewayExposure::Loadbalancer,
             node_address: "172.18.0.3".into(),
+            relayed_at: None,
         }
     }
 

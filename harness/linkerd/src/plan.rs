@@ -76,6 +76,7 @@ impl<'a> Plan<'a> {
                 gateway: target.gateway,
                 exposure: target.exposure,
                 node_address: format!("<address of a node of {to}>"),
+                relayed_at: None,
             };
             planned.push(PlannedLink {
                 from,

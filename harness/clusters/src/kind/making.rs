@@ -364,6 +364,7 @@ async fn engine_cluster(cluster: &ClusterBlueprint, nodes: &[Node]) -> Result<Cl
         client,
         kubeconfig,
         api_from_peers: format!("https://{}:6443", control_plane.address),
+        gateway_from: std::collections::BTreeMap::new(),
         node_address: control_plane.address.to_string(),
         domain: cluster.domain.clone(),
     })

@@ -1,10 +1,13 @@
 //! What bringing clusters up would do, for people: the same commands that are run, with words where only a running
 //! cluster knows a value.
 
+use std::fmt;
+
 use meshproof_engine::action::Action;
 use meshproof_engine::environment::EnvironmentRequest;
 use meshproof_engine::problem::Problem;
 use meshproof_spec::topology::Topology;
+use serde::Serialize;
 use serde_json::json;
 
 use super::blueprint::{Blueprint, ClusterBlueprint};
@@ -13,7 +16,7 @@ use super::config;
 use super::options::{KindOptions, LOAD_BALANCER_CLASS};
 
 /// An image that a run needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NeededImage {
     /// The image, or the path of an archive.
     pub image: String,
@@ -22,7 +25,8 @@ pub struct NeededImage {
 }
 
 /// Who gets an image, and from where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ImageSource {
     /// The local Docker engine pulls it, to make nodes.
     Node,
@@ -32,6 +36,17 @@ pub enum ImageSource {
     Archive,
     /// Nodes pull it when a pod needs it.
     Pulled,
+}
+
+impl fmt::Display for ImageSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Node => "pulled by the Docker engine, to make nodes",
+            Self::Loaded => "loaded from the Docker engine into nodes",
+            Self::Archive => "loaded from a file into nodes",
+            Self::Pulled => "pulled by nodes when a pod needs it",
+        })
+    }
 }
 
 /// Every image that is pulled or loaded for these topologies, each once: what has to be there for a run without network.

@@ -62,6 +62,9 @@ pub trait RelaySet: Send + Sync {
     /// Delays everything from one cluster to another. `None` when these relays can't: then the nodes do.
     async fn delay(&self, from: &str, to: &str, by: Duration) -> Option<Result<Box<dyn NetworkFault>, Problem>>;
 
+    /// The address that pods of `from` are to take for the gateway of `to`; `None` when no relay stands between them.
+    fn gateway(&self, from: &str, to: &str) -> Option<String>;
+
     /// Removes the relays.
     ///
     /// # Errors

@@ -53,7 +53,11 @@ pub(super) async fn clusters(
     record: &Record,
     certainty: Certainty,
 ) -> Result<(), Problem> {
-    join_all(record.clusters.iter().map(|cluster| delete(tools, commands, cluster))).await;
+    let refused: Vec<String> = join_all(record.clusters.iter().map(|cluster| delete(tools, commands, cluster)))
+        .await
+        .into_iter()
+        .flatten()
+        .collect();
     let needed = match certainty {
         Certainty::Ended => 1,
         Certainty::Killed => 2,
@@ -87,29 +91,33 @@ pub(super) async fn clusters(
     }
     Err(problem::environment(
         "clusters-left",
-        format!("of {} these are left: {}", record.environment, left.join(", ")),
+        format!(
+            "of {} these are left: {}; {}",
+            record.environment,
+            left.join(", "),
+            if refused.is_empty() {
+                "all commands for removing them succeeded".to_owned()
+            } else {
+                refused.join("; ")
+            }
+        ),
         Some(
             "`meshproof gc` tries again; by hand: `kind delete cluster --name <cluster>`, `docker rm --force --volumes <container>`",
         ),
     ))
 }
 
-async fn delete(tools: &Tools, commands: &Commands, cluster: &RecordedCluster) {
+/// Deletes a cluster; what went wrong, if anything did.
+async fn delete(tools: &Tools, commands: &Commands, cluster: &RecordedCluster) -> Option<String> {
     // A killed kind leaves its lock of the kubeconfig, and the next one would wait for it in vain.
     let mut lock = cluster.kubeconfig.clone().into_os_string();
     lock.push(".lock");
     let _ = std::fs::remove_file(lock);
     // Whether it worked is told by what is left afterwards, not by its exit.
-    if let Err(problem) = tools
+    let deleted = tools
         .run(&commands.delete(&cluster.kind_name, &cluster.kubeconfig))
-        .await
-    {
-        tracing::warn!(
-            cluster = cluster.kind_name,
-            problem = problem.message,
-            "deleting failed"
-        );
-    }
+        .await;
+    deleted.err().map(|problem| problem.message)
 }
 
 async fn containers(tools: &Tools, commands: &Commands, record: &Record) -> Result<Vec<String>, Problem> {

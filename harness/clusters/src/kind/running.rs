@@ -49,11 +49,19 @@ impl Running {
             Some(LoadBalancer::start(cluster.client.clone(), node.address))
         };
         let balancers = made.clusters.iter().filter_map(balancer).collect();
+        let mut clusters = made.clusters;
+        if let Some(relays) = &relays {
+            let names: Vec<String> = clusters.iter().map(|cluster| cluster.name.clone()).collect();
+            for to in &mut clusters {
+                let relayed = |from: &String| Some((from.clone(), relays.gateway(from, &to.name)?));
+                to.gateway_from = names.iter().filter_map(relayed).collect();
+            }
+        }
         let faults = FaultContext::new(shared.tools.clone(), shared.commands.clone(), shared.tracker.clone());
         Self {
             shared,
             blueprint,
-            clusters: made.clusters,
+            clusters,
             nodes: made.nodes,
             faults: Arc::new(faults),
             relays,

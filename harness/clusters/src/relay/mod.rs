@@ -21,8 +21,8 @@ use meshproof_engine::problem::{self, Problem};
 
 pub use container::{Relay, RelaySpec};
 pub use links::Relays;
-pub use on_kind::RelayContainers;
 pub use meshproof_agent::relay::protocol::{Fault, Forward};
+pub use on_kind::RelayContainers;
 pub use sweep::sweep;
 
 /// Label of every relay; its value is `<from>-to-<to>`.

@@ -83,6 +83,10 @@ impl RelaySet for Relays {
         Some(Self::delay(self, from, to, by).await)
     }
 
+    fn gateway(&self, from: &str, to: &str) -> Option<String> {
+        Self::gateway(self, from, to).map(|address| address.to_string())
+    }
+
     async fn stop(&self) -> Result<(), Problem> {
         Self::stop(self).await
     }

@@ -182,6 +182,7 @@ async fn engine_cluster(cluster: &EmbeddedCluster) -> Result<Cluster, Problem> {
         kubeconfig,
         api_from_peers: cluster.virtual_api_url(),
         node_address: cluster.node_address().to_string(),
+        gateway_from: BTreeMap::new(),
         domain: cluster.config().domain.clone(),
     })
 }

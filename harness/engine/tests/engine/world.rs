@@ -123,6 +123,7 @@ async fn engine_cluster(cluster: &EmbeddedCluster) -> Cluster {
         client: kube::Client::try_from(config).unwrap(),
         kubeconfig,
         api_from_peers: cluster.virtual_api_url(),
+        gateway_from: std::collections::BTreeMap::new(),
         node_address: cluster.node_address().to_string(),
         domain: cluster.config().domain.clone(),
     }

@@ -150,6 +150,8 @@ pub(crate) fn link(
     } else if node_port {
         // Such a gateway has no address in its status.
         line = line.flag("--gateway-addresses", &values.node_address);
+    } else if let Some(address) = &values.relayed_at {
+        line = line.flag("--gateway-addresses", address);
     }
     if model == ObjectModel::Legacy {
         if !values.gateway {
@@ -237,6 +239,7 @@ mod tests {
             gateway,
             exposure,
             node_address: "172.18.0.3".into(),
+            relayed_at: None,
         }
     }
 
@@ -288,6 +291,17 @@ mod tests {
             plain(&legacy),
             "linkerd multicluster link --cluster-name east --api-server-address https://172.18.0.3:6443 --gateway-addresses 172.18.0.3 --set gateway.probe.port=30191 --kubeconfig kc"
         );
+    }
+
+    #[test]
+    fn a_relay_takes_the_place_of_the_gateway_but_not_of_node_ports() {
+        let relayed = |exposure| LinkValues {
+            relayed_at: Some("172.18.0.9".into()),
+            ..east(true, exposure)
+        };
+        let line = |exposure| plain(&link("kc", &relayed(exposure), ObjectModel::Managed, None));
+        assert!(line(GatewayExposure::Loadbalancer).contains("--gateway-addresses 172.18.0.9 "));
+        assert!(line(GatewayExposure::Nodeport).contains("--gateway-addresses 172.18.0.3 "));
     }
 
     #[test]
