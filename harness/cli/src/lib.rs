@@ -12,6 +12,7 @@ pub mod command;
 pub mod display;
 pub mod exit_code;
 pub mod output;
+pub mod place;
 pub mod planning;
 pub mod state;
 pub mod suite;
@@ -53,7 +54,8 @@ async fn dispatch(command: Command) -> Exit {
         Command::Up(args) => command::up::up(&args).await,
         Command::Down(args) => Ok(command::up::down(&args).await),
         Command::Status(args) => Ok(command::up::status(&args).await),
-        Command::Plan(args) => command::plan::run(&args),
+        Command::Plan(args) => command::plan::run(&args).await,
+        Command::Images(args) => command::images::run(&args).await,
         Command::List(args) => command::list::run(&args),
         Command::Lint(args) => Ok(command::lint::run(&args)),
         Command::Schema(args) => Ok(command::schema::run(&args)),
@@ -63,7 +65,7 @@ async fn dispatch(command: Command) -> Exit {
         Command::Doctor(args) => Ok(command::doctor::run(args)),
         Command::Report(args) => command::report::run(&args),
         Command::Recheck(args) => command::recheck::run(&args),
-        Command::Gc(args) => Ok(command::gc::run(&args)),
+        Command::Gc(args) => Ok(command::gc::run(&args).await),
         Command::Bench(args) => command::bench::run(&args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

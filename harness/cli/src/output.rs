@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use meshproof_engine::problem::Problem;
 use meshproof_spec::diagnostic::Style;
 
 /// Prints to standard output. A reader that has gone away (`| head`) is no error.
@@ -19,6 +20,14 @@ pub fn line(text: &str) {
 pub fn note(text: &str) {
     let mut err = io::stderr().lock();
     let _ = writeln!(err, "{text}");
+}
+
+/// Tells a problem on standard error, with its code and what to do.
+pub fn problem(problem: &Problem) {
+    note(&format!("error: {} ({})", problem.message, problem.code));
+    if let Some(remedy) = &problem.remedy {
+        note(&format!("  help: {remedy}"));
+    }
 }
 
 /// Prints a value as JSON.

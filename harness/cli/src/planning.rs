@@ -1,18 +1,16 @@
 //! From the command line to a plan and the environment that it meets.
 
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use meshproof_embedded::environment::Embedded;
-use meshproof_engine::driver::MeshDriver;
-use meshproof_engine::environment::{Environment, EnvironmentRequest};
+use meshproof_engine::environment::EnvironmentRequest;
 use meshproof_engine::plan::{Plan, PlanError, RunIdentity, Surroundings};
 use meshproof_mesh::defect::{Defect, Defects};
 use meshproof_spec::scenario::Setup;
 use meshproof_spec::topology::Topology;
 
-use crate::args::{EnvironmentArgs, On, SelectionArgs, SuiteArgs};
+use crate::args::{EnvironmentArgs, SelectionArgs, SuiteArgs};
 use crate::exit_code::Exit;
+use crate::place::Place;
 use crate::{output, suite};
 
 /// The word for all defects that the real mesh was seen to have.
@@ -22,45 +20,43 @@ const UPSTREAM: &str = "upstream";
 pub struct Planned {
     /// The plan.
     pub plan: Plan,
-    /// The environment.
-    pub environment: Arc<Embedded>,
+    /// The place.
+    pub place: Place,
 }
 
 /// Plans what the arguments ask for.
 ///
 /// # Errors
 /// The exit code of what is wrong; it has been told.
-pub fn plan(suite_args: &SuiteArgs, selection: &SelectionArgs, environment: &EnvironmentArgs) -> Result<Planned, Exit> {
-    let embedded = self::environment(environment)?;
+pub async fn plan(
+    suite_args: &SuiteArgs,
+    selection: &SelectionArgs,
+    environment: &EnvironmentArgs,
+) -> Result<Planned, Exit> {
+    let place = Place::of(environment, &suite_args.topologies).await?;
+    plan_at(place, suite_args, selection, environment.seed)
+}
+
+/// Plans a run at a place; a seed is drawn when none is given.
+///
+/// # Errors
+/// The exit code of what is wrong with the suite or the selection; it has been told.
+pub fn plan_at(
+    place: Place,
+    suite_args: &SuiteArgs,
+    selection: &SelectionArgs,
+    seed: Option<u64>,
+) -> Result<Planned, Exit> {
     let loaded = suite::load(suite_args, &selection.ids)?;
-    let seed = environment.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let seed = seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let plan = Plan::new(
         &suite::for_plan(&loaded),
         &suite::selection(selection)?,
-        surroundings(&embedded),
-        identity(seed, &embedded),
+        surroundings(&place),
+        identity(seed, &place),
     )
     .map_err(|problem| refuse(&problem))?;
-    Ok(Planned {
-        plan,
-        environment: embedded,
-    })
-}
-
-/// The environment that the arguments ask for.
-///
-/// # Errors
-/// [`Exit::Usage`] when there is no such environment or defect.
-pub fn environment(args: &EnvironmentArgs) -> Result<Arc<Embedded>, Exit> {
-    let name = match args.on {
-        On::Embedded => return Ok(Arc::new(Embedded::new(args.pace, defects(&args.defects)?))),
-        On::Kind => "kind",
-        On::Contexts => "contexts",
-    };
-    output::note(&format!(
-        "error: `--on {name}` is not supported yet; scenarios run on `--on embedded` (see the README's table)"
-    ));
-    Err(Exit::Usage)
+    Ok(Planned { plan, place })
 }
 
 /// Defects by name.
@@ -82,16 +78,17 @@ pub fn defects(names: &[String]) -> Result<Defects, Exit> {
     Ok(found.into_iter().collect())
 }
 
-/// What a plan meets on embedded clusters.
+/// What a plan meets at a place.
 #[must_use]
-pub fn surroundings(environment: &Embedded) -> Surroundings {
+pub fn surroundings(place: &Place) -> Surroundings {
     let nothing = EnvironmentRequest {
         key: String::new(),
         topology: no_clusters(),
         setup: Setup::default(),
         seed: 0,
     };
-    let driver: Arc<dyn MeshDriver> = environment.driver(&nothing);
+    let driver = (place.driver)(&nothing);
+    let environment = &place.environment;
     Surroundings {
         environment: environment.kind().to_owned(),
         certifies: environment.certifies(),
@@ -104,7 +101,7 @@ pub fn surroundings(environment: &Embedded) -> Surroundings {
 
 /// A fresh identity: the run's id begins with the time, so that folders sort by it.
 #[must_use]
-pub fn identity(seed: u64, environment: &Embedded) -> RunIdentity {
+pub fn identity(seed: u64, place: &Place) -> RunIdentity {
     let short = format!("{:06x}", rand::random::<u32>() & 0x00ff_ffff);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = jiff::Timestamp::from_second(i64::try_from(now.as_secs()).unwrap_or(0)).unwrap_or_default();
@@ -112,11 +109,7 @@ pub fn identity(seed: u64, environment: &Embedded) -> RunIdentity {
         run: format!("{}-{short}", now.strftime("%Y%m%dT%H%M%SZ")),
         short,
         seed,
-        defects: environment
-            .defects()
-            .iter()
-            .map(|defect| defect.name().to_owned())
-            .collect(),
+        defects: place.defects.clone(),
     }
 }
 

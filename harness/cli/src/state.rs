@@ -8,6 +8,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+/// Folder of what belongs to no process: it is nobody's name.
+const KIND: &str = "kind";
+/// Folder of downloads.
+const CACHE: &str = "cache";
+
 /// The folder of all state.
 #[derive(Clone, Debug)]
 pub struct State(PathBuf);
@@ -54,6 +59,18 @@ impl State {
         let folder =
             folder.context("no folder for state: neither HOME nor XDG_STATE_HOME is set; give one with --state")?;
         Ok(Self(folder.join("meshproof")))
+    }
+
+    /// Where records and kubeconfigs of clusters made with kind are kept.
+    #[must_use]
+    pub fn kind_folder(&self) -> PathBuf {
+        self.0.join(KIND)
+    }
+
+    /// Where downloaded tools are kept.
+    #[must_use]
+    pub fn cache_folder(&self) -> PathBuf {
+        self.0.join(CACHE)
     }
 
     /// Takes a name.
@@ -108,6 +125,7 @@ impl State {
         let mut names: Vec<String> = entries
             .flatten()
             .filter_map(|entry| entry.file_name().into_string().ok())
+            .filter(|name| name != KIND && name != CACHE)
             .collect();
         names.sort();
         Ok(names)
@@ -159,8 +177,11 @@ impl Drop for Held {
 }
 
 fn check_name(name: &str) -> Result<()> {
-    let fine =
-        !name.is_empty() && name.len() <= 80 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let fine = name != KIND
+        && name != CACHE
+        && !name.is_empty()
+        && name.len() <= 80
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
     if fine {
         Ok(())
     } else {

@@ -8,11 +8,13 @@ use std::process::ExitCode;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use meshproof::args::{EnvironmentArgs, On, SelectionArgs, SuiteArgs};
+use meshproof::args::{SelectionArgs, SuiteArgs};
 use meshproof::output;
+use meshproof::place::Place;
 use meshproof::planning::{self, Planned};
 use meshproof_engine::plan::ScenarioPlan;
 use meshproof_engine::{RunOptions, Session};
+use meshproof_mesh::defect::Defects;
 use meshproof_report::{model::Report, run_folder::RunFolder, table};
 use meshproof_verdict::record::Outcome;
 use tokio::runtime::Runtime;
@@ -29,17 +31,12 @@ fn main() -> ExitCode {
         scenarios: root.join("scenarios"),
         topologies: root.join("kind-configs"),
     };
-    let environment = EnvironmentArgs {
-        on: On::Embedded,
-        defects: Vec::new(),
-        pace: 10.0,
-        seed: Some(1),
-    };
+    let place = Place::embedded(10.0, Defects::default());
     let selection = SelectionArgs {
         repeat: 1,
         ..SelectionArgs::default()
     };
-    let planned = match planning::plan(&suite, &selection, &environment) {
+    let planned = match planning::plan_at(place, &suite, &selection, Some(1)) {
         Ok(planned) => planned,
         Err(exit) => return exit.into(),
     };
@@ -111,16 +108,9 @@ impl Shared {
 
     async fn open(&self) -> Result<Session, String> {
         let planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Planned { plan, environment } = planned.ok_or("the session could not be opened")?;
-        let made = Arc::clone(&environment);
+        let Planned { plan, place } = planned.ok_or("the session could not be opened")?;
         let options = RunOptions::new(self.folder.path());
-        let session = Session::open(
-            plan,
-            environment,
-            Arc::new(move |request| made.driver(request)),
-            options,
-        )
-        .await;
+        let session = Session::open(plan, place.environment, place.driver, options).await;
         session.map_err(|problem| problem.message)
     }
 

@@ -74,6 +74,9 @@ pub fn table(report: &Report) -> String {
                 "environment {}: {} ({}): {}",
                 environment.environment, problem.class, problem.code, problem.message
             ));
+            if let Some(remedy) = &problem.remedy {
+                lines.push(format!("  try: {remedy}"));
+            }
         }
     }
     let tally: Vec<String> = report

@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use crate::args::{BenchArgs, Format};
 use crate::exit_code::Exit;
+use crate::place::Place;
 use crate::{output, planning, suite};
 
 /// Checks of the waiting benchmark.
@@ -132,7 +133,7 @@ async fn waiting(loaded: &Suite) -> Result<Vec<Measure>> {
 
 /// All shipped scenarios.
 async fn whole_suite(loaded: &Suite) -> Result<Vec<Measure>> {
-    let environment = Arc::new(Embedded::new(10.0, Defects::default()));
+    let place = Place::embedded(10.0, Defects::default());
     let selection = Selection {
         repeat: 1,
         ..Selection::default()
@@ -140,22 +141,16 @@ async fn whole_suite(loaded: &Suite) -> Result<Vec<Measure>> {
     let plan = Plan::new(
         &suite::for_plan(loaded),
         &selection,
-        planning::surroundings(&environment),
-        planning::identity(1, &environment),
+        planning::surroundings(&place),
+        planning::identity(1, &place),
     )?;
     let scenarios = plan.scenarios.len();
-    let made = Arc::clone(&environment);
     let folder = tempfile::tempdir()?;
     let began = Instant::now();
     let options = RunOptions::new(folder.path().join("run"));
-    let summary = Box::pin(Engine::run(
-        plan,
-        environment,
-        Arc::new(move |request| made.driver(request)),
-        options,
-    ))
-    .await
-    .map_err(|problem| anyhow!("{}", problem.message))?;
+    let summary = Box::pin(Engine::run(plan, place.environment, place.driver, options))
+        .await
+        .map_err(|problem| anyhow!("{}", problem.message))?;
     let took = began.elapsed();
     Ok(vec![
         measure(

@@ -1,8 +1,10 @@
-//! `meshproof gc`: removes what killed processes left behind. Embedded clusters live and die with their process; what can be
-//! left is state on disk, and runs whose reports were never written.
+//! `meshproof gc`: removes what killed processes left behind: state on disk, runs whose reports were never written, and
+//! clusters, containers and networks made with kind. Embedded clusters live and die with their process.
 
 use std::path::Path;
 
+use meshproof_clusters::kind::{KindOptions, sweep};
+use meshproof_engine::tool::Tools;
 use meshproof_report::run_folder::{JOURNAL, RunFolder};
 
 use crate::args::StateArgs;
@@ -11,8 +13,8 @@ use crate::state::State;
 use crate::{command, output};
 
 /// Removes state of dead processes, and writes the reports of runs that were killed.
-pub fn run(args: &StateArgs) -> Exit {
-    match collect(args) {
+pub async fn run(args: &StateArgs) -> Exit {
+    match Box::pin(collect(args)).await {
         Ok(done) => {
             output::line(&done);
             Exit::Success
@@ -24,7 +26,7 @@ pub fn run(args: &StateArgs) -> Exit {
     }
 }
 
-fn collect(args: &StateArgs) -> anyhow::Result<String> {
+async fn collect(args: &StateArgs) -> anyhow::Result<String> {
     let state = State::at(args.state.as_deref())?;
     let mut removed = 0;
     for name in state.names()? {
@@ -37,7 +39,20 @@ fn collect(args: &StateArgs) -> anyhow::Result<String> {
             removed += 1;
         }
     }
-    Ok(format!("{removed} leftovers removed"))
+    let options = KindOptions::new("", state.kind_folder());
+    let swept = sweep(&Tools::default(), &options)
+        .await
+        .map_err(|problem| match problem.remedy {
+            Some(remedy) => anyhow::anyhow!("{} ({}); {remedy}", problem.message, problem.code),
+            None => anyhow::anyhow!("{} ({})", problem.message, problem.code),
+        })?;
+    for name in &swept.removed {
+        output::line(&format!("removed: {name}"));
+    }
+    for name in &swept.in_use {
+        output::line(&format!("in use: {name}"));
+    }
+    Ok(format!("{} leftovers removed", removed + swept.removed.len()))
 }
 
 /// Writes the reports of a run that was killed before it could.

@@ -5,6 +5,7 @@ pub mod coverage;
 pub mod doctor;
 pub mod explain;
 pub mod gc;
+pub mod images;
 pub mod lint;
 pub mod list;
 pub mod plan;

@@ -1,11 +1,8 @@
 //! `meshproof prove`: what the suite is worth. Every requirement's scenarios run against the clean model, which must be
 //! green, and under each of the requirement's defects, which must turn the requirement red.
 
-use std::sync::Arc;
-
 use anyhow::{Result, anyhow};
 use futures::StreamExt;
-use meshproof_embedded::environment::Embedded;
 use meshproof_engine::plan::{Plan, Selection};
 use meshproof_engine::{Engine, Interrupts, RunOptions};
 use meshproof_mesh::defect::{Defect, Defects};
@@ -17,6 +14,7 @@ use serde::Serialize;
 use crate::args::{Format, ProveArgs};
 use crate::command::run::listen;
 use crate::exit_code::Exit;
+use crate::place::Place;
 use crate::{output, planning, suite};
 
 /// One requirement under one defect, or without any.
@@ -153,7 +151,7 @@ async fn prove(
         return Ok(job.requirements.iter().map(|id| undecided(id, job.defect)).collect());
     }
     let defects: Defects = job.defect.into_iter().collect();
-    let environment = Arc::new(Embedded::new(args.pace, defects));
+    let place = Place::embedded(args.pace, defects);
     let selection = Selection {
         ids: job.scenarios,
         repeat: 1,
@@ -162,25 +160,19 @@ async fn prove(
     let plan = Plan::new(
         plan_suite,
         &selection,
-        planning::surroundings(&environment),
-        planning::identity(args.seed, &environment),
+        planning::surroundings(&place),
+        planning::identity(args.seed, &place),
     )?;
     let name = job.defect.map_or("clean", Defect::name);
-    let made = Arc::clone(&environment);
     let options = RunOptions {
         interrupts,
         command: std::env::args().collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..RunOptions::new(args.out.join(format!("{}-prove-{name}", plan.identity.run)))
     };
-    let summary = Box::pin(Engine::run(
-        plan,
-        environment,
-        Arc::new(move |request| made.driver(request)),
-        options,
-    ))
-    .await
-    .map_err(|problem| anyhow!("{}", problem.message))?;
+    let summary = Box::pin(Engine::run(plan, place.environment, place.driver, options))
+        .await
+        .map_err(|problem| anyhow!("{}", problem.message))?;
     Ok(job
         .requirements
         .iter()

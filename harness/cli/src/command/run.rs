@@ -11,6 +11,7 @@ use meshproof_report::table;
 
 use crate::args::{Format, RunArgs};
 use crate::exit_code::Exit;
+use crate::place::Place;
 use crate::planning::{self, Planned};
 use crate::state::State;
 use crate::{command, display, output};
@@ -20,7 +21,7 @@ use crate::{command, display, output};
 /// # Errors
 /// The exit code of what is wrong with the suite or the selection.
 pub async fn run(args: &RunArgs) -> Result<Exit, Exit> {
-    let planned = planning::plan(&args.suite, &args.selection, &args.environment)?;
+    let planned = planning::plan(&args.suite, &args.selection, &args.environment).await?;
     Box::pin(run_plan(args, planned)).await.map_err(|problem| {
         output::note(&format!("error: {problem:#}"));
         Exit::Error
@@ -28,8 +29,8 @@ pub async fn run(args: &RunArgs) -> Result<Exit, Exit> {
 }
 
 async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
-    let Planned { plan, environment } = planned;
-    let options = options(args, &plan);
+    let Planned { plan, place } = planned;
+    let options = options(args, &plan, &place);
     let interrupts = options.interrupts.clone();
     // The state tells `gc` about this run should its process be killed.
     let state = State::at(None)?.hold(&format!("run-{}", plan.identity.run))?;
@@ -45,20 +46,19 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
         plan.identity.seed,
         options.run_dir.display()
     ));
-    let made = Arc::clone(&environment);
-    let session = Session::open(
-        plan,
-        environment,
-        Arc::new(move |request| made.driver(request)),
-        options,
-    )
-    .await
-    .map_err(|problem| anyhow::anyhow!("{}", problem.message))?;
+    if let Err(problem) = place.prepare().await {
+        output::problem(&problem);
+        return Ok(Exit::Error);
+    }
+    let session = Session::open(plan, Arc::clone(&place.environment), Arc::clone(&place.driver), options)
+        .await
+        .map_err(|problem| anyhow::anyhow!("{}", problem.message))?;
     let shown = tokio::spawn(display::show(session.records(), scenarios, args.format));
     let listening = tokio::spawn(listen(interrupts.clone()));
     let summary = Box::pin(Engine::run_session(session)).await;
     listening.abort();
     let _ = shown.await;
+    place.finish().await;
     let summary = summary.map_err(|problem| anyhow::anyhow!("{}", problem.message))?;
 
     let read = RunFolder::read(&summary.run_dir)?;
@@ -71,7 +71,7 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
         ));
     }
     for problem in &summary.problems {
-        output::note(&format!("error: {}", problem.message));
+        output::problem(problem);
     }
     if summary.kept.clusters().next().is_some() && !interrupts.stopping() {
         for (environment, cluster) in summary.kept.clusters() {
@@ -87,7 +87,7 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
     Ok(Exit::of(summary.outcome, interrupts.stopping()))
 }
 
-fn options(args: &RunArgs, plan: &Plan) -> RunOptions {
+fn options(args: &RunArgs, plan: &Plan, place: &Place) -> RunOptions {
     let usual = RunOptions::new(args.out.join(&plan.identity.run));
     RunOptions {
         parallel: args.parallel.unwrap_or(usual.parallel),
@@ -97,6 +97,7 @@ fn options(args: &RunArgs, plan: &Plan) -> RunOptions {
             (false, false) => Keep::Nothing,
         },
         until_fail: args.until_fail,
+        agent_image: place.agent_image.clone(),
         command: std::env::args().collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..usual

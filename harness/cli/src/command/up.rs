@@ -10,7 +10,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use meshproof_engine::environment::{Environment, EnvironmentRequest, RunningEnvironment};
+use meshproof_engine::environment::{EnvironmentRequest, RunningEnvironment};
 use meshproof_engine::problem::Problem;
 use meshproof_spec::scalar::Name;
 use meshproof_spec::scenario::Setup;
@@ -18,18 +18,25 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
-use crate::args::{Format, StateArgs, StatusArgs, UpArgs};
+use crate::args::{Format, On, StateArgs, StatusArgs, UpArgs};
 use crate::command::run::listen_once;
 use crate::exit_code::Exit;
+use crate::place::Place;
 use crate::state::{Served, State};
-use crate::{output, planning, suite};
+use crate::{output, suite};
 
 /// Brings a topology up and serves it until interrupted, or until `meshproof down`.
 ///
 /// # Errors
 /// The exit code of what is wrong with the suite or the arguments.
 pub async fn up(args: &UpArgs) -> Result<Exit, Exit> {
-    let environment = planning::environment(&args.environment)?;
+    if args.environment.on != On::Embedded {
+        output::note(
+            "error: `up` serves embedded clusters only; `run --on kind --reuse` leaves its clusters up for the next run",
+        );
+        return Err(Exit::Usage);
+    }
+    let place = Place::of(&args.environment, &args.suite.topologies).await?;
     let loaded = suite::load(&args.suite, &[])?;
     let Some(topology) = loaded.topologies.get(&Name(args.topology.clone())) else {
         let known: Vec<&str> = loaded.topologies.keys().map(|name| name.0.as_str()).collect();
@@ -46,22 +53,16 @@ pub async fn up(args: &UpArgs) -> Result<Exit, Exit> {
         setup: Setup::default(),
         seed: args.environment.seed.unwrap_or(1),
     };
-    Box::pin(serve(args, environment.as_ref(), &request))
-        .await
-        .map_err(|problem| {
-            output::note(&format!("error: {problem:#}"));
-            Exit::Error
-        })
+    Box::pin(serve(args, &place, &request)).await.map_err(|problem| {
+        output::note(&format!("error: {problem:#}"));
+        Exit::Error
+    })
 }
 
-async fn serve(
-    args: &UpArgs,
-    environment: &meshproof_embedded::environment::Embedded,
-    request: &EnvironmentRequest,
-) -> Result<Exit> {
+async fn serve(args: &UpArgs, place: &Place, request: &EnvironmentRequest) -> Result<Exit> {
     let held = State::at(args.state.state.as_deref())?.hold(&args.state.name)?;
-    let driver = environment.driver(request);
-    let running = environment.up(request).await.map_err(said)?;
+    let driver = (place.driver)(request);
+    let running = place.environment.up(request).await.map_err(said)?;
     if !args.bare {
         output::note("installing the mesh …");
         install(running.as_ref(), driver.as_ref(), request).await?;

@@ -1,0 +1,306 @@
+//! Where a run takes place: the clusters that the arguments ask for, and the mesh in them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use meshproof_clusters::agent_image;
+use meshproof_clusters::kind::{Kind, KindOptions};
+use meshproof_clusters::relay::RelayContainers;
+use meshproof_embedded::environment::Embedded;
+use meshproof_engine::AGENT_IMAGE;
+use meshproof_engine::driver::MeshDriver;
+use meshproof_engine::environment::{Environment, EnvironmentRequest};
+use meshproof_engine::problem::{self, Problem};
+use meshproof_engine::testbed::DriverFactory;
+use meshproof_engine::tool::Tools;
+use meshproof_linkerd::installer::{GatewayOptions, Installer};
+use meshproof_linkerd::{Chart, CliInstaller, CliOptions, HelmInstaller, HelmOptions, Linkerd, Preinstalled, download};
+use meshproof_mesh::defect::Defects;
+use serde_json::{Map, Value};
+
+use crate::args::{EnvironmentArgs, KindArgs, MeshArgs, MeshFrom, On};
+use crate::exit_code::Exit;
+use crate::output;
+use crate::state::State;
+
+/// Scenario seconds per wall second on embedded clusters, unless told otherwise.
+const EMBEDDED_PACE: f64 = 10.0;
+
+/// Ports of Linkerd's gateways that relays carry: traffic and probes.
+const GATEWAY_PORTS: [u16; 2] = [4143, 4191];
+
+/// Where a run takes place.
+#[derive(Clone)]
+pub struct Place {
+    /// The clusters.
+    pub environment: Arc<dyn Environment>,
+    /// The mesh in them.
+    pub driver: Arc<DriverFactory>,
+    /// Image of the agent in them.
+    pub agent_image: String,
+    /// Whether the harness installs the mesh.
+    pub installs: bool,
+    /// Defects that the mesh has by the user's wish, by name.
+    pub defects: Vec<String>,
+    /// Static binary that the agent's image is made from when it is not there.
+    agent_binary: Option<PathBuf>,
+    tools: Tools,
+    kind: Option<Kind>,
+}
+
+impl Place {
+    /// The place that the arguments ask for. Nothing is asked of any cluster or tool yet, but a pinned CLI may be
+    /// downloaded.
+    ///
+    /// # Errors
+    /// [`Exit::Usage`] when the arguments contradict each other, [`Exit::Error`] when a download fails; it has been told.
+    pub async fn of(args: &EnvironmentArgs, topologies: &Path) -> Result<Self, Exit> {
+        if args.on != On::Embedded && !args.defects.is_empty() {
+            return Err(usage(
+                "--defect needs --on embedded: only the model of the mesh has defects",
+            ));
+        }
+        if args.pace.is_some_and(|pace| !pace.is_finite() || pace <= 0.0) {
+            return Err(usage("--pace must be a number above 0"));
+        }
+        match args.on {
+            On::Embedded => Ok(Self::embedded(
+                args.pace.unwrap_or(EMBEDDED_PACE),
+                crate::planning::defects(&args.defects)?,
+            )),
+            On::Kind => Self::kind(args, topologies).await,
+            On::Contexts => Self::contexts(args).await,
+        }
+    }
+
+    /// Embedded clusters.
+    #[must_use]
+    pub fn embedded(pace: f64, defects: Defects) -> Self {
+        let names = defects.iter().map(|defect| defect.name().to_owned()).collect();
+        let embedded = Arc::new(Embedded::new(pace, defects));
+        let made = Arc::clone(&embedded);
+        Self {
+            environment: embedded,
+            driver: Arc::new(move |request: &EnvironmentRequest| made.driver(request)),
+            agent_image: AGENT_IMAGE.to_owned(),
+            installs: true,
+            defects: names,
+            agent_binary: None,
+            tools: Tools::default(),
+            kind: None,
+        }
+    }
+
+    async fn kind(args: &EnvironmentArgs, topologies: &Path) -> Result<Self, Exit> {
+        if args.pace.is_some() {
+            return Err(usage(
+                "--pace can't be used with --on kind: real clusters have a pace of their own",
+            ));
+        }
+        let agent_image = args
+            .agent
+            .agent_image
+            .clone()
+            .unwrap_or_else(|| agent_image::DEFAULT_IMAGE.to_owned());
+        let tools = tools(&args.mesh, &args.kind).await?;
+        let options = KindOptions {
+            agent_image: Some(agent_image.clone()),
+            ..kind_options(&args.kind, topologies)?
+        };
+        let kind = if args.kind.no_relay {
+            Kind::new(options, tools.clone())
+        } else {
+            let relays = RelayContainers::new(tools.clone(), agent_image.clone(), GATEWAY_PORTS.to_vec());
+            Kind::with_relays(options, tools.clone(), Arc::new(relays))
+        };
+        let installer = installer(&args.mesh, MeshFrom::Cli, &tools)?;
+        Ok(Self {
+            environment: Arc::new(kind.clone()),
+            driver: driver(installer, 1.0),
+            agent_image,
+            installs: args.mesh.from != Some(MeshFrom::Preinstalled),
+            defects: Vec::new(),
+            agent_binary: args.agent.agent_binary.clone(),
+            tools,
+            kind: Some(kind),
+        })
+    }
+
+    async fn contexts(_args: &EnvironmentArgs) -> Result<Self, Exit> {
+        Err(usage("`--on contexts` is not supported yet"))
+    }
+
+    /// Makes sure that what the clusters need on this machine is there: on kind, the agent's image.
+    ///
+    /// # Errors
+    /// As [`agent_image::ensure`].
+    pub async fn prepare(&self) -> Result<(), Problem> {
+        match &self.kind {
+            Some(_) => agent_image::ensure(&self.tools, &self.agent_image, self.agent_binary.clone()).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for what goes on in the background. To be called before the process ends.
+    pub async fn finish(&self) {
+        if let Some(kind) = &self.kind {
+            kind.finish().await;
+        }
+    }
+}
+
+/// How kind's clusters are made, without the agent's image.
+///
+/// # Errors
+/// [`Exit::Error`] when there is no folder for state; it has been told.
+pub fn kind_options(args: &KindArgs, topologies: &Path) -> Result<KindOptions, Exit> {
+    let state = State::at(None).map_err(|problem| {
+        output::note(&format!("error: {problem:#}"));
+        Exit::Error
+    })?;
+    let usual = KindOptions::new(topologies, state.kind_folder());
+    Ok(KindOptions {
+        node_image: args.node_image.clone(),
+        images: args.load_images.clone(),
+        archives: args.load_archives.clone(),
+        registry_mirror: args.registry_mirror.clone(),
+        reuse: args.reuse,
+        keep: args.reuse,
+        at_once: args.at_once.or(usual.at_once),
+        ..usual
+    })
+}
+
+/// The tools that the arguments name; others come from the PATH.
+async fn tools(mesh: &MeshArgs, kind: &KindArgs) -> Result<Tools, Exit> {
+    let mut paths: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let given = [
+        ("linkerd", &mesh.linkerd),
+        ("helm", &mesh.helm),
+        ("kind", &kind.kind_path),
+    ];
+    for (tool, path) in given {
+        if let Some(path) = path {
+            paths.insert(tool.to_owned(), path.clone());
+        }
+    }
+    if let (Some(version), Some(sum)) = (&mesh.linkerd_version, &mesh.linkerd_sha256) {
+        let cache = State::at(None).map(|state| state.cache_folder());
+        let cache =
+            cache.map_err(|problem| told(&problem::environment("no-state-folder", problem.to_string(), None)))?;
+        let path = download::fetch_cli(version, sum, &cache, download::VENDOR_URL).await;
+        paths.insert("linkerd".to_owned(), path.map_err(|problem| told(&problem))?);
+    }
+    Ok(Tools::at(paths).with_longest(kind.tool_deadline.map(Duration::from_secs)))
+}
+
+fn driver(installer: Arc<dyn Installer>, pace: f64) -> Arc<DriverFactory> {
+    Arc::new(move |_: &EnvironmentRequest| {
+        let driver: Arc<dyn MeshDriver> = Arc::new(Linkerd::new(Arc::clone(&installer), pace));
+        driver
+    })
+}
+
+fn installer(args: &MeshArgs, usual: MeshFrom, tools: &Tools) -> Result<Arc<dyn Installer>, Exit> {
+    let gateway = GatewayOptions::default();
+    Ok(match args.from.unwrap_or(usual) {
+        MeshFrom::Preinstalled => Arc::new(Preinstalled::new()),
+        MeshFrom::Cli => Arc::new(CliInstaller::new(
+            CliOptions {
+                version: args.linkerd_version.clone(),
+                gateway_api_crds: args.gateway_api_crds.clone(),
+                gateway,
+                control_plane_set: args.set.clone(),
+                multicluster_set: args.multicluster_set.clone(),
+            },
+            tools.clone(),
+        )),
+        MeshFrom::Helm => Arc::new(HelmInstaller::new(
+            HelmOptions {
+                crds: chart(&args.chart_crds),
+                control_plane: chart(&args.chart_control_plane),
+                multicluster: chart(&args.chart_multicluster),
+                gateway_api_crds: args.gateway_api_crds.clone(),
+                gateway,
+                control_plane_values: values(&args.set)?,
+                multicluster_values: values(&args.multicluster_set)?,
+                links_by_cli: args.linkerd.is_some() || args.linkerd_version.is_some(),
+            },
+            tools.clone(),
+        )),
+    })
+}
+
+/// `reference@version`, or `reference`.
+fn chart(text: &str) -> Chart {
+    match text.rsplit_once('@') {
+        Some((reference, version)) => Chart {
+            reference: reference.to_owned(),
+            version: Some(version.to_owned()),
+        },
+        None => Chart {
+            reference: text.to_owned(),
+            version: None,
+        },
+    }
+}
+
+/// `a.b=c` pairs as nested values. A value that is a YAML number or truth value is one.
+fn values(pairs: &[String]) -> Result<Value, Exit> {
+    let mut root = Value::Object(Map::new());
+    for pair in pairs {
+        let Some((path, text)) = pair.split_once('=').filter(|(path, _)| !path.is_empty()) else {
+            return Err(usage(&format!("`{pair}` is not a value; write key=value")));
+        };
+        let value = serde_yaml::from_str(text).unwrap_or_else(|_| Value::String(text.to_owned()));
+        let mut place = &mut root;
+        for key in path.split('.') {
+            if !place.is_object() {
+                return Err(usage(&format!("`{pair}`: a part of `{path}` has a value already")));
+            }
+            place = &mut place[key];
+            if place.is_null() {
+                *place = Value::Object(Map::new());
+            }
+        }
+        *place = value;
+    }
+    Ok(root)
+}
+
+fn usage(message: &str) -> Exit {
+    output::note(&format!("error: {message}"));
+    Exit::Usage
+}
+
+fn told(problem: &Problem) -> Exit {
+    output::problem(problem);
+    Exit::Error
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{chart, values};
+
+    #[test]
+    fn values_nest_and_keep_their_types() {
+        let pairs = ["a.b=1", "a.c=true", "d=x=y"].map(ToOwned::to_owned);
+        assert_eq!(values(&pairs).unwrap(), json!({"a": {"b": 1, "c": true}, "d": "x=y"}));
+        assert!(values(&["nonsense".to_owned()]).is_err());
+        assert!(values(&["a=1".to_owned(), "a.b=2".to_owned()]).is_err());
+    }
+
+    #[test]
+    fn charts_may_have_a_version() {
+        let with = chart("linkerd/linkerd-crds@1.8.0");
+        assert_eq!(
+            (with.reference.as_str(), with.version.as_deref()),
+            ("linkerd/linkerd-crds", Some("1.8.0"))
+        );
+        assert_eq!(chart("./charts/linkerd-crds").version, None);
+    }
+}

@@ -1,0 +1,290 @@
+//! `--on kind` from end to end through stand-ins for `kind`, `docker` and `linkerd` that are backed by embedded clusters: what
+//! a user of the command line sees, and what is left on the machine.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test stops at the first surprise"
+)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use meshproof_mesh::defect::Defects;
+use meshproof_mesh::install::gateway_api_crds;
+use meshproof_report::run_folder::RunFolder;
+use meshproof_standins::Standins;
+use rstest::rstest;
+use tempfile::TempDir;
+
+/// Scenario seconds per wall second of the stand-ins' clusters.
+const PACE: f64 = 10.0;
+/// A quick scenario that needs the mesh, a link, the agent's image and traffic in both clusters.
+const SCENARIO: &str = "exported-service-appears";
+
+/// A machine with the stand-ins on its `PATH`.
+struct Machine {
+    folder: TempDir,
+    standins: Standins,
+}
+
+struct Said {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Machine {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let standins = Standins::start(&folder.path().join("standins"), PACE).unwrap();
+        standins.add_agent_image(concat!("meshproof-agent:", env!("CARGO_PKG_VERSION")));
+        let definitions: Vec<String> = gateway_api_crds(&Defects::default())
+            .iter()
+            .map(|definition| serde_yaml::to_string(definition).unwrap())
+            .collect();
+        fs::write(folder.path().join("gateway-api.yaml"), definitions.join("---\n")).unwrap();
+        Self { folder, standins }
+    }
+
+    fn meshproof(&self, arguments: &[&str]) -> Command {
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_meshproof"));
+        command
+            .args(arguments)
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+            .env("PATH", format!("{}:{path}", self.standins.path_dir().display()))
+            .env("XDG_STATE_HOME", self.folder.path().join("state"))
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// `meshproof run --on kind` of scenarios; relays need a Docker engine and not a stand-in for its client.
+    fn run(&self, more: &[&str]) -> Command {
+        let mut command = self.meshproof(&["run", "--on", "kind", "--no-relay"]);
+        command
+            .arg("--gateway-api-crds")
+            .arg(self.folder.path().join("gateway-api.yaml"));
+        command.arg("--out").arg(self.folder.path().join("runs"));
+        command.args(more);
+        command
+    }
+
+    fn said(command: &mut Command) -> Said {
+        let output = command.output().unwrap();
+        Said {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// No cluster, container or network is left, and no file in the state folder.
+    fn assert_nothing_left(&self, after: &str) {
+        let left = self.standins.leftovers();
+        assert!(left.is_empty(), "after {after}: {left:?}");
+        let state = self.folder.path().join("state/meshproof/kind");
+        let files: Vec<_> = fs::read_dir(&state)
+            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
+            .unwrap_or_default();
+        assert!(files.is_empty(), "after {after}: {files:?}");
+    }
+}
+
+#[test]
+fn scenarios_run_unchanged_and_leave_nothing() {
+    let machine = Machine::new();
+    let scenarios = [
+        SCENARIO,
+        "answers-come-from-the-target",
+        "mutual-tls-is-proven",
+        "unexport-removes",
+        "issuers-of-one-root",
+        "same-name-from-two-clusters",
+    ];
+    let said = Machine::said(&mut machine.run(&scenarios));
+    assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+    assert!(said.out.contains("pass: 6 scenarios (6 pass)"), "{}", said.out);
+    machine.assert_nothing_left("a green run");
+
+    let runs = fs::read_dir(machine.folder.path().join("runs")).unwrap();
+    let run = RunFolder::read(&runs.flatten().next().unwrap().path()).unwrap();
+    let started = run.history.started.as_ref().unwrap();
+    assert_eq!(started.environment, "kind");
+    // Two sets of clusters, one after the other: each was created, and removed when nobody needed it any more.
+    let calls = machine.standins.calls();
+    let created = calls
+        .iter()
+        .filter(|call| call.line().starts_with("kind create cluster"));
+    assert_eq!(created.count(), 5);
+}
+
+#[test]
+fn broken_promises_are_found_through_the_tools_too() {
+    let machine = Machine::new();
+    // The stand-in's model has no defects; a scenario that expects what is wrong shows that red comes through.
+    let text = fs::read_to_string(
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios/mirroring/exported-service-appears.yaml"),
+    )
+    .unwrap();
+    let wrong = text.replacen(
+        "scenario: exported-service-appears",
+        "scenario: expects-what-is-wrong",
+        1,
+    );
+    let wrong = wrong.replacen(
+        "kind: Service, name: \"${mirror.",
+        "kind: Service, name: \"no-${mirror.",
+        1,
+    );
+    assert_ne!(wrong.replace("expects-what-is-wrong", "exported-service-appears"), text);
+    let file = machine.folder.path().join("wrong.yaml");
+    fs::write(&file, wrong).unwrap();
+    let said = Machine::said(&mut machine.run(&[file.to_str().unwrap()]));
+    assert_eq!(said.code, Some(1), "{}\n{}", said.out, said.err);
+    machine.assert_nothing_left("a red run");
+}
+
+/// Which command fails, and how; what the report must name.
+#[rstest]
+#[case::kind_is_missing("kind version = missing", "kind version")]
+#[case::kind_prints_garbage("kind version = garbage", "kind version")]
+#[case::no_space_for_nodes(
+    "kind create cluster @2 = exit 1 no space left on device",
+    "kind create cluster --name"
+)]
+#[case::creation_hangs("kind create cluster @1 = hang", "kind create cluster --name")]
+#[case::creation_makes_garbage("kind create cluster = garbage", "meshproof-pair-")]
+#[case::clusters_are_listed_as_garbage("kind get clusters @1 = exit 1 permission denied", "kind get clusters")]
+#[case::image_is_not_loaded(
+    "kind load docker-image @2 = exit 1 image not present locally",
+    "kind load docker-image"
+)]
+#[case::the_engine_is_down("docker = exit 1 Cannot connect to the Docker daemon", "docker image inspect")]
+#[case::the_engine_hangs("docker network inspect @1 = hang", "docker network inspect")]
+#[case::the_network_is_garbage("docker network inspect @1 = garbage", "docker network inspect")]
+#[case::nodes_are_garbage("docker inspect @1 = garbage", "docker inspect")]
+#[case::nodes_cannot_be_read("docker inspect @2 = exit 1 boom", "docker inspect")]
+#[case::linkerd_is_missing("linkerd version = missing", "linkerd version")]
+#[case::crds_are_not_printed("linkerd install --crds @1 = exit 1 cannot connect", "linkerd install --crds")]
+#[case::crds_are_garbage("linkerd install --crds @2 = garbage", "linkerd install --crds")]
+#[case::control_plane_hangs(
+    "linkerd install --identity-trust-anchors-file @1 = hang",
+    "linkerd install --identity"
+)]
+#[case::extension_fails("linkerd multicluster install @2 = exit 1 boom", "linkerd multicluster install")]
+#[case::link_is_garbage("linkerd multicluster link-gen @1 = garbage", "linkerd multicluster link-gen")]
+#[case::link_fails(
+    "linkerd multicluster link-gen @2 = exit 1 no ingress addresses",
+    "linkerd multicluster link-gen"
+)]
+fn a_tool_that_misbehaves_is_an_error_with_a_remedy(#[case] fault: &str, #[case] named: &str) {
+    let machine = Machine::new();
+    machine.standins.fault(fault).unwrap();
+    let said = Machine::said(&mut machine.run(&["--tool-deadline", "3", SCENARIO]));
+    let all = format!("{}\n{}", said.out, said.err);
+    assert_eq!(said.code, Some(6), "{fault}: {all}");
+    assert!(all.contains(named), "{fault}: {all}");
+    if let Some((_, message)) = fault.split_once("exit 1 ") {
+        assert!(all.contains(message), "{fault}: {all}");
+        assert!(all.contains("exit 1"), "{fault}: {all}");
+    }
+    assert!(all.contains("help: ") || all.contains("  try: "), "{fault}: {all}");
+    machine.standins.heal().unwrap();
+    machine.assert_nothing_left(fault);
+}
+
+#[test]
+fn removing_that_fails_is_told_and_made_up_for_by_gc() {
+    let machine = Machine::new();
+    machine
+        .standins
+        .fault("kind delete cluster = exit 1 the engine is busy\ndocker rm = exit 1 the engine is busy")
+        .unwrap();
+    let said = Machine::said(&mut machine.run(&[SCENARIO]));
+    assert_eq!(said.code, Some(6), "{}\n{}", said.out, said.err);
+    assert!(said.err.contains("the engine is busy"), "{}", said.err);
+    assert_eq!(machine.standins.leftovers().clusters.len(), 2);
+    machine.standins.heal().unwrap();
+    let said = Machine::said(&mut machine.meshproof(&["gc"]));
+    assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+    machine.assert_nothing_left("gc");
+}
+
+/// Interrupts at ten moments between the first command and the end of a scenario.
+#[test]
+fn an_interrupt_at_any_moment_leaves_nothing() {
+    let began = Instant::now();
+    let machine = Machine::new();
+    let said = Machine::said(&mut machine.run(&[SCENARIO]));
+    assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+    let whole = began.elapsed();
+    drop(machine);
+    for moment in 0..10 {
+        let machine = Machine::new();
+        let mut child = machine.run(&[SCENARIO]).spawn().unwrap();
+        // The moment is the subject here: a tenth, two tenths … of what a whole run takes.
+        std::thread::sleep(whole.mul_f64(0.02 + 0.09 * f64::from(moment)));
+        let process = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        let interrupted = rustix::process::kill_process(process, rustix::process::Signal::INT).is_ok();
+        let code = wait(&mut child, Duration::from_secs(60));
+        // Before the run begins the signal itself ends the process; before the last interrupts it may have ended by itself.
+        let at_once = moment == 0 && code.is_none();
+        assert!(
+            at_once || (interrupted && code == Some(130)) || code == Some(0),
+            "interrupt {moment}: exit {code:?}"
+        );
+        machine.assert_nothing_left(&format!("interrupt {moment}"));
+    }
+}
+
+/// A killed process can't clean up; the next `gc` does.
+#[test]
+fn what_a_killed_run_leaves_is_removed_by_gc() {
+    let machine = Machine::new();
+    let mut child = machine.run(&[SCENARIO]).spawn().unwrap();
+    let began = Instant::now();
+    while machine.standins.leftovers().clusters.is_empty() {
+        assert!(began.elapsed() < Duration::from_secs(60), "no cluster was ever made");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!machine.standins.leftovers().clusters.is_empty());
+    let said = Machine::said(&mut machine.meshproof(&["gc"]));
+    assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+    assert!(said.out.contains("removed: "), "{}", said.out);
+    machine.assert_nothing_left("gc");
+}
+
+#[rstest]
+#[case("pair")]
+#[case("hub-and-spoke")]
+fn a_plan_prints_every_command(#[case] topology: &str) {
+    let machine = Machine::new();
+    let said = Machine::said(&mut machine.meshproof(&["plan", "--on", "kind", "--commands", "--topology", topology]));
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(machine.standins.calls().is_empty(), "a plan must run nothing");
+    let home = machine.folder.path().join("state");
+    let text = said.out.replace(home.to_str().unwrap(), "<state>");
+    insta::assert_snapshot!(format!("plan_commands_{topology}"), text);
+}
+
+fn wait(child: &mut std::process::Child, longest: Duration) -> Option<i32> {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if began.elapsed() > longest {
+            child.kill().unwrap();
+            panic!("it did not end within {} s", longest.as_secs());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
