@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meshproof_clusters::agent_image;
+use meshproof_clusters::contexts::{Contexts, ContextsOptions};
 use meshproof_clusters::kind::{Kind, KindOptions};
 use meshproof_clusters::relay::RelayContainers;
 use meshproof_embedded::environment::Embedded;
@@ -128,8 +129,32 @@ impl Place {
         })
     }
 
-    async fn contexts(_args: &EnvironmentArgs) -> Result<Self, Exit> {
-        Err(usage("`--on contexts` is not supported yet"))
+    async fn contexts(args: &EnvironmentArgs) -> Result<Self, Exit> {
+        let pace = args.pace.unwrap_or(1.0);
+        let tools = tools(&args.mesh, &args.kind).await?;
+        let from = args.mesh.from.unwrap_or(MeshFrom::Preinstalled);
+        let options = ContextsOptions {
+            pace,
+            disruptive: args.contexts.disruptive,
+            preinstalled: from == MeshFrom::Preinstalled,
+            ..ContextsOptions::parse(
+                &args.contexts.contexts,
+                &args.contexts.apis,
+                &args.contexts.node_addresses,
+            )
+            .map_err(|problem| usage(&problem.message))?
+        };
+        let installer = installer(&args.mesh, MeshFrom::Preinstalled, &tools)?;
+        Ok(Self {
+            environment: Arc::new(Contexts::new(options)),
+            driver: driver(installer, pace),
+            agent_image: args.agent.agent_image.clone().unwrap_or_else(|| AGENT_IMAGE.to_owned()),
+            installs: from != MeshFrom::Preinstalled,
+            defects: Vec::new(),
+            agent_binary: args.agent.agent_binary.clone(),
+            tools,
+            kind: None,
+        })
     }
 
     /// Makes sure that what the clusters need on this machine is there: on kind, the agent's image.
