@@ -1,10 +1,10 @@
 //! `--on kind` from end to end through stand-ins for `kind`, `docker` and `linkerd` that are backed by embedded clusters: what
 //! a user of the command line sees, and what is left on the machine.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 #![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test stops at the first surprise"
+    clippy::disallowed_methods,
+    reason = "moments of another process are the subject, and no runtime is here"
 )]
 
 use std::fs;
@@ -275,6 +275,7 @@ fn a_plan_prints_every_command(#[case] topology: &str) {
     insta::assert_snapshot!(format!("plan_commands_{topology}"), text);
 }
 
+/// The exit code; `None` when a signal ended it, also when it had to be killed because it took too long.
 fn wait(child: &mut std::process::Child, longest: Duration) -> Option<i32> {
     let began = Instant::now();
     loop {
@@ -283,7 +284,7 @@ fn wait(child: &mut std::process::Child, longest: Duration) -> Option<i32> {
         }
         if began.elapsed() > longest {
             child.kill().unwrap();
-            panic!("it did not end within {} s", longest.as_secs());
+            return None;
         }
         std::thread::sleep(Duration::from_millis(20));
     }

@@ -117,6 +117,9 @@ impl PartialEq for Kept {
     }
 }
 
+/// A testbed that is brought up once, or fails once.
+type TestbedCell = OnceCell<Result<Arc<Testbed>, Problem>>;
+
 /// A run that is open.
 pub struct Session {
     plan: Arc<Plan>,
@@ -125,7 +128,7 @@ pub struct Session {
     options: RunOptions,
     context: RunContext,
     /// Testbeds by key, each brought up by whoever needs it first.
-    testbeds: Mutex<BTreeMap<String, Arc<OnceCell<Result<Arc<Testbed>, Problem>>>>>,
+    testbeds: Mutex<BTreeMap<String, Arc<TestbedCell>>>,
     /// Clusters that could not be removed.
     leftovers: Mutex<Vec<Problem>>,
     /// Clusters of scenarios with clusters of their own, which are left as they are.

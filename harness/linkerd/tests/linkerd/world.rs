@@ -57,6 +57,7 @@ async fn engine_cluster(cluster: &EmbeddedCluster) -> Cluster {
         kubeconfig,
         api_from_peers: cluster.virtual_api_url(),
         node_address: cluster.node_address().to_string(),
+        gateway_from: std::collections::BTreeMap::new(),
         domain: cluster.config().domain.clone(),
     }
 }
