@@ -148,6 +148,20 @@ fn broken_promises_are_found_through_the_tools_too() {
     let said = Machine::said(&mut machine.run(&[file.to_str().unwrap()]));
     assert_eq!(said.code, Some(1), "{}\n{}", said.out, said.err);
     machine.assert_nothing_left("a red run");
+
+    // What the tools did and said is among the evidence of the check.
+    let said_by = |file: &str| {
+        let runs = machine.folder.path().join("runs");
+        let run = fs::read_dir(runs).unwrap().flatten().next().unwrap().path();
+        let steps = run.join("evidence/expects-what-is-wrong");
+        let step = fs::read_dir(steps).unwrap().flatten().next().unwrap().path();
+        fs::read_to_string(step.join(file)).unwrap()
+    };
+    let commands = said_by("environment/commands.txt");
+    assert!(commands.contains("exit 0        kind create cluster --name meshproof-pair-west"), "{commands}");
+    assert!(!commands.contains("PRIVATE"), "{commands}");
+    let checks = said_by("west/mesh/check.txt");
+    assert!(checks.contains("linkerd-multicluster: "), "{checks}");
 }
 
 /// Which command fails, and how; what the report must name.

@@ -151,6 +151,13 @@ pub trait MeshDriver: Send + Sync {
     /// Kinds that the mesh makes objects of, for inventories.
     fn kinds(&self) -> Vec<ApiResource>;
 
+    /// What the mesh's own tools say of a cluster, as files of evidence by name; empty when it has none. What they could not
+    /// be asked is said in the file.
+    async fn diagnose(&self, cluster: &Cluster) -> Vec<(String, String)> {
+        let _ = cluster;
+        Vec::new()
+    }
+
     /// Request header in which a target names its peer, and the identity expected for this flow.
     fn peer_identity(&self, flow: &Flow) -> Option<(String, String)>;
 

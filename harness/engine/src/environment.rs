@@ -120,6 +120,11 @@ pub trait RunningEnvironment: Send + Sync {
     /// When the environment can't.
     async fn tap(&self, from: &str, to: &str) -> Result<Box<dyn Tap>, Problem>;
 
+    /// What the environment itself knows (commands that were run, what crossed relays), as files of evidence by name.
+    async fn diagnose(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
     /// Removes the clusters and everything that belongs to them.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! Collected per cluster: the events of the scenario's namespace and of the mesh, the objects of the scenario's namespace,
 //! the mesh's own objects everywhere, the logs of the scenario's pods and of the mesh's gateway and controllers (current and
-//! previous container), and the metrics of their proxies. Bounded in size and time; what could not be had is named in
+//! previous container), and the metrics of their proxies; and what the mesh's own tools and the environment say. Bounded in size and time; what could not be had is named in
 //! `missing.txt`. What Secrets hold, and tokens in texts, are replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -96,7 +96,33 @@ async fn collect(scene: &Scene) -> Files {
             .map(|cluster| collect_cluster(scene, cluster, deadline)),
     )
     .await;
-    collected.into_iter().flatten().collect()
+    let mut files: Files = collected.into_iter().flatten().collect();
+    files.extend(diagnoses(scene, deadline).await);
+    files
+}
+
+/// What the mesh's tools and the environment say, below `<cluster>/mesh` and `environment`.
+async fn diagnoses(scene: &Scene, deadline: tokio::time::Instant) -> Files {
+    let late = || vec![("missing.txt".to_owned(), "not in time\n".to_owned())];
+    let of_clusters = scene.testbed.clusters().iter().map(|cluster| async move {
+        let said = tokio::time::timeout_at(deadline, scene.testbed.driver.diagnose(cluster)).await;
+        (
+            Path::new(&file_name(&cluster.name)).join("mesh"),
+            said.unwrap_or_else(|_| late()),
+        )
+    });
+    let of_environment = async {
+        let said = tokio::time::timeout_at(deadline, scene.testbed.running.diagnose()).await;
+        (PathBuf::from("environment"), said.unwrap_or_else(|_| late()))
+    };
+    let (mut said, environment) = tokio::join!(join_all(of_clusters), of_environment);
+    said.push(environment);
+    said.into_iter()
+        .flat_map(|(folder, files)| {
+            let named = files.into_iter().filter(|(_, text)| !text.is_empty());
+            named.map(move |(name, text)| (folder.join(file_name(&name)), redact(text)))
+        })
+        .collect()
 }
 
 /// One thing to fetch.

@@ -100,7 +100,7 @@ impl Linkerd {
         Ok(())
     }
 
-    /// Results of the vendor's own checks of a cluster, for diagnostics. Readiness is never taken from them: they also
+    /// Results of the vendor's own checks of a cluster, for evidence. Readiness is never taken from them: they also
     /// complain of exported Services without pods, and need the internet for some.
     ///
     /// # Errors
@@ -454,6 +454,17 @@ impl MeshDriver for Linkerd {
 
     fn kinds(&self) -> Vec<ApiResource> {
         resources::all(self.installer.kind() != InstallerKind::Model)
+    }
+
+    async fn diagnose(&self, cluster: &Cluster) -> Vec<(String, String)> {
+        match self.check(cluster).await {
+            Ok(results) => {
+                let lines: Vec<String> = results.iter().map(ToString::to_string).collect();
+                vec![("check.txt".to_owned(), lines.join("\n") + "\n")]
+            }
+            Err(problem) if problem.code == "checks-unavailable" => Vec::new(),
+            Err(problem) => vec![("check.txt".to_owned(), problem.message + "\n")],
+        }
     }
 
     fn peer_identity(&self, flow: &Flow) -> Option<(String, String)> {

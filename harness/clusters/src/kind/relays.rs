@@ -65,6 +65,9 @@ pub trait RelaySet: Send + Sync {
     /// The address that pods of `from` are to take for the gateway of `to`; `None` when no relay stands between them.
     fn gateway(&self, from: &str, to: &str) -> Option<String>;
 
+    /// What crossed each relay and what disturbs it now, for evidence.
+    async fn report(&self) -> String;
+
     /// Removes the relays.
     ///
     /// # Errors

@@ -161,6 +161,18 @@ impl RunningEnvironment for Running {
         self.relays("a tap")?.tap(from, to).await
     }
 
+    async fn diagnose(&self) -> Vec<(String, String)> {
+        let ran = self.shared.tools.ran();
+        let lines = ran
+            .iter()
+            .map(|ran| format!("{:>7.1} s  {:<12}  {}\n", ran.took.as_secs_f64(), ran.end, ran.line));
+        let mut files = vec![("commands.txt".to_owned(), lines.collect())];
+        if let Some(relays) = &self.relays {
+            files.push(("relays.txt".to_owned(), relays.report().await));
+        }
+        files
+    }
+
     async fn down(&self) -> Result<(), Problem> {
         let held = match self.take() {
             Some(held) => held,

@@ -54,6 +54,11 @@ impl Relays {
         self.relays.get(&key(from, to)).map(Relay::address)
     }
 
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Relay> {
+        self.relays.values()
+    }
+
     /// The relay for what clients in `from` send to the gateway of `to`.
     ///
     /// # Errors

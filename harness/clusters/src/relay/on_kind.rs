@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::join_all;
 use meshproof_agent::relay::protocol::{Forward, LIFETIME};
 use meshproof_engine::environment::{NetworkFault, Tap};
 use meshproof_engine::problem::{self, Problem};
@@ -85,6 +86,18 @@ impl RelaySet for Relays {
 
     fn gateway(&self, from: &str, to: &str) -> Option<String> {
         Self::gateway(self, from, to).map(|address| address.to_string())
+    }
+
+    async fn report(&self) -> String {
+        let lines = join_all(self.all().map(|relay| async move {
+            let spec = relay.spec();
+            let said = match relay.status().await {
+                Ok(status) => serde_json::to_string(&status).unwrap_or_default(),
+                Err(problem) => problem.message,
+            };
+            format!("{} -> {}: {said}\n", spec.from, spec.to)
+        }));
+        lines.await.concat()
     }
 
     async fn stop(&self) -> Result<(), Problem> {

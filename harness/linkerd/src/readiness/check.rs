@@ -1,5 +1,7 @@
 //! `linkerd check -o json` and `linkerd multicluster check -o json`.
 
+use std::fmt;
+
 use serde::Deserialize;
 
 /// What a check is about, whatever its text in this version.
@@ -140,6 +142,21 @@ pub struct CheckResult {
     pub anchor: Option<String>,
     /// What it is about, for checks of the multicluster extension.
     pub meaning: Option<Meaning>,
+}
+
+impl fmt::Display for CheckResult {
+    /// On one line: how it ended, what was looked at, and what is wrong.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let outcome = format!("{:?}", self.outcome).to_lowercase();
+        write!(f, "{outcome:<8} {}: {}", self.category, self.description)?;
+        if !self.subjects.is_empty() {
+            write!(f, " ({})", self.subjects.join(", "))?;
+        }
+        match &self.error {
+            Some(error) => write!(f, ": {}", error.replace('\n', "; ")),
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Deserialize)]
