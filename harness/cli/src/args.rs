@@ -64,7 +64,7 @@ While it serves, the line that it prints makes kubectl work on its clusters.")]
     Lint(LintArgs),
     /// Print or write the JSON Schemas of files and reports
     Schema(SchemaArgs),
-    /// Explain a requirement, a defect, a scenario or a diagnostic code
+    /// Explain a requirement, a defect, a scenario, a diagnostic code or a finding
     Explain(ExplainArgs),
     /// Tell which requirements no scenario decides
     Coverage(CoverageArgs),
@@ -75,7 +75,12 @@ While it serves, the line that it prints makes kubectl work on its clusters.")]
   meshproof prove --list")]
     Prove(ProveArgs),
     /// Look for what would keep a run from working
-    Doctor(FormatArgs),
+    #[command(after_help = "Examples:
+  meshproof doctor
+  meshproof doctor --on kind --linkerd ./linkerd
+  meshproof doctor --on contexts --context west=eks-west --context east=eks-east
+  meshproof explain DOC006")]
+    Doctor(DoctorArgs),
     /// Make the reports of a run again from its journal
     Report(FolderArgs),
     /// Compute every verdict of a run again from its journal and ledgers
@@ -462,7 +467,7 @@ pub struct ExplainArgs {
     /// Suite.
     #[command(flatten)]
     pub suite: SuiteArgs,
-    /// Requirement (MC-…), defect, scenario or diagnostic code (SPEC…)
+    /// Requirement (MC-…), defect, scenario, diagnostic code (SPEC…) or finding (DOC…)
     #[arg(value_name = "ID")]
     pub id: String,
 }
@@ -505,6 +510,20 @@ pub struct ProveArgs {
     /// Folder for the journals
     #[arg(long, default_value = "reports/runs", value_name = "DIR")]
     pub out: PathBuf,
+    /// Format.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// `doctor`
+#[derive(Args, Clone, Debug)]
+pub struct DoctorArgs {
+    /// Environment.
+    #[command(flatten)]
+    pub environment: EnvironmentArgs,
+    /// Clusters that a run needs at the same time
+    #[arg(long, default_value_t = 2, value_name = "N")]
+    pub clusters: u64,
     /// Format.
     #[command(flatten)]
     pub format: FormatArgs,

@@ -62,7 +62,7 @@ async fn dispatch(command: Command) -> Exit {
         Command::Explain(args) => command::explain::run(&args),
         Command::Coverage(args) => command::coverage::run(&args),
         Command::Prove(args) => command::prove::run(&args).await,
-        Command::Doctor(args) => Ok(command::doctor::run(args)),
+        Command::Doctor(args) => command::doctor::run(&args).await,
         Command::Report(args) => command::report::run(&args),
         Command::Recheck(args) => command::recheck::run(&args),
         Command::Gc(args) => Ok(command::gc::run(&args).await),

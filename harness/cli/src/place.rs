@@ -199,7 +199,7 @@ pub fn kind_options(args: &KindArgs, topologies: &Path) -> Result<KindOptions, E
 }
 
 /// The tools that the arguments name; others come from the PATH.
-async fn tools(mesh: &MeshArgs, kind: &KindArgs) -> Result<Tools, Exit> {
+pub(crate) async fn tools(mesh: &MeshArgs, kind: &KindArgs) -> Result<Tools, Exit> {
     let mut paths: BTreeMap<String, PathBuf> = BTreeMap::new();
     let given = [
         ("linkerd", &mesh.linkerd),

@@ -156,6 +156,35 @@ fn what_disturbs_others_is_skipped_until_the_user_consents() {
     assert!(said.contains("disposable"), "{said}");
 }
 
+#[test]
+fn the_doctor_looks_at_contexts() {
+    let served = Served::start();
+    let context = |cluster: &str, context: &str| format!("{cluster}={context}@{}", served.kubeconfig.display());
+    let doctor = |east: &str| {
+        let mut command = meshproof(served.folder.path(), &["doctor", "--on", "contexts"]);
+        command.args([
+            "--context",
+            &context("west", "west"),
+            "--context",
+            &context("east", east),
+        ]);
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, said) = doctor("east");
+    assert_eq!(code, Some(0), "{said}");
+    for found in [
+        "east: Kubernetes v",
+        "west: the Gateway API is there",
+        "east: its clock agrees",
+    ] {
+        assert!(said.contains(found), "{said}");
+    }
+    let (code, said) = doctor("nowhere");
+    assert_eq!(code, Some(6), "{said}");
+    assert!(said.contains("it has east, west"), "{said}");
+}
+
 #[rstest]
 #[case::no_context(&["run", "--on", "contexts"], 2, "no cluster is named")]
 #[case::malformed(&["run", "--on", "contexts", "--context", "west"], 2, "`west` is not of the form")]

@@ -158,7 +158,10 @@ fn broken_promises_are_found_through_the_tools_too() {
         fs::read_to_string(step.join(file)).unwrap()
     };
     let commands = said_by("environment/commands.txt");
-    assert!(commands.contains("exit 0        kind create cluster --name meshproof-pair-west"), "{commands}");
+    assert!(
+        commands.contains("exit 0        kind create cluster --name meshproof-pair-west"),
+        "{commands}"
+    );
     assert!(!commands.contains("PRIVATE"), "{commands}");
     let checks = said_by("west/mesh/check.txt");
     assert!(checks.contains("linkerd-multicluster: "), "{checks}");
@@ -255,6 +258,27 @@ fn an_interrupt_at_any_moment_leaves_nothing() {
         );
         machine.assert_nothing_left(&format!("interrupt {moment}"));
     }
+}
+
+#[test]
+fn the_doctor_asks_the_tools() {
+    let machine = Machine::new();
+    let said = Machine::said(&mut machine.meshproof(&["doctor", "--on", "kind", "--clusters", "1"]));
+    for (code, found) in [
+        ("DOC005", "Docker engine"),
+        ("DOC009", "kind: kind v"),
+        ("DOC010", "linkerd: "),
+    ] {
+        let line = said.out.lines().find(|line| line.contains(code)).unwrap();
+        assert!(line.starts_with("ok") && line.contains(found), "{line}");
+    }
+    machine
+        .standins
+        .fault("docker info = exit 1 Cannot connect to the Docker daemon")
+        .unwrap();
+    let said = Machine::said(&mut machine.meshproof(&["doctor", "--on", "kind"]));
+    assert_eq!(said.code, Some(6), "{}", said.out);
+    assert!(said.out.contains("Cannot connect to the Docker daemon"), "{}", said.out);
 }
 
 /// A killed process can't clean up; the next `gc` does.

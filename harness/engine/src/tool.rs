@@ -141,6 +141,12 @@ impl Tools {
         self
     }
 
+    /// The path that was given for a tool.
+    #[must_use]
+    pub fn path(&self, tool: &str) -> Option<&std::path::Path> {
+        self.paths.get(tool).map(PathBuf::as_path)
+    }
+
     /// Everything that was run, in the order in which it ended.
     #[must_use]
     pub fn ran(&self) -> Vec<Ran> {

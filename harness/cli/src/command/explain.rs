@@ -1,5 +1,6 @@
 //! `meshproof explain`
 
+use meshproof_clusters::preflight;
 use meshproof_mesh::defect::Defect;
 use meshproof_spec::code::Code;
 use meshproof_spec::diagnostic::closest;
@@ -8,13 +9,20 @@ use crate::args::ExplainArgs;
 use crate::exit_code::Exit;
 use crate::{output, suite};
 
-/// Explains a diagnostic code, a requirement, a defect or a scenario.
+/// Explains a diagnostic code, a finding, a requirement, a defect or a scenario.
 ///
 /// # Errors
 /// The exit code of what is wrong with the suite, or with the id.
 pub fn run(args: &ExplainArgs) -> Result<Exit, Exit> {
     if let Some(code) = Code::find(&args.id) {
         output::line(&format!("{code}: {}\n\n{}", code.title(), code.explanation()));
+        return Ok(Exit::Success);
+    }
+    if let Some(looked_at) = preflight::explain(&args.id) {
+        output::line(&format!(
+            "{}, a finding of `meshproof doctor`\n\n{looked_at}",
+            args.id.to_uppercase()
+        ));
         return Ok(Exit::Success);
     }
     let loaded = suite::load(&args.suite, &[])?;

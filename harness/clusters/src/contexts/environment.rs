@@ -12,7 +12,6 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use meshproof_engine::environment::{Cluster, Environment, EnvironmentRequest, NetworkFault, RunningEnvironment, Tap};
 use meshproof_engine::problem::{self, Problem};
-use meshproof_spec::topology::ClusterSpec;
 
 use super::options::{ContextRef, ContextsOptions};
 
@@ -42,7 +41,8 @@ impl Contexts {
         })
     }
 
-    async fn cluster(&self, name: &str, spec: &ClusterSpec) -> Result<Cluster, Problem> {
+    /// Reaches a cluster and asks it for its version. Changes nothing.
+    pub(crate) async fn reach(&self, name: &str, domain: Option<&str>) -> Result<Cluster, Problem> {
         let context = self.context(name)?;
         let (kubeconfig, server) = one_context(name, context)?;
         let client = client(name, context, kubeconfig.clone()).await?;
@@ -64,7 +64,7 @@ impl Contexts {
             api_from_peers: self.options.apis.get(name).cloned().unwrap_or(server),
             node_address,
             gateway_from: BTreeMap::new(),
-            domain: spec.domain.clone().unwrap_or_else(|| DOMAIN.to_owned()),
+            domain: domain.unwrap_or(DOMAIN).to_owned(),
         })
     }
 }
@@ -107,7 +107,7 @@ impl Environment for Contexts {
             one_context(&name.0, self.context(&name.0)?)?;
         }
         let clusters = request.topology.clusters.iter();
-        let clusters = try_join_all(clusters.map(|(name, spec)| self.cluster(&name.0, spec))).await?;
+        let clusters = try_join_all(clusters.map(|(name, spec)| self.reach(&name.0, spec.domain.as_deref()))).await?;
         Ok(Arc::new(Found { clusters }))
     }
 }

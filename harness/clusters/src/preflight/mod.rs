@@ -1,1 +1,11 @@
-//! What has to be true of the host and the clusters before a run.
+//! What has to be true of the host and the clusters before a run: findings with stable codes and fixes.
+//!
+//! Looking changes nothing. What can't be found out is a warning that says so, never an `ok`.
+
+mod clusters;
+mod finding;
+mod host;
+
+pub use clusters::{contexts, look_at};
+pub use finding::{Finding, Level, explain};
+pub use host::{Wanted, base, kind_host};

@@ -1,0 +1,118 @@
+//! A finding, and what each code means.
+
+use serde::Serialize;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it has to be.
+    Ok,
+    /// Something may not work, or could not be looked at.
+    Warning,
+    /// A run can't work.
+    Error,
+}
+
+/// What was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How bad it is.
+    pub level: Level,
+    /// Stable code, see [`explain`].
+    pub code: &'static str,
+    /// What was found.
+    pub found: String,
+    /// What to do, unless it is as it has to be.
+    pub fix: Option<String>,
+}
+
+impl Finding {
+    /// As it has to be.
+    pub(super) fn ok(code: &'static str, found: impl Into<String>) -> Self {
+        Self {
+            level: Level::Ok,
+            code,
+            found: found.into(),
+            fix: None,
+        }
+    }
+
+    /// Something to mind.
+    pub(super) fn warning(code: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self {
+            level: Level::Warning,
+            code,
+            found: found.into(),
+            fix: Some(fix.into()),
+        }
+    }
+
+    /// Something that keeps a run from working.
+    pub(super) fn error(code: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self {
+            level: Level::Error,
+            ..Self::warning(code, found, fix)
+        }
+    }
+}
+
+/// All codes, and what is looked at under them.
+const CODES: [(&str, &str); 14] = [
+    ("DOC001", "Embedded clusters and port-forwards need loopback sockets."),
+    (
+        "DOC002",
+        "Every connection of every embedded pod takes a file descriptor; the shipped suite needs 1024 of them.",
+    ),
+    ("DOC003", "Journals, kubeconfigs and certificates are written to files."),
+    ("DOC004", "kubectl is only needed to look into clusters by hand."),
+    (
+        "DOC005",
+        "kind makes nodes from containers, so a Docker engine has to answer.",
+    ),
+    (
+        "DOC006",
+        "Every node runs a kubelet and a container runtime that watch files. With three clusters and more the usual limits (128 instances, 8192 watches) run out, and pods die of `too many open files`.",
+    ),
+    (
+        "DOC007",
+        "A cluster with Linkerd and its multicluster extension takes about 2 GiB of memory.",
+    ),
+    (
+        "DOC008",
+        "A node image and the images of the mesh take about 5 GiB on the engine's disk for each cluster.",
+    ),
+    (
+        "DOC009",
+        "kind makes clusters; its version decides which node images fit.",
+    ),
+    (
+        "DOC010",
+        "The mesh is installed by the vendor's own CLI, or from its charts with helm. The digest tells which build it was.",
+    ),
+    (
+        "DOC011",
+        "On cgroup v1, which new versions of Kubernetes do not support any more, nodes may not start.",
+    ),
+    (
+        "DOC020",
+        "The API server of each context has to answer, with its certificate, to the credentials given.",
+    ),
+    (
+        "DOC021",
+        "Routes are objects of the Gateway API, which Linkerd 2.19 and later do not install by themselves.",
+    ),
+    (
+        "DOC022",
+        "Certificates and leases go wrong when the clocks of clusters differ; the date of each API server's answers is compared with this machine's, to the second.",
+    ),
+];
+
+/// What is looked at under a code.
+#[must_use]
+pub fn explain(code: &str) -> Option<&'static str> {
+    CODES
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(code))
+        .map(|(_, explanation)| *explanation)
+}
