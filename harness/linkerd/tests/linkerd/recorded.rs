@@ -1,6 +1,7 @@
 //! Everything that was recorded on three real clusters (Kubernetes 1.34, Linkerd git-b24cd405) is read, with its meaning.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -507,7 +508,7 @@ fn moved(deltas: &Value, counter: &Counter, at: &str) -> f64 {
     let mut lines = String::new();
     for group in ["exactly_n", "other"] {
         for (series, delta) in deltas[at][group].as_object().unwrap() {
-            lines.push_str(&format!("{series} {delta}\n"));
+            writeln!(lines, "{series} {delta}").unwrap();
         }
     }
     let samples = metrics::parse(&lines);
