@@ -172,9 +172,9 @@ fn what_can_not_be_run_is_told_apart_by_the_exit_code() {
         .exits(2)
         .says(&["weights-doubled", "prove --list"]);
     place
-        .call(&["run", "--on", "kind"])
+        .call(&["run", "--on", "contexts"])
         .exits(2)
-        .says(&["not supported yet"]);
+        .says(&["no cluster is named"]);
     place.call(&["run", "--partition", "4/3"]).exits(2).says(&["4/3"]);
     place
         .call(&["explain", "MC-FAIL-01"])

@@ -313,7 +313,7 @@ fn a_plan_prints_every_command(#[case] topology: &str) {
     insta::assert_snapshot!(format!("plan_commands_{topology}"), text);
 }
 
-/// The exit code; `None` when a signal ended it, also when it had to be killed because it took too long.
+/// The exit code; `None` when a signal ended it.
 fn wait(child: &mut std::process::Child, longest: Duration) -> Option<i32> {
     let began = Instant::now();
     loop {
@@ -322,8 +322,12 @@ fn wait(child: &mut std::process::Child, longest: Duration) -> Option<i32> {
         }
         if began.elapsed() > longest {
             child.kill().unwrap();
-            return None;
         }
+        assert!(
+            began.elapsed() <= longest,
+            "it did not end within {} s",
+            longest.as_secs()
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -32,6 +32,7 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
     let Planned { plan, place } = planned;
     let options = options(args, &plan, &place);
     let interrupts = options.interrupts.clone();
+    let listening = tokio::spawn(listen(interrupts.clone()));
     // The state tells `gc` about this run should its process be killed.
     let state = State::at(None)?.hold(&format!("run-{}", plan.identity.run))?;
     std::fs::create_dir_all(&options.run_dir).with_context(|| format!("can't make {}", options.run_dir.display()))?;
@@ -46,7 +47,11 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
         plan.identity.seed,
         options.run_dir.display()
     ));
-    if let Err(problem) = place.prepare().await {
+    let prepared = tokio::select! {
+        prepared = place.prepare() => prepared,
+        () = interrupts.stopped() => return Ok(Exit::Interrupted),
+    };
+    if let Err(problem) = prepared {
         output::problem(&problem);
         return Ok(Exit::Error);
     }
@@ -54,7 +59,6 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
         .await
         .map_err(|problem| anyhow::anyhow!("{}", problem.message))?;
     let shown = tokio::spawn(display::show(session.records(), scenarios, args.format));
-    let listening = tokio::spawn(listen(interrupts.clone()));
     let summary = Box::pin(Engine::run_session(session)).await;
     listening.abort();
     let _ = shown.await;
