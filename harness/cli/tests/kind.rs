@@ -167,6 +167,23 @@ fn broken_promises_are_found_through_the_tools_too() {
     assert!(checks.contains("linkerd-multicluster: "), "{checks}");
 }
 
+#[test]
+fn charts_install_the_same_mesh() {
+    let machine = Machine::new();
+    let said = Machine::said(&mut machine.run(&["--mesh-from", "helm", SCENARIO]));
+    assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+    let calls = machine.standins.calls();
+    let rendered = calls
+        .iter()
+        .filter(|call| call.line().starts_with("helm template linkerd-control-plane"));
+    assert_eq!(rendered.count(), 2);
+    assert!(
+        !calls.iter().any(|call| call.tool == "linkerd"),
+        "links are made without the CLI"
+    );
+    machine.assert_nothing_left("a run with charts");
+}
+
 /// Which command fails, and how; what the report must name.
 #[rstest]
 #[case::kind_is_missing("kind version = missing", "kind version")]
@@ -200,10 +217,21 @@ fn broken_promises_are_found_through_the_tools_too() {
     "linkerd multicluster link-gen @2 = exit 1 no ingress addresses",
     "linkerd multicluster link-gen"
 )]
+#[case::helm_is_missing("helm = missing", "helm show chart")]
+#[case::charts_fail("helm template @1 = exit 1 chart not found", "helm template linkerd-crds")]
+#[case::charts_are_garbage(
+    "helm template linkerd-multicluster @1 = garbage",
+    "helm template linkerd-multicluster"
+)]
+#[case::charts_hang(
+    "helm template linkerd-control-plane @1 = hang",
+    "helm template linkerd-control-plane"
+)]
 fn a_tool_that_misbehaves_is_an_error_with_a_remedy(#[case] fault: &str, #[case] named: &str) {
     let machine = Machine::new();
     machine.standins.fault(fault).unwrap();
-    let said = Machine::said(&mut machine.run(&["--tool-deadline", "3", SCENARIO]));
+    let from = if fault.starts_with("helm") { "helm" } else { "cli" };
+    let said = Machine::said(&mut machine.run(&["--tool-deadline", "3", "--mesh-from", from, SCENARIO]));
     let all = format!("{}\n{}", said.out, said.err);
     assert_eq!(said.code, Some(6), "{fault}: {all}");
     assert!(all.contains(named), "{fault}: {all}");
