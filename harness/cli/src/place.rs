@@ -18,7 +18,7 @@ use meshproof_engine::testbed::DriverFactory;
 use meshproof_engine::tool::Tools;
 use meshproof_linkerd::installer::{GatewayOptions, Installer};
 use meshproof_linkerd::{Chart, CliInstaller, CliOptions, HelmInstaller, HelmOptions, Linkerd, Preinstalled, download};
-use meshproof_mesh::defect::Defects;
+use meshproof_mesh::defect::{Defect, Defects};
 use serde_json::{Map, Value};
 
 use crate::args::{EnvironmentArgs, KindArgs, MeshArgs, MeshFrom, On};
@@ -28,6 +28,9 @@ use crate::state::State;
 
 /// Scenario seconds per wall second on embedded clusters, unless told otherwise.
 const EMBEDDED_PACE: f64 = 10.0;
+
+/// The word for all defects that the real mesh was seen to have.
+const UPSTREAM: &str = "upstream";
 
 /// Ports of Linkerd's gateways that relays carry: traffic and probes.
 const GATEWAY_PORTS: [u16; 2] = [4143, 4191];
@@ -69,7 +72,7 @@ impl Place {
         match args.on {
             On::Embedded => Ok(Self::embedded(
                 args.pace.unwrap_or(EMBEDDED_PACE),
-                crate::planning::defects(&args.defects)?,
+                defects(&args.defects)?,
             )),
             On::Kind => Self::kind(args, topologies).await,
             On::Contexts => Self::contexts(args).await,
@@ -174,6 +177,25 @@ impl Place {
             kind.finish().await;
         }
     }
+}
+
+/// Defects by name.
+///
+/// # Errors
+/// [`Exit::Usage`] when a name is not known.
+pub fn defects(names: &[String]) -> Result<Defects, Exit> {
+    let mut found = Vec::new();
+    for name in names {
+        if name == UPSTREAM {
+            found.extend(Defect::all().filter(|defect| defect.is_upstream()));
+            continue;
+        }
+        found.push(name.parse::<Defect>().map_err(|problem| {
+            output::note(&format!("error: {problem}"));
+            Exit::Usage
+        })?);
+    }
+    Ok(found.into_iter().collect())
 }
 
 /// How kind's clusters are made, without the agent's image.

@@ -4,7 +4,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use meshproof_engine::environment::EnvironmentRequest;
 use meshproof_engine::plan::{Plan, PlanError, RunIdentity, Surroundings};
-use meshproof_mesh::defect::{Defect, Defects};
 use meshproof_spec::scenario::Setup;
 use meshproof_spec::topology::Topology;
 
@@ -12,9 +11,6 @@ use crate::args::{EnvironmentArgs, SelectionArgs, SuiteArgs};
 use crate::exit_code::Exit;
 use crate::place::Place;
 use crate::{output, suite};
-
-/// The word for all defects that the real mesh was seen to have.
-const UPSTREAM: &str = "upstream";
 
 /// A plan and where it will run.
 pub struct Planned {
@@ -57,25 +53,6 @@ pub fn plan_at(
     )
     .map_err(|problem| refuse(&problem))?;
     Ok(Planned { plan, place })
-}
-
-/// Defects by name.
-///
-/// # Errors
-/// [`Exit::Usage`] when a name is not known.
-pub fn defects(names: &[String]) -> Result<Defects, Exit> {
-    let mut found = Vec::new();
-    for name in names {
-        if name == UPSTREAM {
-            found.extend(Defect::all().filter(|defect| defect.is_upstream()));
-            continue;
-        }
-        found.push(name.parse::<Defect>().map_err(|problem| {
-            output::note(&format!("error: {problem}"));
-            Exit::Usage
-        })?);
-    }
-    Ok(found.into_iter().collect())
 }
 
 /// What a plan meets at a place.

@@ -15,7 +15,7 @@ use crate::args::{Format, ProveArgs};
 use crate::command::run::listen;
 use crate::exit_code::Exit;
 use crate::place::Place;
-use crate::{output, planning, suite};
+use crate::{output, place, planning, suite};
 
 /// One requirement under one defect, or without any.
 #[derive(Clone, Debug, Serialize)]
@@ -98,7 +98,7 @@ struct Job {
 }
 
 fn jobs(loaded: &Suite, args: &ProveArgs) -> Result<Vec<Job>, Exit> {
-    let wanted_defects = planning::defects(&args.defects)?;
+    let wanted_defects = place::defects(&args.defects)?;
     let coverage = loaded.coverage();
     let mut clean = Job {
         requirements: Vec::new(),
