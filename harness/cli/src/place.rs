@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use meshproof_clusters::agent_image;
 use meshproof_clusters::contexts::{Contexts, ContextsOptions};
-use meshproof_clusters::kind::{Kind, KindOptions};
+use meshproof_clusters::kind::{Kind, KindOptions, LOAD_BALANCER_CLASS};
 use meshproof_clusters::relay::RelayContainers;
 use meshproof_embedded::environment::Embedded;
 use meshproof_engine::AGENT_IMAGE;
@@ -119,7 +119,12 @@ impl Place {
             let relays = RelayContainers::new(tools.clone(), agent_image.clone(), GATEWAY_PORTS.to_vec());
             Kind::with_relays(options, tools.clone(), Arc::new(relays))
         };
-        let installer = installer(&args.mesh, MeshFrom::Cli, &tools)?;
+        // A class of our own keeps other load-balancer controllers away from the gateways.
+        let gateway = GatewayOptions {
+            load_balancer_class: Some(LOAD_BALANCER_CLASS.to_owned()),
+            ..GatewayOptions::default()
+        };
+        let installer = installer(&args.mesh, MeshFrom::Cli, gateway, &tools)?;
         Ok(Self {
             environment: Arc::new(kind.clone()),
             driver: driver(installer, 1.0),
@@ -147,7 +152,7 @@ impl Place {
             )
             .map_err(|problem| usage(&problem.message))?
         };
-        let installer = installer(&args.mesh, MeshFrom::Preinstalled, &tools)?;
+        let installer = installer(&args.mesh, MeshFrom::Preinstalled, GatewayOptions::default(), &tools)?;
         Ok(Self {
             environment: Arc::new(Contexts::new(options)),
             driver: driver(installer, pace),
@@ -250,8 +255,12 @@ fn driver(installer: Arc<dyn Installer>, pace: f64) -> Arc<DriverFactory> {
     })
 }
 
-fn installer(args: &MeshArgs, usual: MeshFrom, tools: &Tools) -> Result<Arc<dyn Installer>, Exit> {
-    let gateway = GatewayOptions::default();
+fn installer(
+    args: &MeshArgs,
+    usual: MeshFrom,
+    gateway: GatewayOptions,
+    tools: &Tools,
+) -> Result<Arc<dyn Installer>, Exit> {
     Ok(match args.from.unwrap_or(usual) {
         MeshFrom::Preinstalled => Arc::new(Preinstalled::new()),
         MeshFrom::Cli => Arc::new(CliInstaller::new(

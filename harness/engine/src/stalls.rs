@@ -76,6 +76,7 @@ mod tests {
     use crate::clock::Clock;
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "blocking the runtime is the subject")]
     async fn a_blocked_thread_is_noticed_and_forgotten_by_later_checks() {
         let clock = Clock::start(10.0);
         let stalls = Stalls::watch(clock);
