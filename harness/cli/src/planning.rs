@@ -70,6 +70,7 @@ pub fn surroundings(place: &Place) -> Surroundings {
         environment: environment.kind().to_owned(),
         certifies: environment.certifies(),
         pace: environment.pace(),
+        clusters: environment.cluster_names(),
         environment_capabilities: environment.capabilities(),
         mesh: driver.name().to_owned(),
         mesh_capabilities: driver.capabilities(),

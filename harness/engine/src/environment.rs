@@ -33,9 +33,9 @@ pub trait Environment: Send + Sync {
         None
     }
 
-    /// Whether somebody else installed and linked the mesh: then it is only looked for.
-    fn mesh_preinstalled(&self) -> bool {
-        false
+    /// Names of the clusters that it can be; any when absent. Scenarios on topologies with others are skipped.
+    fn cluster_names(&self) -> Option<BTreeSet<String>> {
+        None
     }
 
     /// What [`Environment::up`] would do, in order; empty when nothing outside of this process.

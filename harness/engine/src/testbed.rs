@@ -15,7 +15,7 @@ use crate::driver::MeshDriver;
 use crate::environment::{Cluster, Environment, EnvironmentRequest, RunningEnvironment};
 use crate::kinds::Kinds;
 use crate::plan::EnvironmentPlan;
-use crate::problem::{self, Problem, ProblemClass};
+use crate::problem::{self, Problem};
 use crate::watch::Watches;
 
 /// Time for collecting facts about a cluster (scenario time).
@@ -82,11 +82,7 @@ impl Testbed {
             })?;
         let driver = driver(&request);
         let prepared = async {
-            if environment.mesh_preinstalled() {
-                await_preinstalled(plan, running.clusters(), driver.as_ref(), requests).await?;
-            } else {
-                prepare(plan, running.clusters(), driver.as_ref(), requests).await?;
-            }
+            prepare(plan, running.clusters(), driver.as_ref(), requests).await?;
             collect_facts(plan, running.clusters(), driver.as_ref(), requests).await
         }
         .await;
@@ -212,40 +208,6 @@ async fn prepare(
     )
     .await?;
     Ok(())
-}
-
-/// Waits until the mesh that somebody else installed and linked is ready.
-async fn await_preinstalled(
-    plan: &EnvironmentPlan,
-    clusters: &[Cluster],
-    driver: &dyn MeshDriver,
-    requests: &Requests,
-) -> Result<(), Problem> {
-    try_join_all(clusters.iter().map(|cluster| async move {
-        let found = requests.clock.within(FACT_TIME, driver.trust_root(cluster)).await;
-        let missing = |found: Problem| match found.class {
-            ProblemClass::Mesh => problem::environment(
-                "mesh-not-found",
-                format!("{}: no {} is found: {}", cluster.name, driver.name(), found.message),
-                Some("install and link the mesh before, or let the harness do it"),
-            ),
-            _ => found,
-        };
-        found
-            .unwrap_or_else(|_| Err(too_slow("find the mesh", &cluster.name, FACT_TIME)))
-            .map_err(missing)
-    }))
-    .await?;
-    let find = |name: &str| clusters.iter().find(|cluster| cluster.name == name);
-    try_join_all(
-        plan.topology
-            .links
-            .iter()
-            .filter_map(|link| Some((find(&link.from.0)?, find(&link.to.0)?)))
-            .map(|(from, to)| await_link(driver, from, to, plan, requests)),
-    )
-    .await
-    .map(drop)
 }
 
 /// Makes a link, within its time.

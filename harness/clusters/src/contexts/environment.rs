@@ -1,22 +1,20 @@
-//! Looking whether the clusters are there.
+//! Looking whether the clusters are there, and whether they are what they are taken for.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, ListParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
-use meshproof_engine::environment::{Cluster, Environment, EnvironmentRequest, NetworkFault, RunningEnvironment, Tap};
+use meshproof_engine::action::Action;
+use meshproof_engine::environment::{Cluster, Environment, EnvironmentRequest, RunningEnvironment};
 use meshproof_engine::problem::{self, Problem};
 
+use super::connect::{self, Connected};
 use super::options::{ContextRef, ContextsOptions};
+use super::running::Running;
 
-/// Domain of a cluster unless its topology says otherwise.
-const DOMAIN: &str = "cluster.local";
+/// What the version of an embedded cluster's API server has in it.
+const EMBEDDED: &str = "meshproof.embedded";
 
 /// Clusters that exist already.
 pub struct Contexts {
@@ -41,31 +39,15 @@ impl Contexts {
         })
     }
 
-    /// Reaches a cluster and asks it for its version. Changes nothing.
-    pub(crate) async fn reach(&self, name: &str, domain: Option<&str>) -> Result<Cluster, Problem> {
+    /// Reaches a cluster, and asks it for what it is and what the credentials may do. Changes nothing.
+    ///
+    /// # Errors
+    /// What is wrong with the context, the way or the credentials.
+    pub(crate) async fn reach(&self, name: &str) -> Result<Cluster, Problem> {
         let context = self.context(name)?;
-        let (kubeconfig, server) = one_context(name, context)?;
-        let client = client(name, context, kubeconfig.clone()).await?;
-        let version = client
-            .apiserver_version()
-            .await
-            .map_err(|error| unreachable(name, context, &error))?;
-        tracing::info!(cluster = name, version = version.git_version, "reached");
-        let node_address = match self.options.node_addresses.get(name) {
-            Some(address) => address.clone(),
-            None => node_address(&client).await.unwrap_or_default(),
-        };
-        let text = serde_yaml::to_string(&kubeconfig)
-            .map_err(|error| unusable(name, context, &format!("it can't be written: {error}")))?;
-        Ok(Cluster {
-            name: name.to_owned(),
-            client,
-            kubeconfig: text,
-            api_from_peers: self.options.apis.get(name).cloned().unwrap_or(server),
-            node_address,
-            gateway_from: BTreeMap::new(),
-            domain: domain.unwrap_or(DOMAIN).to_owned(),
-        })
+        let loaded = connect::load(name, context)?;
+        let connected = connect::connect(name, None, context, loaded, &self.options).await?;
+        Ok(connected.cluster)
     }
 }
 
@@ -75,7 +57,7 @@ impl Environment for Contexts {
         "contexts"
     }
 
-    /// Clusters at another pace are embedded ones.
+    /// Clusters at another pace are embedded ones; those at this pace are told by their version when they come up.
     fn certifies(&self) -> bool {
         (self.options.pace - 1.0).abs() < f64::EPSILON
     }
@@ -89,9 +71,25 @@ impl Environment for Contexts {
         disruptive.into_iter().chain(["load-balancer".to_owned()]).collect()
     }
 
+    fn cluster_names(&self) -> Option<BTreeSet<String>> {
+        Some(self.options.contexts.keys().cloned().collect())
+    }
+
     /// Whatever the topology, the clusters are the same ones.
     fn at_once(&self) -> Option<usize> {
         Some(1)
+    }
+
+    fn commands(&self, request: &EnvironmentRequest) -> Vec<Action> {
+        let mut actions = vec![Action::Section(format!("clusters of {}", request.key))];
+        for name in request.topology.clusters.keys() {
+            let context = self.options.contexts.get(&name.0);
+            let context = context.map_or("<no context is given>", |given| given.context.as_str());
+            actions.push(Action::Note(format!(
+                "{name} is the context `{context}`; it is looked at, and nothing is made"
+            )));
+        }
+        actions
     }
 
     async fn up(&self, request: &EnvironmentRequest) -> Result<Arc<dyn RunningEnvironment>, Problem> {
@@ -103,155 +101,113 @@ impl Environment for Contexts {
             ));
         }
         // What can be told without asking a cluster comes first.
-        for name in request.topology.clusters.keys() {
-            one_context(&name.0, self.context(&name.0)?)?;
+        let mut found = Vec::new();
+        for (name, spec) in &request.topology.clusters {
+            let context = self.context(&name.0)?;
+            found.push((name, spec.domain.as_deref(), context, connect::load(&name.0, context)?));
         }
-        let clusters = request.topology.clusters.iter();
-        let clusters = try_join_all(clusters.map(|(name, spec)| self.reach(&name.0, spec.domain.as_deref()))).await?;
-        Ok(Arc::new(Found { clusters }))
+        let connecting = found
+            .into_iter()
+            .map(|(name, domain, context, loaded)| connect::connect(&name.0, domain, context, loaded, &self.options));
+        let connected: Vec<Connected> = try_join_all(connecting).await?;
+        distinct(&connected)?;
+        if self.certifies() {
+            real(&connected)?;
+        }
+        let clusters = connected.into_iter().map(|one| one.cluster).collect();
+        Ok(Arc::new(Running::new(clusters)))
     }
 }
 
-/// A kubeconfig with the one context only, and the URL of its server.
-fn one_context(name: &str, context: &ContextRef) -> Result<(Kubeconfig, String), Problem> {
-    let read = match &context.kubeconfig {
-        Some(path) => Kubeconfig::read_from(path),
-        None => Kubeconfig::read(),
-    };
-    let mut kubeconfig = read.map_err(|error| unusable(name, context, &error.to_string()))?;
-    let known: Vec<String> = kubeconfig.contexts.iter().map(|known| known.name.clone()).collect();
-    kubeconfig.contexts.retain(|known| known.name == context.context);
-    let Some(found) = kubeconfig.contexts.first().and_then(|found| found.context.clone()) else {
-        let known = if known.is_empty() {
-            "none".to_owned()
-        } else {
-            known.join(", ")
+/// Two names for one cluster would make every check of two clusters meaningless.
+fn distinct(connected: &[Connected]) -> Result<(), Problem> {
+    let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
+    for one in connected {
+        if let Some(other) = seen.insert(&one.uid, &one.cluster.name) {
+            return Err(problem::environment(
+                "same-cluster-twice",
+                format!(
+                    "{other} and {} are one and the same cluster (uid of its namespace kube-system: {})",
+                    one.cluster.name, one.uid
+                ),
+                Some("name contexts of different clusters"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A run on a model's clusters certifies nothing, and must not say that it does.
+fn real(connected: &[Connected]) -> Result<(), Problem> {
+    match connected.iter().find(|one| one.version.contains(EMBEDDED)) {
+        None => Ok(()),
+        Some(model) => Err(problem::environment(
+            "model-at-full-pace",
+            format!(
+                "{} is an embedded cluster ({}), which certifies nothing",
+                model.cluster.name, model.version
+            ),
+            Some("say the pace at which it is served, e.g. `--pace 10`: then the report tells it from a real one"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use meshproof_engine::environment::{Environment, EnvironmentRequest};
+    use meshproof_spec::scenario::Setup;
+    use serde_json::json;
+
+    use super::{Contexts, ContextsOptions};
+
+    fn request() -> EnvironmentRequest {
+        EnvironmentRequest {
+            key: "pair".to_owned(),
+            topology: serde_json::from_value(json!({
+                "topology": "pair", "summary": "Two.", "links": [],
+                "clusters": {
+                    "west": {"pod_cidr": "10.1.0.0/16", "service_cidr": "10.101.0.0/16"},
+                    "east": {"pod_cidr": "10.2.0.0/16", "service_cidr": "10.102.0.0/16"},
+                },
+            }))
+            .unwrap(),
+            setup: Setup::default(),
+            seed: 1,
+        }
+    }
+
+    fn west() -> ContextsOptions {
+        ContextsOptions::parse(&["west=west".to_owned()], &[], &[]).unwrap()
+    }
+
+    #[test]
+    fn consent_is_what_makes_it_disruptive_and_nothing_makes_its_clusters_disposable() {
+        let with = Contexts::new(ContextsOptions {
+            disruptive: true,
+            ..west()
+        });
+        let offered = |environment: &Contexts| environment.capabilities().into_iter().collect::<Vec<_>>();
+        assert_eq!(offered(&Contexts::new(west())), ["load-balancer"]);
+        assert_eq!(offered(&with), ["disruptive", "load-balancer"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_given_is_named_before_anything_is_asked() {
+        let managed = ContextsOptions {
+            preinstalled: false,
+            ..west()
         };
-        return Err(unusable(
-            name,
-            context,
-            &format!("it has no such context; it has {known}"),
-        ));
-    };
-    kubeconfig.clusters.retain(|cluster| cluster.name == found.cluster);
-    kubeconfig
-        .auth_infos
-        .retain(|user| Some(&user.name) == found.user.as_ref());
-    kubeconfig.current_context = Some(context.context.clone());
-    let server = kubeconfig
-        .clusters
-        .first()
-        .and_then(|cluster| cluster.cluster.as_ref()?.server.clone())
-        .ok_or_else(|| unusable(name, context, &format!("its cluster `{}` has no server", found.cluster)))?;
-    Ok((kubeconfig, server))
-}
-
-async fn client(name: &str, context: &ContextRef, kubeconfig: Kubeconfig) -> Result<Client, Problem> {
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .map_err(|error| unusable(name, context, &error.to_string()))?;
-    config.connect_timeout = Some(Duration::from_secs(15));
-    Client::try_from(config).map_err(|error| unusable(name, context, &error.to_string()))
-}
-
-/// The address of the first node that has one: an external one where there is one.
-async fn node_address(client: &Client) -> Option<String> {
-    let nodes: Api<Node> = Api::all(client.clone());
-    // Without the right to see nodes only scenarios that need their addresses don't work.
-    let nodes = nodes.list(&ListParams::default()).await.ok()?;
-    let of_type = |kind: &str| {
-        let addresses = nodes
-            .items
-            .iter()
-            .filter_map(|node| node.status.as_ref()?.addresses.as_ref());
-        let mut addresses = addresses.flatten();
-        addresses
-            .find(|address| address.type_ == kind)
-            .map(|address| address.address.clone())
-    };
-    of_type("ExternalIP").or_else(|| of_type("InternalIP"))
-}
-
-fn place(name: &str, context: &ContextRef) -> String {
-    let file = context
-        .kubeconfig
-        .as_ref()
-        .map_or_else(|| "the usual kubeconfig".to_owned(), |path| path.display().to_string());
-    format!("cluster {name}: context `{}` of {file}", context.context)
-}
-
-fn unusable(name: &str, context: &ContextRef, what: &str) -> Problem {
-    problem::environment(
-        "context-unusable",
-        format!("{}: {what}", place(name, context)),
-        Some("see `kubectl config get-contexts`"),
-    )
-}
-
-fn unreachable(name: &str, context: &ContextRef, error: &kube::Error) -> Problem {
-    let (code, remedy) = match error {
-        kube::Error::Api(status) if status.code == 401 => {
-            ("context-unauthorized", "renew the credentials of the context")
-        }
-        kube::Error::Api(status) if status.code == 403 => (
-            "context-forbidden",
-            "bind the rights that `meshproof plan --on contexts --rbac` prints",
-        ),
-        _ => (
-            "context-unreachable",
-            "check the server's address and certificate with `kubectl --context … version`",
-        ),
-    };
-    // The cause of a failed connection is further down.
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(deeper) = cause {
-        text = format!("{text}: {deeper}");
-        cause = deeper.source();
-    }
-    problem::environment(code, format!("{}: {text}", place(name, context)), Some(remedy))
-}
-
-/// Clusters that were found.
-struct Found {
-    clusters: Vec<Cluster>,
-}
-
-fn cannot(what: &str) -> Problem {
-    problem::harness(
-        "capability-missing",
-        format!("{what} is not possible on clusters that others made"),
-        None,
-    )
-}
-
-#[async_trait]
-impl RunningEnvironment for Found {
-    fn clusters(&self) -> &[Cluster] {
-        &self.clusters
+        let problem = Contexts::new(managed).up(&request()).await.err().unwrap();
+        assert_eq!(problem.code, "consent-missing");
+        let problem = Contexts::new(west()).up(&request()).await.err().unwrap();
+        assert_eq!(problem.code, "context-missing");
+        assert!(problem.message.contains("`east`"), "{}", problem.message);
     }
 
-    async fn partition(&self, _one: &str, _other: &str) -> Result<Box<dyn NetworkFault>, Problem> {
-        Err(cannot("a partition"))
-    }
-
-    async fn delay(&self, _from: &str, _to: &str, _by: Duration) -> Result<Box<dyn NetworkFault>, Problem> {
-        Err(cannot("a delay"))
-    }
-
-    async fn reset(&self, _one: &str, _other: &str) -> Result<(), Problem> {
-        Err(cannot("resetting connections"))
-    }
-
-    async fn pause_api(&self, _cluster: &str) -> Result<Box<dyn NetworkFault>, Problem> {
-        Err(cannot("pausing an API server"))
-    }
-
-    async fn tap(&self, _from: &str, _to: &str) -> Result<Box<dyn Tap>, Problem> {
-        Err(cannot("reading the traffic between clusters"))
-    }
-
-    async fn down(&self) -> Result<(), Problem> {
-        Ok(())
+    #[test]
+    fn another_pace_than_that_of_real_clusters_certifies_nothing() {
+        let faster = ContextsOptions { pace: 10.0, ..west() };
+        assert!(Contexts::new(west()).certifies());
+        assert!(!Contexts::new(faster).certifies());
     }
 }

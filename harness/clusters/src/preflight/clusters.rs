@@ -1,26 +1,29 @@
 //! Clusters that are reached already. Asking changes nothing in them.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::future::join_all;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use meshproof_engine::environment::Cluster;
 
+use super::clock::{Offset, apart_ms, offset};
 use super::finding::Finding;
 use crate::contexts::{Contexts, ContextsOptions};
 
 /// Definition without which routes can't be made.
 const ROUTES: &str = "httproutes.gateway.networking.k8s.io";
-/// Largest difference between clocks that certificates and leases bear.
-const CLOCKS: Duration = Duration::from_secs(5);
+/// Clocks that differ by more are worth a look: durations across clusters are wrong by as much.
+const NOTABLE_SKEW_MS: u64 = 2_000;
+/// Clocks that differ by more make certificates of the one invalid for the other: meshes allow about 20 s.
+const FATAL_SKEW_MS: u64 = 15_000;
 /// Time for an answer.
 const ANSWER_TIME: Duration = Duration::from_secs(15);
 
 /// Looks at clusters by context. A context that can't be used is a finding, too.
 pub async fn contexts(options: &ContextsOptions) -> Vec<Finding> {
     let environment = Contexts::new(options.clone());
-    let reached = join_all(options.contexts.keys().map(|name| environment.reach(name, None))).await;
+    let reached = join_all(options.contexts.keys().map(|name| environment.reach(name))).await;
     let mut clusters = Vec::new();
     let mut findings = Vec::new();
     for reached in reached {
@@ -40,11 +43,7 @@ pub async fn contexts(options: &ContextsOptions) -> Vec<Finding> {
 /// Looks at clusters: their API servers, the Gateway API, their clocks.
 pub async fn look_at(clusters: &[Cluster]) -> Vec<Finding> {
     let mut findings: Vec<Finding> = join_all(clusters.iter().map(one)).await.into_iter().flatten().collect();
-    let clocks = join_all(clusters.iter().map(|cluster| async {
-        let offset = tokio::time::timeout(ANSWER_TIME, clock_offset(cluster)).await;
-        (cluster.name.as_str(), offset.ok().flatten())
-    }));
-    findings.extend(clocks.await.into_iter().map(|(name, offset)| clock(name, offset)));
+    findings.push(clocks(clusters).await);
     findings
 }
 
@@ -86,41 +85,59 @@ async fn one(cluster: &Cluster) -> Vec<Finding> {
     vec![version, routes]
 }
 
-/// By how many seconds a cluster's clock is ahead of this machine's: its answers carry their date, to the second, and an
-/// answer takes some time.
-async fn clock_offset(cluster: &Cluster) -> Option<i64> {
-    let request = http::Request::get("/version").body(kube::client::Body::empty()).ok()?;
-    let response = cluster.client.send(request).await.ok()?;
-    let date = response.headers().get(http::header::DATE)?.to_str().ok()?;
-    let theirs = httpdate::parse_http_date(date).ok()?;
-    let ours = std::time::SystemTime::now();
-    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-    Some(match theirs.duration_since(ours) {
-        Ok(ahead) => seconds(ahead),
-        Err(behind) => -seconds(behind.duration()),
-    })
+async fn clocks(clusters: &[Cluster]) -> Finding {
+    let seen = join_all(clusters.iter().map(|cluster| async {
+        let seen = tokio::time::timeout(ANSWER_TIME, clock(cluster)).await;
+        (cluster.name.as_str(), seen.ok().flatten())
+    }));
+    clocks_finding(&seen.await)
 }
 
-fn clock(name: &str, offset: Option<i64>) -> Finding {
-    let limit = i64::try_from(CLOCKS.as_secs()).unwrap_or(i64::MAX);
-    match offset {
-        Some(offset) if offset.abs() <= limit => {
-            Finding::ok("DOC022", format!("{name}: its clock agrees with this machine's"))
+/// The clock of an API server, by the date of an answer.
+async fn clock(cluster: &Cluster) -> Option<Offset> {
+    let request = http::Request::get("/version").body(kube::client::Body::empty()).ok()?;
+    let sent = SystemTime::now();
+    let response = cluster.client.send(request).await.ok()?;
+    let received = SystemTime::now();
+    let date = response.headers().get(http::header::DATE)?.to_str().ok()?;
+    let date = httpdate::parse_http_date(date).ok()?;
+    Some(offset(date, sent, received))
+}
+
+/// Clocks of clusters are compared with each other: that of this machine is only what they are measured with.
+fn clocks_finding(seen: &[(&str, Option<Offset>)]) -> Finding {
+    let unknown: Vec<&str> = seen
+        .iter()
+        .filter(|(_, clock)| clock.is_none())
+        .map(|(name, _)| *name)
+        .collect();
+    let known: Vec<(&str, Offset)> = seen
+        .iter()
+        .filter_map(|(name, clock)| Some((*name, (*clock)?)))
+        .collect();
+    let mut worst = (0, String::new());
+    for (index, (one, clock)) in known.iter().enumerate() {
+        for (other, other_clock) in known.iter().skip(index + 1) {
+            let apart = apart_ms(*clock, *other_clock);
+            if apart > worst.0 {
+                worst = (apart, format!("{one} and {other}"));
+            }
         }
-        Some(offset) => Finding::error(
+    }
+    let fix = "let all nodes take their time from NTP";
+    let found = format!("the clocks of {} differ by at least {} ms", worst.1, worst.0);
+    match worst.0 {
+        apart if apart > FATAL_SKEW_MS => Finding::error("DOC022", found, fix),
+        apart if apart > NOTABLE_SKEW_MS => Finding::warning("DOC022", found, fix),
+        _ if !unknown.is_empty() => Finding::warning(
             "DOC022",
             format!(
-                "{name}: its clock is {} s {} this machine's",
-                offset.unsigned_abs(),
-                if offset > 0 { "ahead of" } else { "behind" }
+                "not checked: the API servers of {} do not date their answers",
+                unknown.join(", ")
             ),
-            "synchronise the clocks of the nodes",
+            "see for yourself that the nodes' clocks agree",
         ),
-        None => Finding::warning(
-            "DOC022",
-            format!("{name}: its clock can't be read"),
-            "compare it by hand",
-        ),
+        _ => Finding::ok("DOC022", "the clocks of the clusters agree, as far as seconds tell"),
     }
 }
 
@@ -128,18 +145,34 @@ fn clock(name: &str, offset: Option<i64>) -> Finding {
 mod tests {
     use rstest::rstest;
 
+    use super::super::clock::Offset;
     use super::super::finding::Level;
-    use super::clock;
+    use super::clocks_finding;
 
     #[rstest]
-    #[case(Some(0), Level::Ok, "agrees")]
-    #[case(Some(-5), Level::Ok, "agrees")]
-    #[case(Some(6), Level::Error, "6 s ahead of")]
-    #[case(Some(-3600), Level::Error, "3600 s behind")]
-    #[case(None, Level::Warning, "can't be read")]
-    fn clocks(#[case] offset: Option<i64>, #[case] level: Level, #[case] said: &str) {
-        let finding = clock("west", offset);
-        assert_eq!(finding.level, level);
-        assert!(finding.found.contains(said), "{}", finding.found);
+    #[case(Some(0), Level::Ok)]
+    #[case(Some(1_900), Level::Ok)]
+    #[case(Some(10_000), Level::Warning)]
+    #[case(Some(-60_000), Level::Error)]
+    #[case(None, Level::Warning)]
+    fn clocks_agree_or_not(#[case] ahead: Option<i64>, #[case] expected: Level) {
+        let clock = |ahead: i64| Offset {
+            least_ms: ahead,
+            most_ms: ahead + 1_000,
+        };
+        let seen = [
+            ("west", Some(clock(0))),
+            ("east", ahead.map(clock)),
+            ("north", Some(clock(10))),
+        ];
+        let finding = clocks_finding(&seen);
+        assert_eq!(finding.level, expected, "{finding:?}");
+        if ahead.is_some_and(|ahead| ahead.abs() > 2_000) {
+            assert!(
+                finding.found.contains("and east") || finding.found.contains("east and"),
+                "{}",
+                finding.found
+            );
+        }
     }
 }

@@ -58,7 +58,7 @@ impl Finding {
 }
 
 /// All codes, and what is looked at under them.
-const CODES: [(&str, &str); 14] = [
+const CODES: [(&str, &str); 17] = [
     ("DOC001", "Embedded clusters and port-forwards need loopback sockets."),
     (
         "DOC002",
@@ -104,7 +104,19 @@ const CODES: [(&str, &str); 14] = [
     ),
     (
         "DOC022",
-        "Certificates and leases go wrong when the clocks of clusters differ; the date of each API server's answers is compared with this machine's, to the second.",
+        "Certificates are refused when the clocks of clusters differ by more than the allowed skew, and durations across clusters mean nothing. Compared are the dates of the API servers' answers, as far as seconds and the way tell.",
+    ),
+    (
+        "DOC023",
+        "The credentials need the rights that `meshproof plan --rbac` prints for the same scenarios.",
+    ),
+    (
+        "DOC024",
+        "Addresses of pods and services should not overlap between clusters. On flat networks they must not; behind gateways overlaps only confuse people.",
+    ),
+    (
+        "DOC025",
+        "The API server of a cluster has to be reached from the pods of others, which is how links learn what is exported. Only a pod there can tell for certain.",
     ),
 ];
 

@@ -2,10 +2,15 @@
 //!
 //! Looking changes nothing. What can't be found out is a warning that says so, never an `ok`.
 
+pub(crate) mod access;
+mod cidr;
+mod clock;
 mod clusters;
 mod finding;
 mod host;
+mod plan;
 
 pub use clusters::{contexts, look_at};
 pub use finding::{Finding, Level, explain};
 pub use host::{Wanted, base, kind_host};
+pub use plan::{Needs, of_plan};

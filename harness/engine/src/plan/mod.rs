@@ -34,6 +34,8 @@ pub struct Surroundings {
     pub certifies: bool,
     /// Scenario seconds per wall second.
     pub pace: f64,
+    /// Clusters that there are; any that a topology names when absent.
+    pub clusters: Option<BTreeSet<String>>,
     /// What the environment can do.
     pub environment_capabilities: BTreeSet<String>,
     /// Name of the mesh.
@@ -111,7 +113,7 @@ pub struct ScenarioPlan {
 /// Why a scenario is not run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Skip {
-    /// Stable code: `capability-missing`, `consent-missing`, `other-mesh`.
+    /// Stable code: `capability-missing`, `cluster-missing`, `consent-missing`, `other-mesh`.
     pub code: String,
     /// For people.
     pub reason: String,
@@ -161,7 +163,7 @@ impl Plan {
                 };
                 let environment = environment_of(scenario, &key, topology);
                 let locks = Locks::of(&scenario.scenario, topology);
-                let skip = needs::missing(scenario, &locks, &surroundings);
+                let skip = needs::missing(scenario, topology, &locks, &surroundings);
                 scenarios.push(ScenarioPlan {
                     namespace: namespace(&identity.short, &scenario.id, (repeat > 1).then_some(repetition)),
                     locks,

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use meshproof_spec::scenario::{ExportMode, GatewayExposure, Step, TrustSetup};
+use meshproof_spec::topology::Topology;
 
 use super::{Locks, Skip, SuiteScenario, Surroundings};
 
@@ -10,7 +11,12 @@ use super::{Locks, Skip, SuiteScenario, Surroundings};
 const DISRUPTIVE: &str = "disruptive";
 
 /// Why a scenario can't run here, if it can't.
-pub(super) fn missing(scenario: &SuiteScenario, locks: &Locks, surroundings: &Surroundings) -> Option<Skip> {
+pub(super) fn missing(
+    scenario: &SuiteScenario,
+    topology: &Topology,
+    locks: &Locks,
+    surroundings: &Surroundings,
+) -> Option<Skip> {
     if let Some(mesh) = &scenario.scenario.mesh
         && mesh.0 != surroundings.mesh
     {
@@ -18,6 +24,21 @@ pub(super) fn missing(scenario: &SuiteScenario, locks: &Locks, surroundings: &Su
             code: "other-mesh".to_owned(),
             reason: format!("written for {mesh}, and the mesh is {}", surroundings.mesh),
         });
+    }
+    if let Some(given) = &surroundings.clusters {
+        let names = topology.clusters.keys().map(|name| name.0.as_str());
+        let absent: Vec<&str> = names.filter(|name| !given.contains(*name)).collect();
+        if !absent.is_empty() {
+            return Some(Skip {
+                code: "cluster-missing".to_owned(),
+                reason: format!(
+                    "the topology {} has {}, for which the environment `{}` was given no cluster",
+                    topology.topology,
+                    absent.join(", "),
+                    surroundings.environment
+                ),
+            });
+        }
     }
     let absent: Vec<String> = needs(scenario)
         .into_iter()

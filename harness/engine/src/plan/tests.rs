@@ -330,6 +330,21 @@ fn what_disturbs_others_needs_consent(#[case] steps: Value, #[case] extra: Value
     assert_eq!(planned(without), None);
 }
 
+#[rstest]
+#[case::all_of_the_topology(&["east", "north", "west", "spare"], None)]
+#[case::not_all(&["east", "west"], Some("cluster-missing"))]
+fn a_topology_needs_all_its_clusters(#[case] given: &[&str], #[case] code: Option<&str>) {
+    let surroundings = Surroundings {
+        clusters: Some(given.iter().map(|name| (*name).to_owned()).collect()),
+        ..surroundings()
+    };
+    let scenarios = vec![scenario("s", export(), json!({}))];
+    let plan = Plan::new(&suite(scenarios), &Selection::default(), surroundings, identity()).unwrap();
+    let skip = plan.scenarios[0].skip.as_ref();
+    assert_eq!(skip.map(|skip| skip.code.as_str()), code);
+    assert!(skip.is_none_or(|skip| skip.reason.contains("north")), "{skip:?}");
+}
+
 proptest! {
     #[test]
     fn names_of_namespaces_are_valid_and_distinct(

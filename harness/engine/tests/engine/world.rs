@@ -477,6 +477,7 @@ pub(crate) fn surroundings(environment: &PlainEnvironment, driver: &PlainDriver)
         environment: environment.kind().to_owned(),
         certifies: environment.certifies(),
         pace: environment.pace(),
+        clusters: environment.cluster_names(),
         environment_capabilities: environment.capabilities(),
         mesh: driver.name().to_owned(),
         mesh_capabilities: driver.capabilities(),
