@@ -124,11 +124,12 @@ fn print_rbac(args: &PlanArgs, planned: &Planned) {
         output::note("no scenario of the plan runs, so it needs no rights");
         return;
     };
-    let manifests = rbac::rbac(
-        &planned.plan,
-        (planned.place.driver)(request).as_ref(),
-        planned.place.installs,
-    );
+    let driver = (planned.place.driver)(request);
+    let manifests = rbac::rbac(&planned.plan, driver.as_ref(), planned.place.installs);
+    // What a file holds is known only when it is read.
+    for step in rbac::needed(&planned.plan, driver.as_ref(), planned.place.installs).unknown {
+        output::note(&format!("note: not counted, because a file tells what it is: {step}"));
+    }
     match args.format.format {
         Format::Json => output::json(&manifests),
         Format::Text => {
