@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use meshproof_engine::plan::{Partition, Selection, Suite as PlanSuite};
-use meshproof_spec::suite::Suite;
+use meshproof_spec::suite::{Suite, is_beside_scenarios};
 
 use crate::args::{SelectionArgs, SuiteArgs};
 use crate::exit_code::Exit;
@@ -45,7 +45,11 @@ pub fn files(wanted: &[String]) -> Vec<PathBuf> {
 
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
-    let mut entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    let mut entries: Vec<PathBuf> = entries
+        .flatten()
+        .filter(|entry| !entry.file_name().to_str().is_some_and(is_beside_scenarios))
+        .map(|entry| entry.path())
+        .collect();
     entries.sort();
     for path in entries {
         if path.is_dir() {

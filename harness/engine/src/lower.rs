@@ -1,6 +1,6 @@
 //! From an `expect` to the question that it asks, and what has to be looked at to answer it. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use meshproof_spec::scalar::{Name, Target};
@@ -144,6 +144,8 @@ pub(crate) struct SplitLook {
     pub(crate) connections: u32,
     /// Requests.
     pub(crate) requests: u64,
+    /// Clusters that shall have a share.
+    pub(crate) backends: BTreeSet<String>,
 }
 
 /// See [`Look::Mtls`].
@@ -498,6 +500,7 @@ fn answered_pattern(answered: &scenario::Answered) -> Result<AnsweredPattern, Pr
             .iter()
             .flat_map(|clusters| clusters.0.iter().map(|name| name.0.clone()))
             .collect(),
+        by_mesh: answered.by_mesh,
         host: answered.host.clone(),
         protocol: answered.protocol.map(|protocol| protocol_name(protocol).to_owned()),
         port: answered.port,
@@ -550,6 +553,11 @@ fn lower_split(split: &SplitSubject, around: &dyn Surroundings) -> Result<(Strin
         .collect();
     let requests =
         requests_needed(&weights, detect_points, ALPHA, POWER).map_err(|error| broken(&error.to_string()))?;
+    let backends = weights
+        .iter()
+        .filter(|(_, weight)| **weight > 0)
+        .map(|(cluster, _)| cluster.clone())
+        .collect();
     let ledger = format!("split-{}", around.step());
     let question = SplitQuestion {
         ledger: ledger.clone(),
@@ -565,6 +573,7 @@ fn lower_split(split: &SplitSubject, around: &dyn Surroundings) -> Result<(Strin
         service: split.to.0.clone(),
         connections: split.connections.unwrap_or(4),
         requests,
+        backends,
         cluster: cluster.clone(),
     };
     Ok((cluster, Question::Split(question), Look::Split(look)))

@@ -100,8 +100,8 @@ async fn run_all(session: &Session) -> Result<(), Problem> {
 /// it.
 const REQUEST_TIME: Duration = Duration::from_millis(5);
 
-/// The scenarios in the order in which they are started: those that take longest first, so that none of them is left for
-/// the end; otherwise in the plan's order.
+/// The scenarios in the order in which they are started: one repetition after the other, in each of them those that take
+/// longest first, so that none of them is left for the end; otherwise in the plan's order.
 fn longest_first(plan: &Plan) -> Vec<&ScenarioPlan> {
     let takes = |scenario: &ScenarioPlan| {
         let requests = u32::try_from(scenario.cost.requests).unwrap_or(u32::MAX);
@@ -111,7 +111,7 @@ fn longest_first(plan: &Plan) -> Vec<&ScenarioPlan> {
             .saturating_add(REQUEST_TIME.saturating_mul(requests))
     };
     let mut scenarios: Vec<&ScenarioPlan> = plan.scenarios.iter().collect();
-    scenarios.sort_by_key(|scenario| Reverse(takes(scenario)));
+    scenarios.sort_by_key(|scenario| (scenario.repetition, Reverse(takes(scenario))));
     scenarios
 }
 

@@ -400,6 +400,7 @@ impl MeshDriver for Linkerd {
             ["mesh", "control-namespace"] => CONTROL_NAMESPACE.to_owned(),
             ["mesh", "link", cluster] => (*cluster).to_owned(),
             ["mesh", "controller", cluster] => self.installer.object_model().controller(cluster),
+            ["mesh", "probe", cluster] => self.installer.object_model().probe_service(cluster),
             ["mesh", "credentials", cluster] => names::credentials(cluster),
             ["mesh", "remote-access", _] => format!(
                 "system:serviceaccount:{MULTICLUSTER_NAMESPACE}:{}",

@@ -612,6 +612,8 @@ pub struct Answered {
     pub status: Vec<u16>,
     /// By servers of these clusters, and by each of them at least once.
     pub by: Option<Clusters>,
+    /// By the mesh itself, e.g. the health port of a proxy, and by no deployed service. Only `status` goes with it.
+    pub by_mesh: bool,
     /// `Host` as the server saw it.
     pub host: Option<String>,
     /// Protocol as the server saw it.

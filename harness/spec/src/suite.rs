@@ -18,6 +18,15 @@ use crate::yaml::Limits;
 
 /// Folders of a suite that are no areas.
 const NOT_AREAS: &[&str] = &["catalogue", "fragments"];
+/// Files of a suite that are no scenarios.
+const PROFILES: &str = "profiles.yaml";
+const DEVIATIONS: &str = "deviations.yaml";
+
+/// Whether a file or folder of this name, in a folder of scenarios, belongs to the suite without being a scenario or an area.
+#[must_use]
+pub fn is_beside_scenarios(name: &str) -> bool {
+    NOT_AREAS.contains(&name) || [PROFILES, DEVIATIONS].contains(&name)
+}
 
 /// A suite without errors.
 #[derive(Clone, Debug, Default)]
@@ -300,7 +309,7 @@ impl Reader {
         }
         // With a broken file, requirements would seem to be unknown that are not.
         let known = complete.then_some(&requirements);
-        let path = scenarios_dir.join("profiles.yaml");
+        let path = scenarios_dir.join(PROFILES);
         let profiles: Option<Plain<Profiles>> = self
             .optional(&path)
             .and_then(|source| load_plain(&source, "profiles", &mut self.problems));
@@ -308,7 +317,7 @@ impl Reader {
             self.problems.extend(lint::profiles(&plain, known));
             suite.profiles = plain.value.profiles;
         }
-        let path = scenarios_dir.join("deviations.yaml");
+        let path = scenarios_dir.join(DEVIATIONS);
         let deviations: Option<Plain<Deviations>> = self
             .optional(&path)
             .and_then(|source| load_plain(&source, "deviations", &mut self.problems));

@@ -145,6 +145,9 @@ pub struct AnsweredPattern {
     pub status: Vec<u16>,
     /// By servers of these clusters only, each at least once; any when empty.
     pub by: Vec<String>,
+    /// By something that is no server of the run, such as a proxy; nothing but `status` is looked at then.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub by_mesh: bool,
     /// `Host` as the server saw it.
     pub host: Option<String>,
     /// Protocol as the server saw it: `http1`, `http2`, `tcp`.

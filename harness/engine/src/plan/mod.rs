@@ -96,6 +96,8 @@ pub struct EnvironmentPlan {
 pub struct ScenarioPlan {
     /// Run-unique key: `<id>` or `<id>#<repetition>`.
     pub key: String,
+    /// Which of its repetitions, from 1.
+    pub repetition: u32,
     /// The scenario.
     pub scenario: Arc<SuiteScenario>,
     /// Key of its environment.
@@ -171,6 +173,7 @@ impl Plan {
                     environment: environment.key.clone(),
                     scenario: Arc::clone(scenario),
                     key,
+                    repetition,
                     skip: skip.clone(),
                 });
                 if skip.is_none() {

@@ -268,6 +268,20 @@ pub(super) fn numbers_make_sense(file: &File<'_>, _: &World, problems: &mut Vec<
                     "no status of an answer",
                     "100 to 599",
                 );
+                let both = expect.answered.as_ref().is_some_and(|answered| {
+                    let of_a_server = answered.by.is_some()
+                        || answered.host.is_some()
+                        || answered.protocol.is_some()
+                        || answered.port.is_some()
+                        || !answered.seen.is_empty();
+                    answered.by_mesh && of_a_server
+                });
+                range(
+                    at("expect/answered/by_mesh"),
+                    both,
+                    "the mesh's own answers tell nothing that a deployed service would",
+                    "`by_mesh` with nothing but `status`",
+                );
                 let failed = expect.fails.iter().flat_map(|fails| &fails.status);
                 let wrong = failed.clone().any(|status| !(100..=599).contains(status));
                 range(at("expect/fails/status"), wrong, "no status of an answer", "100 to 599");

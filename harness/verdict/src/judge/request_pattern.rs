@@ -75,6 +75,9 @@ pub(crate) fn expected_answer(pattern: &AnsweredPattern) -> String {
     if !pattern.by.is_empty() {
         text = format!("{text} by {}", pattern.by.join(" and "));
     }
+    if pattern.by_mesh {
+        text = format!("{text} by no server of this run");
+    }
     let mut rest = Vec::new();
     rest.extend(pattern.host.as_ref().map(|host| format!("host {host}")));
     rest.extend(pattern.protocol.as_ref().map(|protocol| format!("protocol {protocol}")));
@@ -125,13 +128,17 @@ pub(crate) fn answered_as(pattern: &AnsweredPattern, row: &Row) -> Result<(), St
     let RequestResult::Answered(answered) = &row.result else {
         return Err(outcome(row));
     };
-    let Some(cluster) = &answered.cluster else {
-        return Err(outcome(row));
-    };
     let status_fits = if pattern.status.is_empty() {
         answered.status < 400
     } else {
         pattern.status.contains(&answered.status)
+    };
+    if pattern.by_mesh {
+        let fits = status_fits && answered.cluster.is_none();
+        return if fits { Ok(()) } else { Err(outcome(row)) };
+    }
+    let Some(cluster) = &answered.cluster else {
+        return Err(outcome(row));
     };
     if !answered.nonce_matches || !status_fits || !(pattern.by.is_empty() || pattern.by.contains(cluster)) {
         return Err(outcome(row));

@@ -37,6 +37,14 @@ fn by(clusters: &[&str]) -> AnsweredPattern {
     }
 }
 
+fn by_mesh(status: u16) -> AnsweredPattern {
+    AnsweredPattern {
+        status: vec![status],
+        by_mesh: true,
+        ..AnsweredPattern::default()
+    }
+}
+
 /// `e`ast, `w`est, `s`tale pod of east, proxy `5`04, `t`imeout, `c`losed, `r`efused, `n`ame, `x` stopped.
 fn call(results: &str) -> Vec<Row> {
     rows(results.chars().map(|c| match c {
@@ -56,6 +64,10 @@ fn call(results: &str) -> Vec<Row> {
 #[case::all_right("eee", by(&["east"]), Outcome::Pass, "")]
 #[case::any_cluster("ewe", AnsweredPattern::default(), Outcome::Pass, "")]
 #[case::both("eew", by(&["east", "west"]), Outcome::Pass, "")]
+#[case::by_the_mesh("555", by_mesh(504), Outcome::Pass, "")]
+#[case::by_the_mesh_otherwise("555", by_mesh(200), Outcome::Fail, "3 of 3 requests not: answered 504 by no server")]
+#[case::not_by_the_mesh("eee", by_mesh(200), Outcome::Fail, "3 of 3 requests not: answered 200 by east")]
+#[case::not_by_a_server("555", AnsweredPattern { status: vec![504], ..AnsweredPattern::default() }, Outcome::Fail, "by no server")]
 #[case::one_idle("eee", by(&["east", "west"]), Outcome::Fail, "west served none of 3 requests")]
 #[case::wrong_cluster("eew", by(&["east"]), Outcome::Fail, "1 of 3 requests not: answered 200 by west")]
 #[case::stale("ese", by(&["east"]), Outcome::Fail, "a stale pod of another run")]
