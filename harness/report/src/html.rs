@@ -60,12 +60,15 @@ impl Page<'_> {
         )
     }
 
-    /// `measure value` pairs of a check.
+    /// `measure value` pairs of a check, for people: times in seconds, words apart.
     fn measures(&self, check: &CheckRow) -> Vec<(String, String)> {
         check
             .measures
             .iter()
-            .map(|(name, value)| (name.clone(), number(name, *value)))
+            .map(|(name, value)| {
+                let words = name.strip_suffix("_us").unwrap_or(name).replace('_', " ");
+                (words, number(name, *value))
+            })
             .collect()
     }
 

@@ -41,7 +41,8 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
 
     let scenarios = plan.scenarios.len();
     output::note(&format!(
-        "{scenarios} scenarios on {} clusters at pace {}, seed {}, into {}",
+        "{scenarios} scenario{} on {} clusters at pace {}, seed {}, into {}",
+        if scenarios == 1 { "" } else { "s" },
         plan.surroundings.environment,
         plan.surroundings.pace,
         plan.identity.seed,

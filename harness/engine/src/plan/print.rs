@@ -53,8 +53,9 @@ impl fmt::Display for Plan {
             .collect();
         writeln!(
             f,
-            "{} scenarios on {} ({}), {} skipped; pace {}, seed {}",
+            "{} scenario{} on {} ({}), {} skipped; pace {}, seed {}",
             run.len(),
+            if run.len() == 1 { "" } else { "s" },
             self.surroundings.environment,
             self.surroundings.mesh,
             self.scenarios.len() - run.len(),
