@@ -106,5 +106,6 @@ fn no_clusters() -> Topology {
         clusters: std::collections::BTreeMap::new(),
         links: Vec::new(),
         network: meshproof_spec::topology::Network::default(),
+        trust: meshproof_spec::topology::TopologyTrust::default(),
     }
 }

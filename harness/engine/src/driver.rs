@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use kube::core::ApiResource;
-use meshproof_spec::scenario::{Component, ExportMode, Setup};
+use meshproof_spec::scenario::{Component, ExportMode, Setup, TrustStep};
 use meshproof_spec::topology::Topology;
 use serde_json::Value;
 
@@ -23,7 +23,7 @@ pub trait MeshDriver: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// What it can do: `export-gateway`, `export-flat`, `export-federated`, `route`, `mtls`, `rotate-credentials`,
-    /// `install-mesh` and `link-clusters` (and their opposites) …
+    /// `rotate-trust`, `install-mesh` and `link-clusters` (and their opposites) …
     fn capabilities(&self) -> BTreeSet<String>;
 
     /// What installing the mesh in all clusters and making all links of a topology would do, in order; empty when nothing
@@ -71,6 +71,13 @@ pub trait MeshDriver: Send + Sync {
     /// As [`MeshDriver::install`].
     async fn rotate_credentials(&self, from: &Cluster, to: &Cluster) -> Result<(), Problem>;
 
+    /// Takes one step of replacing a cluster's certificates; ends when the control plane works with it. What has to be
+    /// restarted for it and is a component or a workload is the caller's to restart. Calls for different clusters may overlap.
+    ///
+    /// # Errors
+    /// As [`MeshDriver::install`]; code `no-new-root` when there is none that could be used or kept.
+    async fn rotate_trust(&self, cluster: &Cluster, step: TrustStep) -> Result<(), Problem>;
+
     /// Version of the mesh as the cluster shows it.
     ///
     /// # Errors
@@ -100,8 +107,9 @@ pub trait MeshDriver: Send + Sync {
     /// A message when the mesh does not know the mode.
     fn export_patch(&self, mode: Option<ExportMode>) -> Result<Value, String>;
 
-    /// Name under which pods of another, linked cluster find `service` of `cluster` (in the same namespace).
-    fn mirror_name(&self, service: &str, cluster: &str) -> String;
+    /// Name under which pods of another, linked cluster find `service` of `cluster`, exported in this mode (in the same
+    /// namespace).
+    fn mirror_name(&self, service: &str, cluster: &str, mode: ExportMode) -> String;
 
     /// Objects that split traffic to `route.service`.
     ///
@@ -237,6 +245,8 @@ pub struct Flow {
     pub service: String,
     /// Port of the Service.
     pub port: u16,
+    /// How the service is exported to the client; absent when the client calls it in its own cluster.
+    pub export: Option<ExportMode>,
 }
 
 /// A counter of a proxy or controller.

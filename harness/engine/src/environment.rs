@@ -25,7 +25,8 @@ pub trait Environment: Send + Sync {
 
     /// What scenarios may ask for in `needs`, and what steps need: `relay`, `partition`, `delay`, `pause-api`,
     /// `disposable` (clusters of a scenario's own), `disruptive` (what others rely on may be disturbed: everything that
-    /// takes an exclusive lock), `node-port`, `load-balancer`, `separate-trust` …
+    /// takes an exclusive lock), `node-port`, `load-balancer`, `separate-trust`, `flat-network` (pods reach pods of other
+    /// clusters where the topology says so; exports without a gateway need it) …
     fn capabilities(&self) -> BTreeSet<String>;
 
     /// How many sets of clusters it can hold at the same time, e.g. for want of memory; `None` when any number.

@@ -317,6 +317,7 @@ fn metrics_port(scene: &Scene) -> Option<u16> {
         server_cluster: server.cluster.clone(),
         service: server.name.clone(),
         port: server.ports.first()?.port,
+        export: None,
     };
     scene.testbed.driver.counters(&flow).first().map(|counter| counter.port)
 }
@@ -448,8 +449,13 @@ fn clues(scene: &Scene, files: &Files) -> Vec<Clue> {
     let Some(flow) = scene.flows.get(ledger) else {
         return clues;
     };
-    if let Some(exporting) = flow.target.cluster.as_ref().filter(|cluster| cluster.0 != flow.cluster) {
-        let mirror = scene.testbed.driver.mirror_name(&flow.target.service.0, &exporting.0);
+    if flow
+        .target
+        .cluster
+        .as_ref()
+        .is_some_and(|cluster| cluster.0 != flow.cluster)
+    {
+        let mirror = scene.host_of(&flow.cluster, &flow.target);
         let list = |plural: &str| -> Vec<Value> {
             let file = Path::new(&flow.cluster)
                 .join("objects")

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use meshproof_spec::scalar::{Name, Target};
 use meshproof_spec::scenario::{
-    self, CallProtocol, Expect, HeaderMatcher, LinkSubject, MtlsSubject, ObjectSubject, ObjectsSubject, Presence,
-    RejectedSubject, ServedBy, SplitSubject,
+    self, CallProtocol, Expect, ExportMode, HeaderMatcher, LinkSubject, MtlsSubject, ObjectSubject, ObjectsSubject,
+    Presence, RejectedSubject, ServedBy, SplitSubject,
 };
 use meshproof_verdict::question::{
     self, ALPHA, AccessQuestion, AnsweredPattern, Comparison, FailsPattern, HeaderPattern, InventoryQuestion, Matcher,
@@ -46,6 +46,8 @@ pub(crate) trait Surroundings {
     /// # Errors
     /// When no such service was deployed.
     fn port_of(&self, target: &Target) -> Result<u16, Problem>;
+    /// How a target is exported to clients of `cluster`; absent when it is called in its own cluster.
+    fn export_of(&self, cluster: &str, target: &Target) -> Option<ExportMode>;
     /// Whether the environment can watch bytes between clusters.
     fn can_tap(&self) -> bool;
 }
@@ -593,6 +595,7 @@ fn lower_mtls(mtls: &MtlsSubject, around: &dyn Surroundings) -> Result<(String, 
         server_cluster: server_cluster.clone(),
         service: mtls.to.service.0.clone(),
         port: around.port_of(&mtls.to)?,
+        export: around.export_of(&client_cluster, &mtls.to),
     };
     let counters = around.driver().counters(&flow);
     let peer = around.driver().peer_identity(&flow);

@@ -12,6 +12,7 @@ use crate::evidence;
 use crate::ledgers::LedgerBook;
 use crate::plan::ScenarioPlan;
 use crate::scene::{RunContext, Scene};
+use crate::steps::exports::Exports;
 use crate::steps::{self, namespace};
 use crate::testbed::Testbed;
 use crate::undo::Undoings;
@@ -63,6 +64,7 @@ pub(crate) async fn run(
         workloads: Vec::new(),
         traffic: BTreeMap::new(),
         flows: BTreeMap::new(),
+        exports: Exports::default(),
         routes: BTreeMap::new(),
         faults: BTreeMap::new(),
         undoings: Undoings::default(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meshproof_spec::scalar::{Name, Target};
-use meshproof_spec::scenario::PortProtocol;
+use meshproof_spec::scenario::{ExportMode, PortProtocol};
 use meshproof_verdict::history::ScenarioHistory;
 use serde_json::Value;
 
@@ -23,6 +23,7 @@ use crate::plan::ScenarioPlan;
 use crate::problem::{self, Problem};
 use crate::reconcile::ServerRows;
 use crate::stalls::Stalls;
+use crate::steps::exports::Exports;
 use crate::steps::fault::ActiveFault;
 use crate::steps::traffic::RunningTraffic;
 use crate::testbed::Testbed;
@@ -78,6 +79,8 @@ pub(crate) struct Scene {
     pub(crate) traffic: BTreeMap<String, RunningTraffic>,
     /// Who calls what, by ledger.
     pub(crate) flows: BTreeMap<String, CallFlow>,
+    /// Exports by cluster and service.
+    pub(crate) exports: Exports,
     /// Objects of routes by cluster and service.
     pub(crate) routes: BTreeMap<(String, String), Vec<Value>>,
     /// Faults that are not healed.
@@ -291,7 +294,8 @@ impl Scene {
     pub(crate) fn host_of(&self, cluster: &str, target: &Target) -> String {
         match &target.cluster {
             Some(exporting) if exporting.0 != cluster => {
-                self.testbed.driver.mirror_name(&target.service.0, &exporting.0)
+                let mode = self.exports.mode(&exporting.0, &target.service.0);
+                self.testbed.driver.mirror_name(&target.service.0, &exporting.0, mode)
             }
             _ => target.service.0.clone(),
         }
@@ -365,6 +369,11 @@ impl Surroundings for Scene {
             .find_map(|workload| workload.ports.first());
         // A service that some `apply` made: the usual port.
         Ok(port.map_or(DEFAULT_PORT, |port| port.port))
+    }
+
+    fn export_of(&self, cluster: &str, target: &Target) -> Option<ExportMode> {
+        let exporting = target.cluster.as_ref().filter(|exporting| exporting.0 != cluster)?;
+        Some(self.exports.mode(&exporting.0, &target.service.0))
     }
 
     fn can_tap(&self) -> bool {

@@ -9,7 +9,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::wait::{await_condition, conditions};
 use meshproof_engine::environment::Cluster;
 use meshproof_engine::problem::{self, Problem};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::resources;
 
@@ -105,6 +105,24 @@ pub(crate) async fn pods_gone(
         within(deadline, cluster, &format!("Pod {namespace}/{name} to be gone"), gone).await?;
     }
     Ok(())
+}
+
+/// Replaces the pods of Deployments of a namespace, as `kubectl rollout restart` does, and waits until the new ones are ready.
+pub(crate) async fn restart(
+    cluster: &Cluster,
+    namespace: &str,
+    names: &[String],
+    deadline: Duration,
+) -> Result<(), Problem> {
+    let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), namespace);
+    let at = jiff::Timestamp::now().to_string();
+    let template = json!({"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": at}}});
+    let patch = Patch::Merge(json!({"spec": {"template": template}}));
+    for name in names {
+        let patched = deployments.patch(name, &PatchParams::default(), &patch).await;
+        patched.map_err(|error| refused(cluster, "restart", &ApiResource::erase::<Deployment>(&()), name, &error))?;
+    }
+    rolled_out(cluster, namespace, names, deadline).await
 }
 
 /// Names of the Deployments of a namespace among manifests.

@@ -1,5 +1,8 @@
 //! Replacing the credentials of a link: a new token in the target, both Secrets of the source updated in place, then the
 //! old token revoked. That is what a rotation by hand or by a secrets operator does.
+//!
+//! Whose token it is stands in the link's own Secret: another link of the target is touched only where it shares the
+//! ServiceAccount.
 
 use std::time::Duration;
 
@@ -12,12 +15,19 @@ use meshproof_engine::problem::{self, Problem};
 use serde_json::json;
 
 use crate::apply::within;
-use crate::names::{self, CONTROL_NAMESPACE, MULTICLUSTER_NAMESPACE, REMOTE_ACCESS};
+use crate::names::{self, CONTROL_NAMESPACE, MULTICLUSTER_NAMESPACE};
 
 const ACCOUNT: &str = "kubernetes.io/service-account.name";
 
 /// Rotates the credentials with which `from` reads `to`.
 pub(crate) async fn rotate(from: &Cluster, to: &Cluster, deadline: Duration) -> Result<(), Problem> {
+    let name = names::credentials(&to.name);
+    let mut linked = Vec::new();
+    for namespace in [MULTICLUSTER_NAMESPACE, CONTROL_NAMESPACE] {
+        linked.push(LinkSecret::read(from, namespace, &name).await?);
+    }
+    // link-gen names the kubeconfig's user by its ServiceAccount.
+    let account = linked[0].user()?;
     let target: Api<Secret> = Api::namespaced(to.client.clone(), MULTICLUSTER_NAMESPACE);
     let old: Vec<String> = target
         .list(&ListParams::default().fields("type=kubernetes.io/service-account-token"))
@@ -30,7 +40,7 @@ pub(crate) async fn rotate(from: &Cluster, to: &Cluster, deadline: Duration) -> 
                 .annotations
                 .as_ref()
                 .and_then(|all| all.get(ACCOUNT))
-                .is_some_and(|of| of == REMOTE_ACCESS)
+                .is_some_and(|of| *of == account)
         })
         .filter_map(|secret| secret.metadata.name)
         .collect();
@@ -38,9 +48,9 @@ pub(crate) async fn rotate(from: &Cluster, to: &Cluster, deadline: Duration) -> 
     let fresh: Secret = serde_json::from_value(json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
         "metadata": {
-            "generateName": format!("{REMOTE_ACCESS}-token-"),
+            "generateName": format!("{account}-token-"),
             "labels": {"linkerd.io/extension": "multicluster"},
-            "annotations": {ACCOUNT: REMOTE_ACCESS},
+            "annotations": {ACCOUNT: account},
         },
     }))
     .map_err(|error| problem::harness("secret-malformed", error.to_string(), None))?;
@@ -48,15 +58,15 @@ pub(crate) async fn rotate(from: &Cluster, to: &Cluster, deadline: Duration) -> 
         .create(&PostParams::default(), &fresh)
         .await
         .map_err(|error| api_problem(to, "create a token Secret", &error))?;
-    let name = fresh.metadata.name.unwrap_or_default();
-    let filled = await_condition(target.clone(), &name, |secret: Option<&Secret>| {
+    let fresh = fresh.metadata.name.unwrap_or_default();
+    let filled = await_condition(target.clone(), &fresh, |secret: Option<&Secret>| {
         secret.and_then(token).is_some()
     });
     let secret = within(deadline, to, "the new token", filled).await?;
     let token = secret.as_ref().and_then(token).unwrap_or_default();
 
-    for namespace in [MULTICLUSTER_NAMESPACE, CONTROL_NAMESPACE] {
-        replace_token(from, namespace, &names::credentials(&to.name), &token).await?;
+    for secret in linked {
+        secret.write_token(&token).await?;
     }
     for name in old {
         target
@@ -67,40 +77,73 @@ pub(crate) async fn rotate(from: &Cluster, to: &Cluster, deadline: Duration) -> 
     Ok(())
 }
 
-async fn replace_token(cluster: &Cluster, namespace: &str, name: &str, token: &str) -> Result<(), Problem> {
-    let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), namespace);
-    let secret = secrets
-        .get(name)
-        .await
-        .map_err(|error| api_problem(cluster, "read the link's credentials", &error))?;
-    let malformed = |what: &str| {
+/// A Secret of the source with a kubeconfig for the target.
+struct LinkSecret<'a> {
+    cluster: &'a Cluster,
+    namespace: &'a str,
+    name: &'a str,
+    config: serde_yaml::Value,
+}
+
+impl<'a> LinkSecret<'a> {
+    async fn read(cluster: &'a Cluster, namespace: &'a str, name: &'a str) -> Result<Self, Problem> {
+        let secrets: Api<Secret> = Api::namespaced(cluster.client.clone(), namespace);
+        let secret = secrets
+            .get(name)
+            .await
+            .map_err(|error| api_problem(cluster, "read the link's credentials", &error))?;
+        let mut found = Self {
+            cluster,
+            namespace,
+            name,
+            config: serde_yaml::Value::Null,
+        };
+        let kubeconfig = secret.data.as_ref().and_then(|data| data.get("kubeconfig"));
+        let kubeconfig = kubeconfig.ok_or_else(|| found.malformed("no key `kubeconfig`"))?;
+        found.config =
+            serde_yaml::from_slice(&kubeconfig.0).map_err(|_| found.malformed("`kubeconfig` is not YAML"))?;
+        Ok(found)
+    }
+
+    /// Name of the kubeconfig's only user.
+    fn user(&self) -> Result<String, Problem> {
+        let users = self.config.get("users").and_then(|users| users.get(0));
+        users
+            .and_then(|user| user.get("name"))
+            .and_then(serde_yaml::Value::as_str)
+            .map(ToOwned::to_owned)
+            .ok_or_else(|| self.malformed("`kubeconfig` has no user"))
+    }
+
+    async fn write_token(mut self, token: &str) -> Result<(), Problem> {
+        let users = self.config.get_mut("users").and_then(|users| users.get_mut(0));
+        let user = users
+            .and_then(|user| user.get_mut("user"))
+            .and_then(serde_yaml::Value::as_mapping_mut);
+        match user {
+            Some(user) => user.insert("token".into(), token.into()),
+            None => return Err(self.malformed("`kubeconfig` has no user")),
+        };
+        let text = serde_yaml::to_string(&self.config).map_err(|_| self.malformed("`kubeconfig` can't be written"))?;
+        let patch = json!({"data": {"kubeconfig": ByteString(text.into_bytes())}});
+        let secrets: Api<Secret> = Api::namespaced(self.cluster.client.clone(), self.namespace);
+        secrets
+            .patch(self.name, &PatchParams::default(), &Patch::Merge(patch))
+            .await
+            .map_err(|error| api_problem(self.cluster, "write the link's credentials", &error))?;
+        Ok(())
+    }
+
+    fn malformed(&self, what: &str) -> Problem {
         problem::environment(
             "credentials-malformed",
-            format!("cluster {}: Secret {namespace}/{name}: {what}", cluster.name),
+            format!(
+                "cluster {}: Secret {}/{}: {what}",
+                self.cluster.name, self.namespace, self.name
+            ),
             Some("link the clusters again"),
         )
-    };
-    let kubeconfig = secret
-        .data
-        .as_ref()
-        .and_then(|data| data.get("kubeconfig"))
-        .ok_or_else(|| malformed("no key `kubeconfig`"))?;
-    let mut config: serde_yaml::Value =
-        serde_yaml::from_slice(&kubeconfig.0).map_err(|_| malformed("`kubeconfig` is not YAML"))?;
-    let user = config
-        .get_mut("users")
-        .and_then(|users| users.get_mut(0))
-        .and_then(|user| user.get_mut("user"))
-        .and_then(serde_yaml::Value::as_mapping_mut)
-        .ok_or_else(|| malformed("`kubeconfig` has no user"))?;
-    user.insert("token".into(), token.into());
-    let text = serde_yaml::to_string(&config).map_err(|_| malformed("`kubeconfig` can't be written"))?;
-    let patch = json!({"data": {"kubeconfig": ByteString(text.into_bytes())}});
-    secrets
-        .patch(name, &PatchParams::default(), &Patch::Merge(patch))
-        .await
-        .map_err(|error| api_problem(cluster, "write the link's credentials", &error))?;
-    Ok(())
+    }
 }
 
 fn token(secret: &Secret) -> Option<String> {

@@ -15,7 +15,7 @@ use meshproof_engine::driver::{Counter, DriverCall, Flow, MeshDriver, Owner, Rou
 use meshproof_engine::environment::Cluster;
 use meshproof_engine::plan::permission::Permission;
 use meshproof_engine::problem::{self, Problem};
-use meshproof_spec::scenario::{Component, ExportMode, GatewayExposure, Setup, TrustSetup};
+use meshproof_spec::scenario::{Component, ExportMode, GatewayExposure, Setup, TrustSetup, TrustStep};
 use meshproof_spec::topology::Topology;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -23,10 +23,11 @@ use sha2::{Digest, Sha256};
 use crate::installer::{ControllerFor, Installer, InstallerKind, LinkValues, MulticlusterValues};
 use crate::names::{self, CONTROL_NAMESPACE, MULTICLUSTER_NAMESPACE};
 use crate::readiness::check::CheckResult;
-use crate::trust::{ClusterTrust, Root};
+use crate::trust::{ClusterRoots, ClusterTrust, Lifetimes, Root, RotationError};
 use crate::version::ObjectModel;
 use crate::{
-    apply, counters, credentials, denied_writes, gateway_alive, ownership, permissions, preinstalled, resources, routes,
+    apply, counters, credentials, denied_writes, gateway_alive, ownership, permissions, preinstalled, resources,
+    rotation, routes,
 };
 
 /// Scenario time within which an installation, a link or a removal must be complete.
@@ -42,8 +43,14 @@ pub struct Linkerd {
 #[derive(Default)]
 struct State {
     shared_root: Option<Arc<Root>>,
-    trust: BTreeMap<String, ClusterTrust>,
+    /// The root that clusters were given last, beside the one that they were installed with.
+    newest_root: Option<Arc<Root>>,
+    trust: BTreeMap<String, ClusterRoots>,
+    /// Whether each cluster was installed with a root of its own.
+    separate_roots: bool,
     extensions: BTreeMap<String, MulticlusterValues>,
+    /// ServiceAccounts that links have of their own, by source and target.
+    accounts: BTreeMap<(String, String), String>,
 }
 
 impl Linkerd {
@@ -67,27 +74,29 @@ impl Linkerd {
     }
 
     /// The trust of a cluster: made once, under one root for all clusters or under one of its own.
-    fn trust(&self, cluster: &str, setup: &Setup) -> Result<ClusterTrust, Problem> {
-        let separate = setup.trust == Some(TrustSetup::Separate);
+    fn trust(&self, cluster: &str, topology: &Topology, setup: &Setup) -> Result<ClusterTrust, Problem> {
+        let separate = topology.roots(setup) == TrustSetup::Separate;
+        let lifetimes = Lifetimes::of(&topology.trust, self.pace);
         let failed =
             |error: rcgen::Error| problem::harness("trust-not-made", format!("cluster {cluster}: {error}"), None);
         self.state(|state| {
             if let Some(trust) = state.trust.get(cluster) {
-                return Ok(trust.clone());
+                return Ok(trust.given());
             }
             let root = match &state.shared_root {
                 Some(root) if !separate => Arc::clone(root),
                 _ => {
-                    let root = Arc::new(Root::generate().map_err(failed)?);
+                    let root = Arc::new(Root::generate(&lifetimes).map_err(failed)?);
                     if !separate {
                         state.shared_root = Some(Arc::clone(&root));
                     }
                     root
                 }
             };
-            let trust = root.issue().map_err(failed)?;
-            state.trust.insert(cluster.to_owned(), trust.clone());
-            Ok(trust)
+            let trust = ClusterRoots::under(root, lifetimes).map_err(failed)?;
+            let given = trust.given();
+            state.trust.insert(cluster.to_owned(), trust);
+            Ok(given)
         })
     }
 
@@ -172,6 +181,7 @@ impl MeshDriver for Linkerd {
                 "install-mesh",
                 "link-clusters",
                 "rotate-credentials",
+                "rotate-trust",
                 "separate-trust",
             ]);
         }
@@ -187,7 +197,16 @@ impl MeshDriver for Linkerd {
         if self.is_preinstalled() {
             return self.await_installed(cluster, values.gateway).await;
         }
-        let trust = self.trust(&cluster.name, setup)?;
+        self.state(|state| {
+            state.separate_roots = topology.roots(setup) == TrustSetup::Separate;
+            for link in &topology.links {
+                if let Some(account) = &link.service_account {
+                    let between = (link.from.0.clone(), link.to.0.clone());
+                    state.accounts.insert(between, account.0.clone());
+                }
+            }
+        });
+        let trust = self.trust(&cluster.name, topology, setup)?;
         // Each may look at what was applied before it.
         let prerequisites = self.installer.prerequisites(cluster).await?;
         apply::apply(cluster, &prerequisites, self.patience()).await?;
@@ -242,9 +261,11 @@ impl MeshDriver for Linkerd {
             });
             self.apply_extension(from, &values).await?;
         }
+        let between = (from.name.clone(), to.name.clone());
         let link = LinkValues::between(
             from,
             to,
+            self.state(|state| state.accounts.get(&between).cloned()),
             gateway,
             setup.gateway.unwrap_or(GatewayExposure::Loadbalancer),
         );
@@ -260,7 +281,7 @@ impl MeshDriver for Linkerd {
         // A gateway on node ports is reached on other ports than those that the default probe values say, and one under
         // another root refuses the probe: there, that the link works is for the scenario to say.
         let probed = setup.gateway != Some(GatewayExposure::Nodeport) || self.installer.node_ports().is_some();
-        let decidable = probed && setup.trust != Some(TrustSetup::Separate);
+        let decidable = probed && !self.state(|state| state.separate_roots);
         if !decidable || !self.has_gateway(to).await? {
             return Ok(());
         }
@@ -303,6 +324,25 @@ impl MeshDriver for Linkerd {
     async fn rotate_credentials(&self, from: &Cluster, to: &Cluster) -> Result<(), Problem> {
         self.changeable("give a link new credentials")?;
         credentials::rotate(from, to, self.patience()).await
+    }
+
+    async fn rotate_trust(&self, cluster: &Cluster, step: TrustStep) -> Result<(), Problem> {
+        self.changeable("replace certificates")?;
+        let rotated = self.state(|state| {
+            let roots = state.trust.get(&cluster.name).ok_or(RotationError::NotInstalled)?;
+            roots.rotated(step, &mut state.newest_root)
+        });
+        let rotated = rotated.map_err(|error| error.problem(&cluster.name))?;
+        rotation::rotate(
+            self.installer.as_ref(),
+            cluster,
+            &rotated.given(),
+            step,
+            self.patience(),
+        )
+        .await?;
+        self.state(|state| state.trust.insert(cluster.name.clone(), rotated));
+        Ok(())
     }
 
     async fn version(&self, cluster: &Cluster) -> Result<String, Problem> {
@@ -383,8 +423,11 @@ impl MeshDriver for Linkerd {
         Ok(json!({"metadata": {"labels": labels}}))
     }
 
-    fn mirror_name(&self, service: &str, cluster: &str) -> String {
-        names::mirror(service, cluster)
+    fn mirror_name(&self, service: &str, cluster: &str, mode: ExportMode) -> String {
+        match mode {
+            ExportMode::Gateway | ExportMode::Flat => names::mirror(service, cluster),
+            ExportMode::Federated => names::federated(service),
+        }
     }
 
     fn route(&self, route: &RouteRequest) -> Result<Vec<Value>, String> {
@@ -469,11 +512,10 @@ impl MeshDriver for Linkerd {
     }
 
     fn peer_identity(&self, flow: &Flow) -> Option<(String, String)> {
-        // Through a gateway a meshed target sees the gateway, not the client.
-        let peer = if flow.client_cluster == flow.server_cluster {
-            names::identity(&flow.client, &flow.namespace)
-        } else {
-            names::gateway_identity()
+        let peer = match flow.export {
+            // A meshed target sees the gateway, not the client.
+            Some(ExportMode::Gateway) => names::gateway_identity(),
+            None | Some(ExportMode::Flat | ExportMode::Federated) => names::identity(&flow.client, &flow.namespace),
         };
         Some(("l5d-client-id".to_owned(), peer))
     }

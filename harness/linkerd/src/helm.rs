@@ -114,15 +114,19 @@ fn definition_values(gateway_api_is_there: bool) -> Value {
     }
 }
 
-fn control_plane_values(more: &Value, domain: &str, anchors: &str, certificate: &str, key: &str) -> Value {
+fn control_plane_values(more: &Value, domain: &str, trust: &ClusterTrust) -> Value {
+    let mut issuer = json!({"tls": {"crtPEM": trust.issuer_certificate_pem, "keyPEM": trust.issuer_key_pem}});
+    if let Some(lifetime) = trust.workload_lifetime {
+        issuer["issuanceLifetime"] = lifetime.to_string().into();
+    }
     merged(
         more,
         json!({
             "clusterDomain": domain,
             // By default it follows the cluster's domain; clusters that trust each other share one.
             "identityTrustDomain": TRUST_DOMAIN,
-            "identityTrustAnchorsPEM": anchors,
-            "identity": {"issuer": {"tls": {"crtPEM": certificate, "keyPEM": key}}},
+            "identityTrustAnchorsPEM": trust.anchors_pem,
+            "identity": {"issuer": issuer},
         }),
     )
 }
@@ -153,16 +157,17 @@ fn multicluster_values(more: &Value, values: &MulticlusterValues, options: &Gate
             entry
         })
         .collect();
-    merged(
-        more,
-        json!({
-            // The harness makes the namespace as it must be, so the chart's job has nothing to do.
-            "createNamespaceMetadataJob": false,
-            "identityTrustDomain": TRUST_DOMAIN,
-            "gateway": gateway,
-            "controllers": controllers,
-        }),
-    )
+    let mut own = json!({
+        // The harness makes the namespace as it must be, so the chart's job has nothing to do.
+        "createNamespaceMetadataJob": false,
+        "identityTrustDomain": TRUST_DOMAIN,
+        "gateway": gateway,
+        "controllers": controllers,
+    });
+    if let Some(names) = values.account_names() {
+        own["remoteMirrorServiceAccountName"] = names.into();
+    }
+    merged(more, own)
 }
 
 /// Values as a plan shows them: a key that the user gave is not repeated.
@@ -284,13 +289,13 @@ impl Installer for HelmInstaller {
             );
             rendered(&mut plan, cluster, invocation, "until they are established");
             plan.apply(cluster, control_namespace());
-            let values = control_plane_values(
-                &options.control_plane_values,
-                plan.domain(cluster),
-                &format!("<trust anchors of {cluster}>"),
-                &format!("<issuer certificate of {cluster}>"),
-                &format!("<issuer key of {cluster}>"),
-            );
+            let trust = ClusterTrust {
+                anchors_pem: format!("<trust anchors of {cluster}>"),
+                issuer_certificate_pem: format!("<issuer certificate of {cluster}>"),
+                issuer_key_pem: format!("<issuer key of {cluster}>"),
+                workload_lifetime: topology.trust.workload_lifetime,
+            };
+            let values = control_plane_values(&options.control_plane_values, plan.domain(cluster), &trust);
             let invocation = template(
                 "linkerd-control-plane",
                 &options.control_plane,
@@ -354,13 +359,7 @@ impl Installer for HelmInstaller {
     }
 
     async fn control_plane(&self, cluster: &Cluster, trust: &ClusterTrust) -> Result<Vec<Value>, Problem> {
-        let values = control_plane_values(
-            &self.options.control_plane_values,
-            &cluster.domain,
-            &trust.anchors_pem,
-            &trust.issuer_certificate_pem,
-            &trust.issuer_key_pem,
-        );
+        let values = control_plane_values(&self.options.control_plane_values, &cluster.domain, trust);
         let kubernetes = kubernetes(cluster).await?;
         let chart = &self.options.control_plane;
         let invocation = template("linkerd-control-plane", chart, CONTROL_NAMESPACE, &kubernetes, &values);
@@ -423,13 +422,24 @@ impl Installer for HelmInstaller {
 mod tests {
     use super::{Chart, control_plane_values, merged, multicluster_values, printable, template};
     use crate::installer::{ControllerFor, GatewayOptions, MulticlusterValues, NodePorts};
+    use crate::trust::ClusterTrust;
     use meshproof_spec::scenario::GatewayExposure;
     use serde_json::{Value, json};
+
+    fn trust(key: &str) -> ClusterTrust {
+        ClusterTrust {
+            anchors_pem: "<anchors>".into(),
+            issuer_certificate_pem: "<certificate>".into(),
+            issuer_key_pem: key.into(),
+            workload_lifetime: "2h".parse().ok(),
+        }
+    }
 
     #[test]
     fn the_harness_wins_over_the_users_values_key_by_key() {
         let user = json!({"proxy": {"logLevel": "debug"}, "identity": {"issuer": {"clockSkewAllowance": "20s", "tls": {"keyPEM": "theirs"}}}});
-        let values = control_plane_values(&user, "cluster.local", "a", "c", "k");
+        let values = control_plane_values(&user, "cluster.local", &trust("k"));
+        assert_eq!(values["identity"]["issuer"]["issuanceLifetime"], "7200s");
         assert_eq!(values["proxy"]["logLevel"], "debug");
         assert_eq!(values["identity"]["issuer"]["clockSkewAllowance"], "20s");
         assert_eq!(values["identity"]["issuer"]["tls"]["keyPEM"], "k");
@@ -439,7 +449,7 @@ mod tests {
     #[test]
     fn a_plan_does_not_repeat_the_users_keys() {
         let user = json!({"proxyInjector": {"keyPEM": "secret", "crtPEM": "public"}});
-        let values = control_plane_values(&user, "cluster.local", "<anchors>", "<certificate>", "<issuer key>");
+        let values = control_plane_values(&user, "cluster.local", &trust("<issuer key>"));
         let shown = printable(&template("r", &Chart::default(), "linkerd", "1.34.9", &values));
         assert_eq!(shown["proxyInjector"], json!({"keyPEM": "<key>", "crtPEM": "public"}));
         assert_eq!(shown["identity"]["issuer"]["tls"]["keyPEM"], "<issuer key>");
@@ -460,6 +470,7 @@ mod tests {
                     gateway: false,
                 },
             ],
+            accounts: ["for-west".to_owned()].into(),
         };
         let balanced = GatewayOptions {
             load_balancer_class: Some("own".into()),
@@ -469,6 +480,10 @@ mod tests {
         assert_eq!(
             made["gateway"],
             json!({"enabled": true, "serviceType": "LoadBalancer", "loadBalancerClass": "own"})
+        );
+        assert_eq!(
+            made["remoteMirrorServiceAccountName"],
+            "linkerd-service-mirror-remote-access-default,for-west"
         );
         let ports = GatewayOptions {
             node_ports: Some(NodePorts {

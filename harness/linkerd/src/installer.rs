@@ -1,10 +1,12 @@
 //! Where manifests come from.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use meshproof_engine::action::Action;
 use meshproof_engine::environment::Cluster;
 use meshproof_engine::problem::{self, Problem};
-use meshproof_spec::scenario::{GatewayExposure, Setup};
+use meshproof_spec::scenario::{GatewayExposure, Setup, TrustStep};
 use meshproof_spec::topology::Topology;
 use serde_json::Value;
 
@@ -64,6 +66,8 @@ pub struct MulticlusterValues {
     pub exposure: GatewayExposure,
     /// Clusters that this one has a managed controller for.
     pub controllers: Vec<ControllerFor>,
+    /// ServiceAccounts for links of other clusters, besides the one that is always there.
+    pub accounts: BTreeSet<String>,
 }
 
 impl MulticlusterValues {
@@ -75,7 +79,27 @@ impl MulticlusterValues {
             gateway: spec.and_then(|(_, spec)| spec.gateway).unwrap_or(true),
             exposure: setup.gateway.unwrap_or(GatewayExposure::Loadbalancer),
             controllers: Vec::new(),
+            accounts: topology
+                .links
+                .iter()
+                .filter(|link| link.to.0 == cluster)
+                .filter_map(|link| link.service_account.as_ref())
+                .map(|account| account.0.clone())
+                .filter(|account| account != names::REMOTE_ACCESS)
+                .collect(),
         }
+    }
+
+    /// All ServiceAccounts for links of other clusters, as the extension's value `remoteMirrorServiceAccountName` takes
+    /// them; `None` when they are the default. The value may be a list, too, but is a text in the CLI's own types.
+    #[must_use]
+    pub fn account_names(&self) -> Option<String> {
+        if self.accounts.is_empty() {
+            return None;
+        }
+        let own = std::iter::once(names::REMOTE_ACCESS);
+        let all: Vec<&str> = own.chain(self.accounts.iter().map(String::as_str)).collect();
+        Some(all.join(","))
     }
 }
 
@@ -99,13 +123,19 @@ pub struct LinkValues {
 }
 
 impl LinkValues {
-    /// A link from `source` to `target`, with the extension's own ServiceAccount.
+    /// A link from `source` to `target`; without a `service_account` of its own it uses the one that is always there.
     #[must_use]
-    pub fn between(source: &Cluster, target: &Cluster, gateway: bool, exposure: GatewayExposure) -> Self {
+    pub fn between(
+        source: &Cluster,
+        target: &Cluster,
+        service_account: Option<String>,
+        gateway: bool,
+        exposure: GatewayExposure,
+    ) -> Self {
         Self {
             name: target.name.clone(),
             api_server: target.api_from_peers.clone(),
-            service_account: names::REMOTE_ACCESS.to_owned(),
+            service_account: service_account.unwrap_or_else(|| names::REMOTE_ACCESS.to_owned()),
             gateway,
             exposure,
             node_address: target.node_address.clone(),
@@ -162,6 +192,20 @@ pub trait Installer: Send + Sync {
     /// # Errors
     /// When the tool refuses or fails.
     async fn control_plane(&self, cluster: &Cluster, trust: &ClusterTrust) -> Result<Vec<Value>, Problem>;
+
+    /// The control plane again, with the certificates that a step of a rotation gives it.
+    ///
+    /// # Errors
+    /// When the tool refuses or fails.
+    async fn rotated_control_plane(
+        &self,
+        cluster: &Cluster,
+        trust: &ClusterTrust,
+        step: TrustStep,
+    ) -> Result<Vec<Value>, Problem> {
+        let _ = step;
+        self.control_plane(cluster, trust).await
+    }
 
     /// The multicluster extension. The control plane runs.
     ///

@@ -34,6 +34,7 @@ mod preinstalled;
 pub mod readiness;
 mod removal;
 mod resources;
+mod rotation;
 mod routes;
 mod secret_file;
 pub mod trust;

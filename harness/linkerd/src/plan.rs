@@ -72,7 +72,10 @@ impl<'a> Plan<'a> {
             let values = LinkValues {
                 name: to.to_owned(),
                 api_server: format!("<URL of the API server of {to} for pods of {from}>"),
-                service_account: REMOTE_ACCESS.to_owned(),
+                service_account: match &link.service_account {
+                    Some(account) => account.0.clone(),
+                    None => REMOTE_ACCESS.to_owned(),
+                },
                 gateway: target.gateway,
                 exposure: target.exposure,
                 node_address: format!("<address of a node of {to}>"),

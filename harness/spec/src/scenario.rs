@@ -133,7 +133,7 @@ pub enum Step {
     Install(InstallStep),
     /// Uninstall the mesh by its documented procedure.
     Uninstall(InstallStep),
-    /// Replace credentials.
+    /// Replace credentials or certificates.
     Rotate(Rotate),
     /// Remember all objects of some clusters under a name.
     Inventory(InventoryStep),
@@ -843,12 +843,36 @@ pub struct InstallStep {
     pub r#in: Clusters,
 }
 
-/// `rotate`
+/// `rotate`: exactly one of `credentials` and `trust`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rotate {
     /// Gives a link new credentials and revokes the old ones.
-    pub credentials: LinkSubject,
+    #[serde(default)]
+    pub credentials: Option<LinkSubject>,
+    /// Takes one step of replacing the mesh's certificates; ends when the control plane works with it. Everything with a
+    /// sidecar keeps the roots, and for a while the certificate, that it started with: restart gateways, controllers and
+    /// workloads afterwards.
+    #[serde(default)]
+    pub trust: Option<TrustStep>,
+    /// For `trust`: where; in several clusters at once.
+    #[serde(default)]
+    pub r#in: Option<Clusters>,
+}
+
+/// A step of replacing certificates. A root is replaced in three: `add-root`, `use-root` and `drop-root`, each in all
+/// clusters and with everything restarted before the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum TrustStep {
+    /// A new issuer under the root that the present one is under.
+    Issuer,
+    /// A new root is trusted beside the old ones; the same in all clusters.
+    AddRoot,
+    /// A new issuer under the newest root.
+    UseRoot,
+    /// No root is trusted any more but the newest.
+    DropRoot,
 }
 
 /// `inventory`

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::scalar::Name;
+use crate::scalar::{Name, TimeSpan};
+use crate::scenario::{Setup, TrustSetup};
 
 /// `kind-configs/<name>/topology.yaml`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,6 +23,37 @@ pub struct Topology {
     /// What clusters can reach of each other; `gateway-only` by default.
     #[serde(default)]
     pub network: Network,
+    /// Certificates of the mesh, where they differ from the usual.
+    #[serde(default, skip_serializing_if = "TopologyTrust::is_usual")]
+    pub trust: TopologyTrust,
+}
+
+impl Topology {
+    /// Where trust anchors come from when the clusters are prepared like this.
+    #[must_use]
+    pub fn roots(&self, setup: &Setup) -> TrustSetup {
+        setup.trust.or(self.trust.roots).unwrap_or(TrustSetup::Shared)
+    }
+}
+
+/// Certificates of a mesh that the harness installs. Lifetimes are scenario time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TopologyTrust {
+    /// One root for all clusters (`shared`, the default) or one for each (`separate`). A scenario's `setup` wins.
+    pub roots: Option<TrustSetup>,
+    /// How long roots are valid; as good as for ever by default.
+    pub root_lifetime: Option<TimeSpan>,
+    /// How long issuers are valid; as good as for ever by default.
+    pub issuer_lifetime: Option<TimeSpan>,
+    /// How long certificates of workloads are valid; the mesh's own default when absent.
+    pub workload_lifetime: Option<TimeSpan>,
+}
+
+impl TopologyTrust {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What clusters can reach of each other.
@@ -66,4 +98,8 @@ pub struct LinkSpec {
     pub from: Name,
     /// Cluster that exports.
     pub to: Name,
+    /// ServiceAccount of the exporting cluster that the link reads it with, so that its credentials can be replaced and
+    /// revoked without touching other links'; by default the one that all links share. The mesh makes it in that cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_account: Option<Name>,
 }

@@ -11,7 +11,7 @@ use meshproof_mesh::install::{
     uninstall_control_plane, unlink,
 };
 use meshproof_mesh::model::Model;
-use meshproof_mesh::names::VERSION;
+use meshproof_mesh::names::{REMOTE_ACCESS, VERSION};
 use meshproof_spec::scenario::GatewayExposure;
 use serde_json::Value;
 
@@ -47,7 +47,7 @@ impl Installer for ModelInstaller {
     }
 
     async fn control_plane(&self, cluster: &Cluster, trust: &ClusterTrust) -> Result<Vec<Value>, Problem> {
-        let values = ControlPlaneValues {
+        let mut values = ControlPlaneValues {
             cluster_domain: cluster.domain.clone(),
             ..ControlPlaneValues::new(Trust {
                 anchors: trust.anchors_pem.clone(),
@@ -55,6 +55,9 @@ impl Installer for ModelInstaller {
                 issuer_key: trust.issuer_key_pem.clone(),
             })
         };
+        if let Some(lifetime) = trust.workload_lifetime {
+            values.issuance_lifetime = lifetime.to_string();
+        }
         Ok(control_plane(&values))
     }
 
@@ -71,6 +74,9 @@ impl Installer for ModelInstaller {
                 service_type,
                 ..GatewayValues::default()
             }),
+            remote_access_accounts: std::iter::once(REMOTE_ACCESS.to_owned())
+                .chain(values.accounts.iter().cloned())
+                .collect(),
             controllers: values
                 .controllers
                 .iter()
@@ -92,7 +98,7 @@ impl Installer for ModelInstaller {
             gateway_addresses: Some(values.node_address.clone()),
             ..LinkGenOptions::new(&values.name, &values.api_server)
         };
-        link_gen(&target.client, &options)
+        link_gen(&target.client, &self.model.defects(), &options)
             .await
             .map_err(|error| refused_link(target, &error))
     }

@@ -13,7 +13,7 @@ use meshproof_engine::environment::{Cluster, Environment, EnvironmentRequest};
 use meshproof_mesh::defect::Defects;
 use meshproof_spec::scalar::Name;
 use meshproof_spec::scenario::{ExportMode, Setup};
-use meshproof_spec::topology::{ClusterSpec, LinkSpec, Network, Topology};
+use meshproof_spec::topology::{ClusterSpec, LinkSpec, Network, Topology, TopologyTrust};
 use serde_json::{Value, json};
 
 fn pair() -> EnvironmentRequest {
@@ -34,8 +34,10 @@ fn pair() -> EnvironmentRequest {
             links: vec![LinkSpec {
                 from: Name("west".into()),
                 to: Name("east".into()),
+                service_account: None,
             }],
             network: Network::default(),
+            trust: TopologyTrust::default(),
         },
         setup: Setup::default(),
         seed: 1,
@@ -107,7 +109,7 @@ async fn an_exported_service_is_mirrored() {
         .await
         .unwrap();
 
-    let mirror = driver.mirror_name("store", "east");
+    let mirror = driver.mirror_name("store", "east", ExportMode::Gateway);
     let appears = await_condition(api(&west, "Service"), &mirror, |object: Option<&DynamicObject>| {
         object.is_some()
     });

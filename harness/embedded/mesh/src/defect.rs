@@ -23,8 +23,22 @@ pub enum Defect {
     OnlyOwnIssuerTrusted,
     /// Proxies accept peers whose certificates come from a foreign root.
     ForeignRootAccepted,
+    /// Of several trust anchors proxies trust only the first, the newest.
+    OnlyNewestRootTrusted,
+    /// Of several trust anchors proxies trust only the last, the oldest.
+    NewRootNotTrusted,
+    /// Proxies go on trusting a root that was dropped from the bundle.
+    OldRootKept,
+    /// The identity service says that it took a new issuer and goes on with the old one.
+    IssuerRotationIgnored,
+    /// Certificates of a new issuer are handed out with the old issuer's certificate behind them.
+    RotatedIssuerKeepsOldChain,
+    /// Proxies never renew their certificates.
+    CertificatesNotRenewed,
     /// Linking creates a Link in the target cluster as well.
     LinkWritesToTarget,
+    /// A link with a ServiceAccount of its own is given the token of the one that all links share.
+    LinkAccountsShared,
     /// A controller that started before its credentials never looks for them again.
     MissingCredentialsNeverRetried,
     /// Editing a Link's selector changes nothing.
@@ -214,9 +228,44 @@ const TABLE: &[(Defect, &str, &str)] = &[
         "Proxies accept peers whose certificates come from a foreign root.",
     ),
     (
+        Defect::OnlyNewestRootTrusted,
+        "only-newest-root-trusted",
+        "Of several trust anchors proxies trust only the first, the newest.",
+    ),
+    (
+        Defect::NewRootNotTrusted,
+        "new-root-not-trusted",
+        "Of several trust anchors proxies trust only the last, the oldest.",
+    ),
+    (
+        Defect::OldRootKept,
+        "old-root-kept",
+        "Proxies go on trusting a root that was dropped from the bundle.",
+    ),
+    (
+        Defect::IssuerRotationIgnored,
+        "issuer-rotation-ignored",
+        "The identity service says that it took a new issuer and goes on with the old one.",
+    ),
+    (
+        Defect::RotatedIssuerKeepsOldChain,
+        "rotated-issuer-keeps-old-chain",
+        "Certificates of a new issuer are handed out with the old issuer's certificate behind them.",
+    ),
+    (
+        Defect::CertificatesNotRenewed,
+        "certificates-not-renewed",
+        "Proxies never renew their certificates.",
+    ),
+    (
         Defect::LinkWritesToTarget,
         "link-writes-to-target",
         "Linking creates a Link in the target cluster as well.",
+    ),
+    (
+        Defect::LinkAccountsShared,
+        "link-accounts-shared",
+        "A link with a ServiceAccount of its own is given the token of the one that all links share.",
     ),
     (
         Defect::MissingCredentialsNeverRetried,

@@ -83,6 +83,8 @@ struct Install {
     #[arg(long)]
     identity_issuer_key_file: Option<String>,
     #[arg(long)]
+    identity_issuance_lifetime: Option<String>,
+    #[arg(long)]
     identity_trust_domain: Option<String>,
     #[arg(long)]
     cluster_domain: Option<String>,
@@ -301,7 +303,7 @@ async fn multicluster(
                 excluded_labels: options.excluded_labels,
                 ..LinkGenOptions::new(options.cluster_name, address)
             };
-            let objects = install::link_gen(&cluster.client, &given)
+            let objects = install::link_gen(&cluster.client, &world.model.defects(), &given)
                 .await
                 .map_err(|error| Failure::new(words(&error.to_string())))?;
             print(terminal, &options.output, &objects)?;
@@ -459,6 +461,9 @@ async fn install(call: &Call, terminal: &Terminal, cluster: &Cluster, options: I
                 "a trust anchors file must be specified if other credentials are provided",
             ));
         }
+    }
+    if let Some(lifetime) = options.identity_issuance_lifetime {
+        given["identity"]["issuer"]["issuanceLifetime"] = lifetime.into();
     }
     for (key, value) in [
         ("identityTrustDomain", options.identity_trust_domain),

@@ -271,9 +271,10 @@ struct Identity {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct Issuer {
     tls: IssuerTls,
+    issuance_lifetime: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -289,7 +290,7 @@ struct IssuerTls {
 /// are not there; the real command line would make some.
 pub(crate) fn control_plane(values: Value) -> Result<ControlPlaneValues, Failure> {
     let values: ControlPlane = modelled(values, "linkerd-control-plane")?;
-    let tls = values.identity.issuer.tls;
+    let Issuer { tls, issuance_lifetime } = values.identity.issuer;
     let (Some(anchors), Some(issuer_certificate), Some(issuer_key)) = (values.anchors, tls.certificate, tls.key) else {
         return Err(Failure::new(
             "Please provide the identity trust anchors, issuer certificate and issuer key",
@@ -303,6 +304,7 @@ pub(crate) fn control_plane(values: Value) -> Result<ControlPlaneValues, Failure
     Ok(ControlPlaneValues {
         trust_domain: values.identity_trust_domain.unwrap_or(usual.trust_domain),
         cluster_domain: values.cluster_domain.unwrap_or(usual.cluster_domain),
+        issuance_lifetime: issuance_lifetime.unwrap_or(usual.issuance_lifetime),
         trust: usual.trust,
     })
 }

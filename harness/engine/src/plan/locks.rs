@@ -167,7 +167,13 @@ impl Locks {
                 }
             }
             Step::Rotate(rotate) => {
-                self.add_link(&rotate.credentials.from.0, &rotate.credentials.to.0, Use::Exclusive);
+                if let Some(link) = &rotate.credentials {
+                    self.add_link(&link.from.0, &link.to.0, Use::Exclusive);
+                }
+                for cluster in rotate.r#in.iter().flat_map(|clusters| &clusters.0) {
+                    self.add(Thing::ControlPlane(cluster.0.clone()), Use::Exclusive);
+                    self.add(Thing::Cluster(cluster.0.clone()), Use::Exclusive);
+                }
             }
             // An inventory is only worth something while nobody else makes objects.
             Step::Inventory(inventory) => {

@@ -238,6 +238,7 @@ fn impossible(scenario: &SuiteScenario, suite: &Suite) -> Vec<String> {
             Step::Unlink(_) => "unlink",
             Step::Install(_) => "install",
             Step::Uninstall(_) => "uninstall",
+            Step::Rotate(rotate) if rotate.trust.is_some() => "rotate: {trust: …}",
             Step::Use(_) => {
                 findings.push(format!(
                     "{}: the fragment was not expanded; this is a defect of meshproof",

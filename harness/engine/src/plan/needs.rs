@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use meshproof_spec::scenario::{ExportMode, GatewayExposure, Step, TrustSetup};
+use meshproof_spec::scenario::{ExportMode, GatewayExposure, Setup, Step, TrustSetup};
 use meshproof_spec::topology::Topology;
 
 use super::{Locks, Skip, SuiteScenario, Surroundings};
@@ -40,7 +40,7 @@ pub(super) fn missing(
             });
         }
     }
-    let absent: Vec<String> = needs(scenario)
+    let absent: Vec<String> = needs(scenario, topology)
         .into_iter()
         .filter(|need| {
             !surroundings.environment_capabilities.contains(need) && !surroundings.mesh_capabilities.contains(need)
@@ -78,8 +78,9 @@ fn disturbed(scenario: &SuiteScenario, locks: &Locks) -> Vec<String> {
 }
 
 /// Everything that a scenario needs: what it says, and what follows from its steps.
-fn needs(scenario: &SuiteScenario) -> BTreeSet<String> {
+fn needs(scenario: &SuiteScenario, topology: &Topology) -> BTreeSet<String> {
     let scenario = &scenario.scenario;
+    let usual = Setup::default();
     let mut needs: BTreeSet<String> = scenario.needs.iter().map(|need| need.0.clone()).collect();
     let mut need = |capability: &str| {
         needs.insert(capability.to_owned());
@@ -92,25 +93,31 @@ fn needs(scenario: &SuiteScenario) -> BTreeSet<String> {
         if setup.bare || setup.unlinked {
             need("link-clusters");
         }
-        if setup.trust == Some(TrustSetup::Separate) {
-            need("separate-trust");
-        }
         match setup.gateway {
             Some(GatewayExposure::Loadbalancer) => need("load-balancer"),
             Some(GatewayExposure::Nodeport) => need("node-port"),
             None => {}
         }
     }
+    if topology.roots(scenario.setup.as_ref().unwrap_or(&usual)) == TrustSetup::Separate {
+        need("separate-trust");
+    }
     for step in &scenario.steps {
         match step {
-            Step::Export(export) => need(match export.mode {
-                ExportMode::Gateway => "export-gateway",
-                ExportMode::Flat => "export-flat",
-                ExportMode::Federated => "export-federated",
-            }),
+            Step::Export(export) => {
+                need(match export.mode {
+                    ExportMode::Gateway => "export-gateway",
+                    ExportMode::Flat => "export-flat",
+                    ExportMode::Federated => "export-federated",
+                });
+                if export.mode != ExportMode::Gateway {
+                    need("flat-network");
+                }
+            }
             Step::Route(_) => need("route"),
             Step::Install(_) | Step::Uninstall(_) => need("install-mesh"),
             Step::Link(_) | Step::Unlink(_) => need("link-clusters"),
+            Step::Rotate(rotate) if rotate.trust.is_some() => need("rotate-trust"),
             Step::Rotate(_) => need("rotate-credentials"),
             Step::Fault(fault) => {
                 if fault.partition.is_some() {

@@ -188,7 +188,7 @@ impl Collector<'_> {
             Step::Scale(scale) => self.workload(scale.component, scale.of.as_ref().map(|of| of.0.as_str())),
             Step::Restart(restart) => self.workload(restart.component, restart.of.as_ref().map(|of| of.0.as_str())),
             Step::Fault(fault) => self.fault(fault),
-            Step::Rotate(_) => self.driver(DriverCall::RotateCredentials),
+            Step::Rotate(rotate) if rotate.credentials.is_some() => self.driver(DriverCall::RotateCredentials),
             Step::Inventory(_) => self.everything(),
             Step::Apply(apply) => match &apply.manifest {
                 Some(manifest) => self.apply(manifest),
@@ -209,7 +209,7 @@ impl Collector<'_> {
             }
             Step::Expect(expect) => self.expect(expect),
             // These take every right, and only scenarios with clusters of their own have them.
-            Step::Link(_) | Step::Unlink(_) | Step::Install(_) | Step::Uninstall(_) => {}
+            Step::Rotate(_) | Step::Link(_) | Step::Unlink(_) | Step::Install(_) | Step::Uninstall(_) => {}
             // What agents do is asked of them through their pods.
             Step::Behave(_)
             | Step::Call(_)

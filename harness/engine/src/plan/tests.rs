@@ -73,9 +73,15 @@ fn surroundings() -> Surroundings {
         pace: 10.0,
         environment_capabilities: ["disposable", "disruptive", "partition"].map(ToOwned::to_owned).into(),
         mesh: "linkerd".to_owned(),
-        mesh_capabilities: ["export-gateway", "install-mesh", "link-clusters", "route"]
-            .map(ToOwned::to_owned)
-            .into(),
+        mesh_capabilities: [
+            "export-gateway",
+            "install-mesh",
+            "link-clusters",
+            "rotate-trust",
+            "route",
+        ]
+        .map(ToOwned::to_owned)
+        .into(),
         ..Surroundings::default()
     }
 }
@@ -175,6 +181,7 @@ fn unknown_names_are_told_apart_from_empty_selections() {
 #[case("unlink", json!({"from": "west", "to": "east"}))]
 #[case("install", json!({"in": "west"}))]
 #[case("uninstall", json!({"in": "west"}))]
+#[case("rotate", json!({"trust": "issuer", "in": "west"}))]
 fn what_changes_shared_clusters_for_good_needs_clusters_of_its_own(#[case] verb: &str, #[case] arguments: Value) {
     let steps = json!([{verb: arguments}]);
     let error = plan(vec![scenario("s", steps.clone(), json!({}))], &Selection::default())
@@ -208,6 +215,25 @@ fn what_a_mesh_that_others_manage_can_not_do_is_skipped(
     let skip = plan.scenarios[0].skip.as_ref().unwrap();
     assert_eq!(skip.code, "capability-missing");
     assert!(skip.reason.contains(&format!("needs {needed},")), "{}", skip.reason);
+}
+
+#[rstest]
+#[case("flat")]
+#[case("federated")]
+fn exports_without_a_gateway_need_pods_that_reach_each_other(#[case] mode: &str) {
+    let mut exporting = surroundings();
+    exporting.mesh_capabilities.insert(format!("export-{mode}"));
+    let export = json!([{"export": {"service": "store", "from": "east", "mode": mode}}]);
+    let planned = |surroundings| {
+        let scenarios = vec![scenario("s", export.clone(), json!({}))];
+        Plan::new(&suite(scenarios), &Selection::default(), surroundings, identity()).unwrap()
+    };
+    let plan = planned(exporting.clone());
+    let skip = plan.scenarios[0].skip.as_ref().unwrap();
+    assert_eq!(skip.code, "capability-missing");
+    assert!(skip.reason.contains("needs flat-network,"), "{}", skip.reason);
+    exporting.environment_capabilities.insert("flat-network".to_owned());
+    assert_eq!(planned(exporting).scenarios[0].skip, None);
 }
 
 #[test]
@@ -285,6 +311,7 @@ fn objects_are_inside_or_outside(#[case] kind: &str, #[case] namespace: Option<&
 #[case(json!([{"fault": {"name": "f", "pause_api": "west"}}]), json!({}), Some("capability-missing"))]
 #[case(json!([{"fault": {"name": "f", "partition": {"from": "west", "to": "east"}}}]), json!({}), None)]
 #[case(json!([]), json!({"setup": {"trust": "separate"}}), Some("capability-missing"))]
+#[case(json!([{"export": {"service": "store", "from": "east", "mode": "flat"}}]), json!({}), Some("capability-missing"))]
 #[case(json!([]), json!({"mesh": "istio"}), Some("other-mesh"))]
 #[case(json!([]), json!({"mesh": "linkerd"}), None)]
 fn what_can_not_run_here_is_skipped_with_a_code(

@@ -49,16 +49,19 @@ pub(crate) async fn uninstall(scene: &Scene, step: &InstallStep) -> Result<(), P
 }
 
 pub(crate) async fn rotate(scene: &Scene, step: &Rotate) -> Result<(), Problem> {
-    let (from, to) = (
-        scene.cluster(&step.credentials.from.0)?,
-        scene.cluster(&step.credentials.to.0)?,
-    );
-    within(
-        scene,
-        "rotate credentials",
-        scene.testbed.driver.rotate_credentials(from, to),
-    )
+    let driver = scene.testbed.driver.as_ref();
+    if let Some(link) = &step.credentials {
+        let (from, to) = (scene.cluster(&link.from.0)?, scene.cluster(&link.to.0)?);
+        within(scene, "rotate credentials", driver.rotate_credentials(from, to)).await?;
+    }
+    let Some(trust) = step.trust else { return Ok(()) };
+    let clusters = step.r#in.iter().flat_map(|clusters| &clusters.0);
+    try_join_all(clusters.map(|cluster| async move {
+        let cluster = scene.cluster(&cluster.0)?;
+        within(scene, "rotate certificates", driver.rotate_trust(cluster, trust)).await
+    }))
     .await
+    .map(drop)
 }
 
 async fn within(

@@ -21,7 +21,7 @@ use meshproof_engine::environment::{Cluster, Environment, EnvironmentRequest, Ne
 use meshproof_engine::plan::{RunIdentity, Selection, Suite, SuiteScenario, Surroundings};
 use meshproof_engine::problem::{self, Problem};
 use meshproof_engine::{Engine, Plan, RunOptions, RunSummary};
-use meshproof_spec::scenario::{Component, ExportMode, Scenario, Setup};
+use meshproof_spec::scenario::{Component, ExportMode, Scenario, Setup, TrustStep};
 use meshproof_spec::topology::Topology;
 use meshproof_verdict::record::RequirementRow;
 use serde_json::{Value, json};
@@ -330,6 +330,10 @@ impl MeshDriver for PlainDriver {
         Ok(())
     }
 
+    async fn rotate_trust(&self, _: &Cluster, _: TrustStep) -> Result<(), Problem> {
+        Ok(())
+    }
+
     async fn version(&self, _: &Cluster) -> Result<String, Problem> {
         Ok("1.0".to_owned())
     }
@@ -355,7 +359,7 @@ impl MeshDriver for PlainDriver {
         Ok(json!({"metadata": {"labels": {EXPORTED: value}}}))
     }
 
-    fn mirror_name(&self, service: &str, cluster: &str) -> String {
+    fn mirror_name(&self, service: &str, cluster: &str, _: ExportMode) -> String {
         format!("{service}-{cluster}")
     }
 
@@ -366,7 +370,7 @@ impl MeshDriver for PlainDriver {
     fn fact(&self, reference: &str, _: &str) -> Option<String> {
         let rest = reference.strip_prefix("mirror.")?;
         let (service, cluster) = rest.split_once('.')?;
-        Some(self.mirror_name(service, cluster))
+        Some(self.mirror_name(service, cluster, ExportMode::Gateway))
     }
 
     fn resource(&self, _: &str, _: Option<&str>) -> Option<ApiResource> {

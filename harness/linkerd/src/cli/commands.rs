@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use meshproof_engine::tool::Invocation;
-use meshproof_spec::scenario::GatewayExposure;
+use meshproof_spec::scalar::TimeSpan;
+use meshproof_spec::scenario::{GatewayExposure, TrustStep};
 
 use crate::installer::{GatewayOptions, LinkValues, MulticlusterValues, NodePorts};
 use crate::names::{DEFAULT_DOMAIN, REMOTE_ACCESS, TRUST_DOMAIN};
@@ -73,8 +74,14 @@ pub(crate) fn definitions(kubeconfig: &str, model: ObjectModel, brought_gateway_
 }
 
 /// Prints the control plane.
-pub(crate) fn control_plane(kubeconfig: &str, files: &TrustFiles, domain: &str, sets: &[String]) -> Invocation {
-    let line = Line::new(&["install"])
+pub(crate) fn control_plane(
+    kubeconfig: &str,
+    files: &TrustFiles,
+    lifetime: Option<TimeSpan>,
+    domain: &str,
+    sets: &[String],
+) -> Invocation {
+    let mut line = Line::new(&["install"])
         .flag("--identity-trust-anchors-file", &files.anchors)
         .flag("--identity-issuer-certificate-file", &files.issuer_certificate)
         .flag("--identity-issuer-key-file", &files.issuer_key)
@@ -83,6 +90,29 @@ pub(crate) fn control_plane(kubeconfig: &str, files: &TrustFiles, domain: &str, 
             line.flag("--cluster-domain", domain)
                 .flag("--identity-trust-domain", TRUST_DOMAIN)
         });
+    if let Some(lifetime) = lifetime {
+        line = line.flag("--identity-issuance-lifetime", &lifetime.to_string());
+    }
+    sets.iter()
+        .fold(line, |line, set| line.flag("--set", set))
+        .on(kubeconfig, RENDERS)
+}
+
+/// Prints the control plane that is installed with other certificates: anchors, or an issuer. Everything else it reads from
+/// the cluster, but for what `--set` gave.
+pub(crate) fn rotated_control_plane(
+    kubeconfig: &str,
+    files: &TrustFiles,
+    step: TrustStep,
+    sets: &[String],
+) -> Invocation {
+    let line = Line::new(&["upgrade"]);
+    let line = match step {
+        TrustStep::AddRoot | TrustStep::DropRoot => line.flag("--identity-trust-anchors-file", &files.anchors),
+        TrustStep::Issuer | TrustStep::UseRoot => line
+            .flag("--identity-issuer-certificate-file", &files.issuer_certificate)
+            .flag("--identity-issuer-key-file", &files.issuer_key),
+    };
     sets.iter()
         .fold(line, |line, set| line.flag("--set", set))
         .on(kubeconfig, RENDERS)
@@ -112,6 +142,10 @@ pub(crate) fn multicluster(
         }
     } else {
         line.0.push("--gateway=false".to_owned());
+    }
+    if let Some(names) = values.account_names() {
+        // A comma would start the next value.
+        line = line.set("remoteMirrorServiceAccountName", &names.replace(',', "\\,"));
     }
     for (index, controller) in values.controllers.iter().enumerate() {
         let entry = |key: &str| format!("controllers[{index}].{key}");
@@ -197,12 +231,14 @@ pub(crate) fn gateways(kubeconfig: &str) -> Invocation {
 
 #[cfg(test)]
 mod tests {
-    use super::{control_plane, definitions, link, multicluster};
+    use super::{control_plane, definitions, link, multicluster, rotated_control_plane};
     use crate::cli::commands::TrustFiles;
     use crate::installer::{ControllerFor, GatewayOptions, LinkValues, MulticlusterValues, NodePorts};
     use crate::version::ObjectModel;
     use meshproof_engine::tool::Invocation;
-    use meshproof_spec::scenario::GatewayExposure;
+    use std::collections::BTreeSet;
+
+    use meshproof_spec::scenario::{GatewayExposure, TrustStep};
 
     const PORTS: NodePorts = NodePorts {
         gateway: 30143,
@@ -223,6 +259,7 @@ mod tests {
                     gateway: false,
                 },
             ],
+            accounts: BTreeSet::new(),
         }
     }
 
@@ -263,6 +300,21 @@ mod tests {
         assert!(
             line(&values(false, GatewayExposure::Nodeport), &default)
                 .starts_with("linkerd multicluster install --gateway=false --set")
+        );
+    }
+
+    #[test]
+    fn accounts_of_links_stand_beside_the_one_that_is_always_there() {
+        let mut values = values(false, GatewayExposure::Loadbalancer);
+        values.controllers.clear();
+        values.accounts = ["for-west".to_owned(), "for-north".to_owned()].into();
+        let invocation = multicluster("kc", &values, &GatewayOptions::default(), &[]);
+        assert_eq!(
+            invocation.arguments[3..5],
+            [
+                "--set",
+                "remoteMirrorServiceAccountName=linkerd-service-mirror-remote-access-default\\,for-north\\,for-west"
+            ]
         );
     }
 
@@ -330,22 +382,44 @@ mod tests {
     }
 
     #[test]
+    fn a_rotation_tells_only_what_changes() {
+        let files = TrustFiles {
+            anchors: "a".into(),
+            issuer_certificate: "c".into(),
+            issuer_key: "k".into(),
+        };
+        let line = |step| rotated_control_plane("kc", &files, step, &["x=y".into()]).to_string();
+        assert_eq!(
+            line(TrustStep::AddRoot),
+            "linkerd upgrade --identity-trust-anchors-file a --set x=y --kubeconfig kc"
+        );
+        assert_eq!(line(TrustStep::DropRoot), line(TrustStep::AddRoot));
+        assert_eq!(
+            line(TrustStep::UseRoot),
+            "linkerd upgrade --identity-issuer-certificate-file c --identity-issuer-key-file k --set x=y --kubeconfig kc"
+        );
+        assert_eq!(line(TrustStep::Issuer), line(TrustStep::UseRoot));
+    }
+
+    #[test]
     fn another_domain_keeps_the_shared_trust_domain() {
         let files = TrustFiles {
             anchors: "a".into(),
             issuer_certificate: "c".into(),
             issuer_key: "k".into(),
         };
-        let line = control_plane("kc", &files, "west.local", &[]).to_string();
+        let line = control_plane("kc", &files, None, "west.local", &[]).to_string();
         assert_eq!(
             line,
             "linkerd install --identity-trust-anchors-file a --identity-issuer-certificate-file c --identity-issuer-key-file k --cluster-domain west.local --identity-trust-domain cluster.local --kubeconfig kc"
         );
         assert!(
-            !control_plane("kc", &files, "cluster.local", &[])
+            !control_plane("kc", &files, None, "cluster.local", &[])
                 .to_string()
                 .contains("domain")
         );
+        let hours = control_plane("kc", &files, "2h".parse().ok(), "cluster.local", &[]).to_string();
+        assert!(hours.contains("--identity-issuance-lifetime 7200s"), "{hours}");
         assert!(plain(&definitions("kc", ObjectModel::Legacy, true)).contains("enableHttpRoutes=false"));
         assert_eq!(
             definitions("kc", ObjectModel::Managed, true).to_string(),

@@ -9,7 +9,7 @@ use meshproof_engine::action::Action;
 use meshproof_engine::environment::Cluster;
 use meshproof_engine::problem::{self, Problem};
 use meshproof_engine::tool::{self, Invocation, Output, Tools};
-use meshproof_spec::scenario::Setup;
+use meshproof_spec::scenario::{Setup, TrustStep};
 use meshproof_spec::topology::Topology;
 use serde_json::Value;
 use tokio::sync::OnceCell;
@@ -102,6 +102,32 @@ pub(crate) fn kubeconfig(cluster: &Cluster) -> Result<SecretFile, Problem> {
     SecretFile::write(&format!("kubeconfig of {}", cluster.name), &cluster.kubeconfig)
 }
 
+/// Certificates and the issuer's key in files of their own.
+struct TrustSecrets {
+    anchors: SecretFile,
+    certificate: SecretFile,
+    key: SecretFile,
+}
+
+impl TrustSecrets {
+    fn write(cluster: &Cluster, trust: &ClusterTrust) -> Result<Self, Problem> {
+        let of = |what: &str| format!("{what} of {}", cluster.name);
+        Ok(Self {
+            anchors: SecretFile::write(&of("trust anchors"), &trust.anchors_pem)?,
+            certificate: SecretFile::write(&of("issuer certificate"), &trust.issuer_certificate_pem)?,
+            key: SecretFile::write(&of("issuer key"), &trust.issuer_key_pem)?,
+        })
+    }
+
+    fn paths(&self) -> commands::TrustFiles {
+        commands::TrustFiles {
+            anchors: self.anchors.path(),
+            issuer_certificate: self.certificate.path(),
+            issuer_key: self.key.path(),
+        }
+    }
+}
+
 /// What the CLI says when it will not remove something that is in use: up to the usage that it prints after it.
 fn refusal(cluster: &Cluster, output: &Output) -> Option<Problem> {
     let said = output.stderr.trim();
@@ -153,7 +179,13 @@ impl Installer for CliInstaller {
                 issuer_key: format!("<issuer key of {cluster}>"),
             };
             plan.rendered(
-                commands::control_plane(&kubeconfig, &files, plan.domain(cluster), &options.control_plane_set),
+                commands::control_plane(
+                    &kubeconfig,
+                    &files,
+                    topology.trust.workload_lifetime,
+                    plan.domain(cluster),
+                    &options.control_plane_set,
+                ),
                 cluster,
                 "until all Deployments are rolled out",
             );
@@ -230,18 +262,29 @@ impl Installer for CliInstaller {
     }
 
     async fn control_plane(&self, cluster: &Cluster, trust: &ClusterTrust) -> Result<Vec<Value>, Problem> {
-        let of = |what: &str| format!("{what} of {}", cluster.name);
         let kubeconfig = kubeconfig(cluster)?;
-        let anchors = SecretFile::write(&of("trust anchors"), &trust.anchors_pem)?;
-        let certificate = SecretFile::write(&of("issuer certificate"), &trust.issuer_certificate_pem)?;
-        let key = SecretFile::write(&of("issuer key"), &trust.issuer_key_pem)?;
-        let files = commands::TrustFiles {
-            anchors: anchors.path(),
-            issuer_certificate: certificate.path(),
-            issuer_key: key.path(),
-        };
+        let files = TrustSecrets::write(cluster, trust)?;
         let sets = &self.options.control_plane_set;
-        let invocation = commands::control_plane(&kubeconfig.path(), &files, &cluster.domain, sets);
+        let invocation = commands::control_plane(
+            &kubeconfig.path(),
+            &files.paths(),
+            trust.workload_lifetime,
+            &cluster.domain,
+            sets,
+        );
+        self.rendered(&invocation).await
+    }
+
+    async fn rotated_control_plane(
+        &self,
+        cluster: &Cluster,
+        trust: &ClusterTrust,
+        step: TrustStep,
+    ) -> Result<Vec<Value>, Problem> {
+        let kubeconfig = kubeconfig(cluster)?;
+        let files = TrustSecrets::write(cluster, trust)?;
+        let sets = &self.options.control_plane_set;
+        let invocation = commands::rotated_control_plane(&kubeconfig.path(), &files.paths(), step, sets);
         self.rendered(&invocation).await
     }
 

@@ -4,6 +4,7 @@
 
 mod cli;
 mod download;
+mod flows;
 mod helm;
 mod plans;
 mod preinstalled;

@@ -1,12 +1,11 @@
 //! Everything that was recorded on three real clusters (Kubernetes 1.34, Linkerd git-b24cd405) is read, with its meaning.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
-use meshproof_engine::driver::{Counter, Flow, MeshDriver, Owner};
+use meshproof_engine::driver::{MeshDriver, Owner};
 use meshproof_engine::metrics::{self, Sample};
 use meshproof_engine::tool::Tools;
 use meshproof_linkerd::names::{self, MULTICLUSTER_NAMESPACE};
@@ -501,86 +500,6 @@ fn a_probe_of_a_port_that_is_not_there_counts_errors() {
         sum(&samples, "outbound_tcp_errors_total", &[("target_port", "30191")]),
         60.0
     );
-}
-
-/// How much a counter moved while exactly 100 requests were made.
-fn moved(deltas: &Value, counter: &Counter, at: &str) -> f64 {
-    let mut lines = String::new();
-    for group in ["exactly_n", "other"] {
-        for (series, delta) in deltas[at][group].as_object().unwrap() {
-            writeln!(lines, "{series} {delta}").unwrap();
-        }
-    }
-    let samples = metrics::parse(&lines);
-    assert!(samples.len() > 10, "{at}");
-    metrics::sum(&samples, &counter.metric, &counter.labels)
-}
-
-fn flow(client_cluster: &str, server_cluster: &str, service: &str) -> Flow {
-    Flow {
-        namespace: "lab".into(),
-        client_cluster: client_cluster.into(),
-        client: "client".into(),
-        server_cluster: server_cluster.into(),
-        service: service.into(),
-        port: 8080,
-    }
-}
-
-/// Where a counter of a flow was recorded.
-fn place(counter: &Counter) -> &'static str {
-    let places = ["client", "gateway", "target"];
-    places
-        .into_iter()
-        .find(|place| counter.name.starts_with(place))
-        .unwrap()
-}
-
-#[test]
-fn the_counters_that_prove_a_flow_moved_once_a_request() {
-    let deltas = recorded_json("lab/metric-deltas/gateway-mode-100.json");
-    assert_eq!(
-        (&deltas["n"], &deltas["url"]),
-        (&json!(100), &json!("http://mgw-west.lab:8080/"))
-    );
-    let counters = driver().counters(&flow("east", "west", "mgw"));
-    assert_eq!(
-        counters.iter().map(place).collect::<Vec<_>>(),
-        ["client", "gateway", "gateway", "target"]
-    );
-    for mut counter in counters {
-        // There the Service `mgw` stood before the workload `echo`; in scenarios both have one name.
-        if let Some(server) = counter.labels.get_mut("server_id")
-            && *server == names::identity("mgw", "lab")
-        {
-            *server = names::identity("echo", "lab");
-        }
-        assert_eq!(moved(&deltas, &counter, place(&counter)), 100.0, "{}", counter.name);
-    }
-}
-
-#[test]
-fn without_a_gateway_the_requests_to_all_pods_of_the_target_add_up() {
-    let deltas = recorded_json("lab/metric-deltas/local-mode-100-east-echo.json");
-    let counters = driver().counters(&flow("east", "east", "echo"));
-    assert_eq!(counters.iter().map(place).collect::<Vec<_>>(), ["client", "target"]);
-    // 86 to one pod and 14 to the other. The page of the target there is another cluster's, which saw nothing.
-    assert_eq!(moved(&deltas, &counters[0], "client"), 100.0);
-    assert_eq!(moved(&deltas, &counters[1], "target"), 0.0);
-}
-
-#[test]
-fn in_flat_mode_the_gateway_sees_nothing() {
-    let deltas = recorded_json("lab/metric-deltas/flat-mode-100.json");
-    let counters = driver().counters(&flow("east", "west", "mflat"));
-    let gateway: Vec<&Counter> = counters
-        .iter()
-        .filter(|counter| counter.name.starts_with("gateway"))
-        .collect();
-    assert_eq!(gateway.len(), 2);
-    for counter in gateway {
-        assert_eq!(moved(&deltas, counter, "gateway"), 0.0, "{}", counter.name);
-    }
 }
 
 // --- no input makes a reader panic ----------------------------------------------------------------------------------

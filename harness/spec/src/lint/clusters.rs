@@ -124,11 +124,12 @@ impl Mentions<'_, '_> {
             Step::Install(install) => self.several(&at("install/in"), &install.r#in),
             Step::Uninstall(install) => self.several(&at("uninstall/in"), &install.r#in),
             Step::Rotate(rotate) => {
-                self.pair(
-                    &at("rotate/credentials"),
-                    &rotate.credentials.from,
-                    &rotate.credentials.to,
-                );
+                if let Some(link) = &rotate.credentials {
+                    self.pair(&at("rotate/credentials"), &link.from, &link.to);
+                }
+                if let Some(clusters) = &rotate.r#in {
+                    self.several(&at("rotate/in"), clusters);
+                }
             }
             Step::Inventory(inventory) => self.several(&at("inventory/in"), &inventory.r#in),
             Step::Namespace(namespace) => self.several(&at("namespace/create_in"), &namespace.create_in),

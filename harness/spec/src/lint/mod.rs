@@ -12,6 +12,7 @@ mod matchers;
 mod names;
 mod network;
 mod requirements;
+mod rotation;
 mod steps;
 mod topology;
 mod workloads;
@@ -115,6 +116,7 @@ const RULES: &[Rule] = &[
     steps::numbers_make_sense,
     steps::objects_are_objects,
     steps::namespaces_are_absent_first,
+    rotation::rotations_make_sense,
     deadlines::waits_have_deadlines,
     deadlines::deadlines_are_bounded,
     dialect::mesh_is_named,

@@ -38,11 +38,8 @@ pub(super) fn links_exist(file: &File<'_>, world: &World, problems: &mut Vec<Dia
         match what {
             Step::Unlink(link) => wanted.push((at("unlink"), &link.from, &link.to)),
             Step::Rotate(rotate) => {
-                wanted.push((
-                    at("rotate/credentials"),
-                    &rotate.credentials.from,
-                    &rotate.credentials.to,
-                ));
+                let credentials = rotate.credentials.iter();
+                wanted.extend(credentials.map(|link| (at("rotate/credentials"), &link.from, &link.to)));
             }
             Step::Fault(fault) => {
                 wanted.extend(

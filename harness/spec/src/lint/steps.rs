@@ -17,6 +17,7 @@ pub(super) fn one_of_several_fields(file: &File<'_>, _: &World, problems: &mut V
             Step::Deploy(_) => one_of("deploy", &["service", "client"]),
             Step::Scale(_) => one_of("scale", &["service", "client", "component"]),
             Step::Restart(_) => one_of("restart", &["service", "client", "component"]),
+            Step::Rotate(_) => one_of("rotate", &["credentials", "trust"]),
             Step::Apply(_) => one_of("apply", &["manifest", "file"]),
             Step::Fault(_) => one_of(
                 "fault",

@@ -1,13 +1,14 @@
 //! Rules for topology files.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use crate::code;
 use crate::diagnostic::{Diagnostic, closest};
 use crate::load::Plain;
 use crate::source::Span;
 use crate::structure::list;
-use crate::topology::{Network, Topology};
+use crate::topology::{LinkSpec, Network, Topology};
 use crate::yaml::escape;
 
 /// All that is wrong with a topology in the folder `folder`.
@@ -56,7 +57,54 @@ pub(crate) fn topology(file: &Plain<Topology>, folder: &str) -> Vec<Diagnostic> 
     nodes(file, &mut problems);
     ranges(file, &mut problems);
     links(file, &mut problems);
+    lifetimes(file, &mut problems);
     problems
+}
+
+/// Shortest life of a workload's certificate. Proxies renew theirs after 70 % of it, no sooner than after 10 s, and clocks may
+/// be 20 s apart (Linkerd's `identity.issuer.clockSkewAllowance` and its proxy's shortest refresh).
+const SHORTEST_LIFE: Duration = Duration::from_secs(60);
+
+/// What is signed ends no later than what signs it.
+fn lifetimes(file: &Plain<Topology>, problems: &mut Vec<Diagnostic>) {
+    let trust = &file.value.trust;
+    let lives = [
+        ("workload_lifetime", trust.workload_lifetime),
+        ("issuer_lifetime", trust.issuer_lifetime),
+        ("root_lifetime", trust.root_lifetime),
+    ];
+    let place = |field: &str| at(file, &format!("/trust/{field}"));
+    let given: Vec<(&str, Duration)> = lives
+        .iter()
+        .filter_map(|(field, life)| life.map(|life| (*field, life.0)))
+        .collect();
+    for (field, life) in &given {
+        if *life < SHORTEST_LIFE {
+            problems.push(
+                Diagnostic::error(
+                    code::OUT_OF_RANGE,
+                    format!("a `{field}` that is too short"),
+                    place(field),
+                )
+                .expected("at least `1m`: certificates are renewed in time, and clocks may differ by some seconds"),
+            );
+        }
+    }
+    for pair in given.windows(2) {
+        if let [(signed, short), (signer, long)] = pair
+            && short > long
+        {
+            problems.push(
+                Diagnostic::error(
+                    code::CONTRADICTION,
+                    format!("the `{signed}` is longer than the `{signer}`"),
+                    place(signed),
+                )
+                .also(place(signer), "what signs ends here")
+                .expected("workload_lifetime ≤ issuer_lifetime ≤ root_lifetime"),
+            );
+        }
+    }
 }
 
 fn at(file: &Plain<Topology>, pointer: &str) -> Span {
@@ -178,7 +226,8 @@ fn links(file: &Plain<Topology>, problems: &mut Vec<Diagnostic>) {
                 .help("`from` is the cluster that consumes, `to` another one that exports"),
             );
         }
-        if let Some(first) = file.value.links.iter().take(index).position(|other| other == link) {
+        let same = |other: &LinkSpec| (&other.from, &other.to) == (&link.from, &link.to);
+        if let Some(first) = file.value.links.iter().take(index).position(same) {
             problems.push(
                 Diagnostic::error(
                     code::DUPLICATE_LINK,

@@ -36,7 +36,11 @@ struct State {
     serving: usize,
     signer: Option<Arc<Signer>>,
     problem: Option<String>,
+    /// What stands behind leaves instead of the signer's own chain; only when the model is told to be wrong.
+    presented: Option<Vec<CertificateDer<'static>>>,
     trust_roots: Arc<Vec<CertificateDer<'static>>>,
+    /// Roots that were in the bundle once and are no more.
+    former_roots: Arc<Vec<CertificateDer<'static>>>,
     lifetime: Option<Duration>,
 }
 
@@ -128,8 +132,19 @@ impl Authority {
         self.change(|state| {
             state.problem.clone_from(&problem);
             state.signer = outcome.ok().map(Arc::new);
+            state.presented = None;
         });
         problem.map_or(Ok(()), Err)
+    }
+
+    /// Puts these certificates behind all leaves instead of the issuer's own. Only for being wrong.
+    ///
+    /// # Errors
+    /// When one cannot be read.
+    pub fn present(&self, certificates: &str) -> Result<(), String> {
+        let chain = read_certificates(certificates)?;
+        self.change(|state| state.presented = Some(chain));
+        Ok(())
     }
 
     /// There is no issuer (any more), for this reason.
@@ -146,7 +161,14 @@ impl Authority {
     /// When there is no certificate in the text or one cannot be read; the roots stay as they were.
     pub fn set_trust_roots(&self, pem: &str) -> Result<(), String> {
         let roots = read_certificates(pem)?;
-        self.change(|state| state.trust_roots = Arc::new(roots));
+        self.change(|state| {
+            let mut former: Vec<_> = state.former_roots.to_vec();
+            former.extend(state.trust_roots.iter().cloned());
+            former.retain(|root| !roots.contains(root));
+            former.dedup();
+            state.former_roots = Arc::new(former);
+            state.trust_roots = Arc::new(roots);
+        });
         Ok(())
     }
 
@@ -161,15 +183,22 @@ impl Authority {
         self.read(|state| state.trust_roots.clone())
     }
 
+    /// Roots that were in the bundle once and are no more.
+    #[must_use]
+    pub fn former_roots(&self) -> Arc<Vec<CertificateDer<'static>>> {
+        self.read(|state| state.former_roots.clone())
+    }
+
     /// Issues a certificate for `identity`.
     ///
     /// # Errors
     /// When the service is not running, has no usable issuer, or the name cannot stand in a certificate.
     pub fn issue(&self, identity: &str) -> Result<Leaf, IssueError> {
-        let (serving, signer, problem, lifetime) = self.read(|state| {
+        let (serving, signer, presented, problem, lifetime) = self.read(|state| {
             (
                 state.serving > 0,
                 state.signer.clone(),
+                state.presented.clone(),
                 state.problem.clone(),
                 state.lifetime,
             )
@@ -180,7 +209,12 @@ impl Authority {
         let signer = signer.ok_or_else(|| {
             IssueError::NoIssuer(problem.unwrap_or_else(|| "the Secret linkerd-identity-issuer is missing".into()))
         })?;
-        signer.issue(identity, lifetime.unwrap_or(Duration::from_secs(24 * 3600)))
+        let mut leaf = signer.issue(identity, lifetime.unwrap_or(Duration::from_secs(24 * 3600)))?;
+        if let Some(presented) = presented {
+            leaf.chain.truncate(1);
+            leaf.chain.extend(presented);
+        }
+        Ok(leaf)
     }
 
     /// Issues a certificate for `identity` as soon as that is possible.

@@ -6,12 +6,13 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use futures::StreamExt as _;
-use meshproof_apiserver::store::{WatchKind, WatchStream};
+use meshproof_apiserver::store::{Store, WatchKind, WatchStream};
 use meshproof_apiserver::{Gvr, Selector, gvr};
 use meshproof_cluster::program::{ContainerContext, Exit, Program};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Authority;
+use crate::defect::Defect;
 use crate::model::Model;
 use crate::names::{IDENTITY_ISSUER, TRUST_ROOTS};
 
@@ -19,7 +20,9 @@ use crate::names::{IDENTITY_ISSUER, TRUST_ROOTS};
 ///
 /// It reads the issuer from the Secret `linkerd-identity-issuer` (keys `tls.crt`, `tls.key`, or `crt.pem`, `key.pem`) and
 /// the trust roots from the ConfigMap `linkerd-identity-trust-roots` (key `ca-bundle.crt`) in its namespace, and follows
-/// both. Argument: `-identity-issuance-lifetime=24h`, in scenario time.
+/// both. An issuer that it takes while it runs is told by an Event `IssuerUpdated` on its Deployment, one that it can't use by
+/// `IssuerUpdateSkipped`; proxies go on with what they have until they renew or restart, and take trust roots only when they
+/// start. Argument: `-identity-issuance-lifetime=24h`, in scenario time.
 pub struct IdentityProgram {
     model: Model,
 }
@@ -51,6 +54,7 @@ impl Program for IdentityProgram {
         };
         // Both must be known before the first certificate is issued.
         let (mut issuer_seen, mut roots_seen, mut serving) = (false, false, None);
+        let mut first_issuer = None;
         loop {
             if issuer_seen && roots_seen && serving.is_none() {
                 serving = Some(cluster.authority.serve());
@@ -59,7 +63,16 @@ impl Program for IdentityProgram {
             tokio::select! {
                 () = container.shutdown.cancelled() => return Exit::Done,
                 issuer = next_named(&mut secrets, IDENTITY_ISSUER) => match issuer {
-                    Some(Item::Object(secret)) => take_issuer(&cluster.authority, &container, &secret),
+                    Some(Item::Object(secret)) => {
+                        let taken = self.take_issuer(&cluster.authority, &secret, &mut first_issuer);
+                        match &taken {
+                            Ok(()) => (container.log)("level=info msg=\"issuer loaded\""),
+                            Err(problem) => (container.log)(&format!("level=error msg={problem:?}")),
+                        }
+                        if issuer_seen {
+                            tell(&cluster.store, namespace, taken.as_ref().err());
+                        }
+                    }
                     Some(Item::Gone) => cluster.authority.clear_issuer("the Secret linkerd-identity-issuer was deleted"),
                     Some(Item::AllSeen) => issuer_seen = true,
                     None => return Exit::Failed("the watch on Secrets ended".to_owned()),
@@ -74,6 +87,9 @@ impl Program for IdentityProgram {
         }
     }
 }
+
+/// Deployment of the service, and source of its Events.
+const COMPONENT: &str = "linkerd-identity";
 
 enum Item {
     Object(std::sync::Arc<Value>),
@@ -95,24 +111,61 @@ async fn next_named(stream: &mut WatchStream, name: &str) -> Option<Item> {
     }
 }
 
-fn take_issuer(authority: &Authority, container: &ContainerContext, secret: &Value) {
-    let field = |names: [&str; 2]| {
-        names.iter().find_map(|name| {
-            let bytes = BASE64_STANDARD.decode(secret["data"][name].as_str()?).ok()?;
-            String::from_utf8(bytes).ok()
-        })
-    };
-    let outcome = match (field(["tls.crt", "crt.pem"]), field(["tls.key", "key.pem"])) {
-        (Some(certificate), Some(key)) => authority.set_issuer(&certificate, &key),
-        _ => {
+impl IdentityProgram {
+    /// Takes the issuer from its Secret. `first` is the certificate of the first one.
+    fn take_issuer(&self, authority: &Authority, secret: &Value, first: &mut Option<String>) -> Result<(), String> {
+        let field = |names: [&str; 2]| {
+            names.iter().find_map(|name| {
+                let bytes = BASE64_STANDARD.decode(secret["data"][name].as_str()?).ok()?;
+                String::from_utf8(bytes).ok()
+            })
+        };
+        let (Some(certificate), Some(key)) = (field(["tls.crt", "crt.pem"]), field(["tls.key", "key.pem"])) else {
             let problem = "the Secret linkerd-identity-issuer lacks tls.crt and tls.key";
             authority.clear_issuer(problem);
-            Err(problem.to_owned())
+            return Err(problem.to_owned());
+        };
+        let Some(first) = first else {
+            *first = Some(certificate.clone());
+            return authority.set_issuer(&certificate, &key);
+        };
+        if self.model.has(Defect::IssuerRotationIgnored) {
+            return Ok(());
         }
+        authority.set_issuer(&certificate, &key)?;
+        if self.model.has(Defect::RotatedIssuerKeepsOldChain) {
+            authority.present(first)?;
+        }
+        Ok(())
+    }
+}
+
+/// Leaves an Event that the issuer was taken, or why not.
+fn tell(store: &Store, namespace: &str, problem: Option<&String>) {
+    let now = jiff::Timestamp::now();
+    let (kind, reason, message) = match problem {
+        None => ("Normal", "IssuerUpdated", "Updated identity issuer".to_owned()),
+        Some(problem) => (
+            "Warning",
+            "IssuerUpdateSkipped",
+            format!("Skipping issuer update as certs could not be read from disk: {problem}"),
+        ),
     };
-    match outcome {
-        Ok(()) => (container.log)("level=info msg=\"issuer loaded\""),
-        Err(problem) => (container.log)(&format!("level=error msg={problem:?}")),
+    let event = json!({
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": format!("{COMPONENT}.{:x}", now.as_nanosecond()), "namespace": namespace},
+        "involvedObject": {"apiVersion": "apps/v1", "kind": "Deployment", "namespace": namespace, "name": COMPONENT},
+        "type": kind,
+        "reason": reason,
+        "message": message,
+        "source": {"component": COMPONENT},
+        "firstTimestamp": now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        "lastTimestamp": now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        "count": 1
+    });
+    if let Err(status) = store.create(&gvr::EVENTS, Some(namespace), event) {
+        tracing::warn!(?status, "the Event of a new issuer was refused");
     }
 }
 

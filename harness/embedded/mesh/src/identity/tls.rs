@@ -36,7 +36,8 @@ pub struct PeerTrust {
     model: Model,
     provider: Arc<CryptoProvider>,
     shared_root: Verifiers,
-    own_issuer: Verifiers,
+    /// What is trusted instead when the model is told to be wrong.
+    wrong: Vec<(Defect, Verifiers)>,
 }
 
 struct Verifiers {
@@ -78,30 +79,36 @@ impl std::fmt::Debug for PeerTrust {
 }
 
 impl PeerTrust {
-    /// Trust in `roots`; `own_issuer` is the certificate that signed the proxy's own.
+    /// Trust in `roots`, the newest first; `former` were trusted once, and `own_issuer` is the certificate that signed the
+    /// proxy's own.
     ///
     /// # Errors
     /// When there is no usable root.
     pub fn new(
         model: Model,
         roots: &[CertificateDer<'static>],
+        former: &[CertificateDer<'static>],
         own_issuer: &CertificateDer<'static>,
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let of = |trusted: Vec<&CertificateDer<'static>>| Verifiers::new(trusted.into_iter().cloned(), &provider);
+        let wrong = vec![
+            (Defect::OnlyOwnIssuerTrusted, of(vec![own_issuer])?),
+            (Defect::OnlyNewestRootTrusted, of(roots.first().into_iter().collect())?),
+            (Defect::NewRootNotTrusted, of(roots.last().into_iter().collect())?),
+            (Defect::OldRootKept, of(roots.iter().chain(former).collect())?),
+        ];
         Ok(Self {
-            shared_root: Verifiers::new(roots.iter().cloned(), &provider)?,
-            own_issuer: Verifiers::new([own_issuer.clone()], &provider)?,
+            shared_root: of(roots.iter().collect())?,
+            wrong,
             provider,
             model,
         })
     }
 
     fn verifiers(&self) -> &Verifiers {
-        if self.model.has(Defect::OnlyOwnIssuerTrusted) {
-            &self.own_issuer
-        } else {
-            &self.shared_root
-        }
+        let wrong = self.wrong.iter().find(|(defect, _)| self.model.has(*defect));
+        wrong.map_or(&self.shared_root, |(_, verifiers)| verifiers)
     }
 }
 

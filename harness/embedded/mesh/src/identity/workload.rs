@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::tls::{client_config, server_config};
 use super::{Authority, IssueError, Leaf, PeerTrust, TlsError};
+use crate::defect::Defect;
 use crate::metrics::{Labels, Registry};
 use crate::model::Model;
 
@@ -63,7 +64,7 @@ impl WorkloadIdentity {
     ) -> Result<Self, WorkloadIdentityError> {
         let leaf = authority.issue_when_possible(name).await?;
         let roots = roots.unwrap_or_else(|| authority.trust_roots());
-        let configs = make_configs(&model, &roots, &leaf)?;
+        let configs = make_configs(&model, &roots, &authority.former_roots(), &leaf)?;
         let identity = Self {
             name: name.to_owned(),
             model,
@@ -101,6 +102,10 @@ impl WorkloadIdentity {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(wait.max(pause)) => {}
             }
+            if self.model.has(Defect::CertificatesNotRenewed) {
+                pause = self.model.pace().wall(Duration::from_secs(10));
+                continue;
+            }
             match self.renew() {
                 Ok(()) => pause = Duration::ZERO,
                 Err(error) => {
@@ -114,7 +119,7 @@ impl WorkloadIdentity {
 
     fn renew(&self) -> Result<(), WorkloadIdentityError> {
         let leaf = self.authority.issue(&self.name)?;
-        let configs = make_configs(&self.model, &self.roots, &leaf)?;
+        let configs = make_configs(&self.model, &self.roots, &self.authority.former_roots(), &leaf)?;
         self.configs.send_replace(Arc::new(configs));
         self.expires.send_replace((leaf.issued, leaf.expires));
         self.report(&leaf);
@@ -149,12 +154,17 @@ impl WorkloadIdentity {
     }
 }
 
-fn make_configs(model: &Model, roots: &[CertificateDer<'static>], leaf: &Leaf) -> Result<TlsConfigs, TlsError> {
+fn make_configs(
+    model: &Model,
+    roots: &[CertificateDer<'static>],
+    former: &[CertificateDer<'static>],
+    leaf: &Leaf,
+) -> Result<TlsConfigs, TlsError> {
     let issuer = leaf
         .chain
         .get(1)
         .ok_or_else(|| TlsError::Certificate("the issuer's certificate is missing from the chain".to_owned()))?;
-    let trust = Arc::new(PeerTrust::new(model.clone(), roots, issuer)?);
+    let trust = Arc::new(PeerTrust::new(model.clone(), roots, former, issuer)?);
     Ok(TlsConfigs {
         client: Arc::new(client_config(&trust, leaf, true)?),
         plain_client: Arc::new(client_config(&trust, leaf, false)?),

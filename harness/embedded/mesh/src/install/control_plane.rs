@@ -36,6 +36,9 @@ pub struct ControlPlaneValues {
     pub trust_domain: String,
     /// DNS domain of the cluster.
     pub cluster_domain: String,
+    /// How long certificates of workloads are valid (`identity.issuer.issuanceLifetime`), as Go writes durations; scenario
+    /// time.
+    pub issuance_lifetime: String,
 }
 
 impl ControlPlaneValues {
@@ -46,6 +49,7 @@ impl ControlPlaneValues {
             trust,
             trust_domain: "cluster.local".to_owned(),
             cluster_domain: "cluster.local".to_owned(),
+            issuance_lifetime: "24h0m0s".to_owned(),
         }
     }
 }
@@ -105,7 +109,12 @@ pub fn control_plane(values: &ControlPlaneValues) -> Vec<Value> {
     objects.push(deployment(
         "identity",
         image::IDENTITY,
-        &["identity", "-log-level=info", "-log-format=plain"],
+        &[
+            "identity",
+            "-log-level=info",
+            "-log-format=plain",
+            &format!("-identity-issuance-lifetime={}", values.issuance_lifetime),
+        ],
     ));
     objects.push(service("linkerd-dst", "destination", false, "grpc", 8086));
     objects.push(service("linkerd-dst-headless", "destination", true, "grpc", 8086));
@@ -222,14 +231,14 @@ fn config(values: &ControlPlaneValues) -> Value {
     let text = format!(
         "cliVersion: linkerd/cli {VERSION}\n\
          clusterDomain: {}\n\
-         identity:\n  issuer:\n    clockSkewAllowance: 20s\n    issuanceLifetime: 24h0m0s\n    scheme: kubernetes.io/tls\n\
+         identity:\n  issuer:\n    clockSkewAllowance: 20s\n    issuanceLifetime: {}\n    scheme: kubernetes.io/tls\n\
          identityTrustAnchorsPEM: |\n{anchors}\
          identityTrustDomain: {}\n\
          linkerdVersion: {VERSION}\n\
          proxy:\n  defaultInboundPolicy: all-unauthenticated\n  nativeSidecar: true\n  \
          opaquePorts: 25,587,3306,4444,5432,6379,9300,11211\n  ports:\n    admin: 4191\n    control: 4190\n    \
          inbound: 4143\n    outbound: 4140\n",
-        values.cluster_domain, values.trust_domain,
+        values.cluster_domain, values.issuance_lifetime, values.trust_domain,
     );
     json!({
         "apiVersion": "v1",

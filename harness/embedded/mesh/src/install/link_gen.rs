@@ -119,11 +119,15 @@ impl fmt::Debug for Token {
 ///
 /// # Errors
 /// [`LinkGenError`], with the texts of the real command.
-pub async fn link_gen(target: &Client, options: &LinkGenOptions) -> Result<Vec<Value>, LinkGenError> {
+pub async fn link_gen(
+    target: &Client,
+    defects: &Defects,
+    options: &LinkGenOptions,
+) -> Result<Vec<Value>, LinkGenError> {
     if options.cluster_name.is_empty() {
         return Err(LinkGenError::NoClusterName);
     }
-    let facts = read(target, options).await?;
+    let facts = read(target, defects, options).await?;
     manifests(&facts, options)
 }
 
@@ -141,7 +145,7 @@ pub fn link_side_effects(defects: &Defects, linked: &[Value]) -> Vec<Value> {
         .collect()
 }
 
-async fn read(target: &Client, options: &LinkGenOptions) -> Result<Facts, LinkGenError> {
+async fn read(target: &Client, defects: &Defects, options: &LinkGenOptions) -> Result<Facts, LinkGenError> {
     let config = Api::<ConfigMap>::namespaced(target.clone(), CONTROL_PLANE_NAMESPACE)
         .get_opt(LINKERD_CONFIG)
         .await?
@@ -155,7 +159,12 @@ async fn read(target: &Client, options: &LinkGenOptions) -> Result<Facts, LinkGe
     let secrets = Api::<Secret>::namespaced(target.clone(), MULTICLUSTER_NAMESPACE)
         .list(&ListParams::default().fields("type=kubernetes.io/service-account-token"))
         .await?;
-    let token = token_of(&secrets.items, &options.service_account)?;
+    let account = if defects.has(Defect::LinkAccountsShared) {
+        REMOTE_ACCESS
+    } else {
+        &options.service_account
+    };
+    let token = token_of(&secrets.items, account)?;
 
     let gateway = if options.gateway {
         Some(

@@ -195,7 +195,7 @@ impl Mesh {
             gateway_addresses: Some(site.cluster.node_address().to_string()),
             ..LinkGenOptions::new(target, site.cluster.virtual_api_url())
         };
-        link_gen(&site.client, &options).await.unwrap()
+        link_gen(&site.client, &self.model.defects(), &options).await.unwrap()
     }
 
     /// Deletes what unlinking prints.
