@@ -323,9 +323,9 @@ impl Installer for HelmInstaller {
                 plan.rendered(invocation, link.from, "until the gateway is seen alive");
             } else {
                 plan.note(format!(
-                    "apply to {} a Link and two Secrets made from the token and the gateway of {}, and wait until the \
-                     gateway is seen alive",
-                    link.from, link.to
+                    "apply to {} a Link and two Secrets made from the token of {} and the gateway of {}, and wait until \
+                     the gateway is seen alive",
+                    link.from, link.values.service_account, link.to
                 ));
             }
         }

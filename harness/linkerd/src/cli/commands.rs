@@ -388,7 +388,7 @@ mod tests {
             issuer_certificate: "c".into(),
             issuer_key: "k".into(),
         };
-        let line = |step| rotated_control_plane("kc", &files, step, &["x=y".into()]).to_string();
+        let line = |step| plain(&rotated_control_plane("kc", &files, step, &["x=y".into()]));
         assert_eq!(
             line(TrustStep::AddRoot),
             "linkerd upgrade --identity-trust-anchors-file a --set x=y --kubeconfig kc"

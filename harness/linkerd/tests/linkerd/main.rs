@@ -2,6 +2,7 @@
 //! recorded on real clusters.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
+mod accounts;
 mod cli;
 mod download;
 mod flows;

@@ -57,6 +57,22 @@ fn a_pair_by_cli() {
 }
 
 #[test]
+fn lifetimes_of_certificates_reach_cli_and_charts() {
+    let lines = |printed: String| -> Vec<String> {
+        let told = printed.lines().filter(|line| line.contains("ssuance"));
+        told.map(ToOwned::to_owned).collect()
+    };
+    insta::assert_snapshot!(
+        [
+            lines(printed(cli("edge-26.8.3"), "pair-short-lived", &Setup::default())),
+            lines(printed(helm(false), "pair-short-lived", &Setup::default())),
+        ]
+        .concat()
+        .join("\n")
+    );
+}
+
+#[test]
 fn a_pair_by_a_cli_of_the_legacy_model() {
     insta::assert_snapshot!(printed(cli("stable-2.14.10"), "pair", &Setup::default()));
 }
@@ -127,6 +143,7 @@ fn what_others_installed_needs_no_commands_and_can_do_less() {
             "install-mesh",
             "link-clusters",
             "rotate-credentials",
+            "rotate-trust",
             "separate-trust"
         ])
     );
@@ -187,7 +204,8 @@ fn links_use_only_flags_that_the_real_cli_has() {
             "--api-server-address",
             "--cluster-name",
             "--gateway-addresses",
-            "--kubeconfig"
+            "--kubeconfig",
+            "--service-account-name"
         ]
     );
     for (file, command) in [("uninstall-refusal", "uninstall"), ("unlink-nosuch", "unlink")] {

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::api::Api;
 use meshproof_engine::driver::MeshDriver;
 use meshproof_engine::environment::Cluster;
 use meshproof_engine::problem::ProblemClass;
@@ -11,23 +10,7 @@ use meshproof_linkerd::{Linkerd, Preinstalled};
 use meshproof_spec::scenario::Setup;
 use serde_json::{Value, json};
 
-use crate::world::{PACE, World, definition, topology};
-
-async fn apply(cluster: &Cluster, object: Value) {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let api_version = text(&object["apiVersion"]);
-    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &text(&object["kind"])));
-    let namespace = object["metadata"]["namespace"].as_str();
-    let api: Api<DynamicObject> = match namespace {
-        Some(namespace) => Api::namespaced_with(cluster.client.clone(), namespace, &resource),
-        None => Api::all_with(cluster.client.clone(), &resource),
-    };
-    let name = text(&object["metadata"]["name"]);
-    api.patch(&name, &PatchParams::apply("others").force(), &Patch::Apply(object))
-        .await
-        .unwrap();
-}
+use crate::world::{PACE, World, apply, definition, topology};
 
 fn deployment(namespace: &str, name: &str, labels: &Value) -> Value {
     // Nothing has to run for these tests, so none of it does.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::{ApiResource, GroupVersionKind};
 use meshproof_cluster::fabric::{Fabric, FabricConfig};
 use meshproof_cluster::pace::Pace;
 use meshproof_cluster::{ClusterConfig, EmbeddedCluster, ProgramRegistry};
@@ -60,6 +62,23 @@ async fn engine_cluster(cluster: &EmbeddedCluster) -> Cluster {
         gateway_from: std::collections::BTreeMap::new(),
         domain: cluster.config().domain.clone(),
     }
+}
+
+/// Applies an object as somebody else would.
+pub(crate) async fn apply(cluster: &Cluster, object: Value) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let api_version = text(&object["apiVersion"]);
+    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &text(&object["kind"])));
+    let namespace = object["metadata"]["namespace"].as_str();
+    let api: Api<DynamicObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(cluster.client.clone(), namespace, &resource),
+        None => Api::all_with(cluster.client.clone(), &resource),
+    };
+    let name = text(&object["metadata"]["name"]);
+    api.patch(&name, &PatchParams::apply("others").force(), &Patch::Apply(object))
+        .await
+        .unwrap();
 }
 
 /// Shell scripts in place of tools. Each notes its arguments, and whatever else it likes, in `log`.
