@@ -105,6 +105,7 @@ const RULES: &[Rule] = &[
     network::topology_exists,
     clusters::clusters_exist,
     network::links_exist,
+    network::exports_have_a_way,
     requirements::known,
     requirements::every_check_names_one,
     checks::one_subject,

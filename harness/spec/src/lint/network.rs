@@ -5,8 +5,9 @@ use super::world::World;
 use crate::code;
 use crate::diagnostic::{Diagnostic, closest};
 use crate::scalar::Name;
-use crate::scenario::{Component, Step};
+use crate::scenario::{Component, ExportMode, Step};
 use crate::structure::list;
+use crate::topology::Network;
 
 /// The topology is there.
 pub(super) fn topology_exists(file: &File<'_>, _: &World, problems: &mut Vec<Diagnostic>) {
@@ -74,6 +75,34 @@ pub(super) fn links_exist(file: &File<'_>, world: &World, problems: &mut Vec<Dia
                 problems.push(not_linked(file, world, &pointer, from, to, step));
             }
         }
+    }
+}
+
+/// Without a gateway pods are called at their own addresses, which not every topology leads to.
+pub(super) fn exports_have_a_way(file: &File<'_>, _: &World, problems: &mut Vec<Diagnostic>) {
+    let Some(topology) = file.topology().filter(|topology| topology.network != Network::Flat) else {
+        return;
+    };
+    for (step, what) in file.steps() {
+        let Step::Export(export) = what else { continue };
+        if export.mode == ExportMode::Gateway {
+            continue;
+        }
+        problems.push(
+            Diagnostic::error(
+                code::CONTRADICTION,
+                format!(
+                    "`{}` is exported without a gateway, and nothing else leads to its pods",
+                    export.service
+                ),
+                file.at(&format!("/steps/{step}/export/mode")),
+            )
+            .also(
+                file.at("/topology"),
+                format!("pods of `{}` don't reach those of other clusters", topology.topology),
+            )
+            .help("choose a topology with `network: flat`"),
+        );
     }
 }
 
