@@ -9,7 +9,9 @@ use meshproof_engine::driver::{MeshDriver, Owner};
 use meshproof_engine::tool::{Invocation, Tools};
 use meshproof_linkerd::installer::{GatewayOptions, Installer, NodePorts};
 use meshproof_linkerd::version::ObjectModel;
-use meshproof_linkerd::{Chart, CliInstaller, CliOptions, HelmInstaller, HelmOptions, Linkerd, Preinstalled};
+use meshproof_linkerd::{
+    Chart, CliInstaller, CliOptions, HelmInstaller, HelmOptions, Linkerd, Preinstalled, manifests,
+};
 use meshproof_spec::scenario::Setup;
 use serde_json::json;
 
@@ -214,6 +216,12 @@ fn links_use_only_flags_that_the_real_cli_has() {
         assert!(listed(&help).contains("--kubeconfig"));
     }
     assert!(listed(&recorded("lab/cleanup/unlink-nosuch.stderr")).contains("--cluster-name"));
+    // A refusal prints nothing that could be applied; a deprecation is no refusal, and stands beside the manifests.
+    assert_eq!(recorded("lab/cleanup/uninstall-refusal.rc").trim(), "uninstall rc=1");
+    assert!(manifests::parse(&recorded("lab/cleanup/uninstall-refusal.stdout")).is_err());
+    let deprecated = recorded("lab/cleanup/unlink-west-east.stderr");
+    assert!(recorded("lab/cleanup/unlink-nosuch.stderr").starts_with(deprecated.trim()));
+    assert!(manifests::parse(&deprecated).is_err());
 }
 
 /// `kind/name` of everything that applying created, without the API group.
@@ -239,11 +247,16 @@ fn a_controller_and_a_link_are_the_objects_that_were_created() {
         format!("role/{}", model.read_credentials_role("north")),
         format!("rolebinding/{}", model.read_credentials_role("north")),
     ]);
-    assert_eq!(created("install/multicluster-install-west-addnorth.txt"), controller);
-    assert_eq!(
-        created("install/link-west-to-east.txt"),
-        BTreeSet::from(["link/east".to_owned(), "secret/cluster-credentials-east".to_owned()])
-    );
+    for cluster in ["west", "east"] {
+        let file = format!("install/multicluster-install-{cluster}-addnorth.txt");
+        assert_eq!(created(&file), controller);
+    }
+    for (from, to) in [("west", "east"), ("east", "west")] {
+        assert_eq!(
+            created(&format!("install/link-{from}-to-{to}.txt")),
+            BTreeSet::from([format!("link/{to}"), format!("secret/cluster-credentials-{to}")])
+        );
+    }
     let extension = created("install/multicluster-install-west.txt");
     assert_eq!(extension.len(), 32);
     let driver = Linkerd::new(Arc::new(cli("git-b24cd405")), 1.0);
@@ -277,10 +290,16 @@ fn everything_that_installing_created_is_owned() {
         ("validatingwebhookconfiguration", "ValidatingWebhookConfiguration"),
     ];
     let mut seen = 0;
+    // What was there already is not counted: west's control plane was installed twice.
     for (file, namespace) in [
         ("linkerd-install-crds-west", "linkerd"),
+        ("linkerd-install-crds-east", "linkerd"),
         ("linkerd-install-west", "linkerd"),
+        ("linkerd-install-east", "linkerd"),
+        ("linkerd-install-north", "linkerd"),
         ("multicluster-install-west", "linkerd-multicluster"),
+        ("multicluster-install-east", "linkerd-multicluster"),
+        ("multicluster-install-north", "linkerd-multicluster"),
     ] {
         for object in created(&format!("install/{file}.txt")) {
             let (kind, name) = object.split_once('/').unwrap();
@@ -296,5 +315,5 @@ fn everything_that_installing_created_is_owned() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 10 + 29 + 32);
+    assert_eq!(seen, 2 * 10 + 29 + 2 * 42 + 2 * 32 + 38);
 }
