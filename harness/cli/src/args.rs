@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use meshproof_spec::scalar::TimeSpan;
 
 /// Shows, end to end, whether a multi-cluster service mesh does what it promises.
 #[derive(Debug, Parser)]
@@ -53,6 +54,10 @@ While it serves, the line that it prints makes kubectl work on its clusters.")]
   meshproof plan --on contexts --rbac            the rights that the harness needs")]
     Plan(PlanArgs),
     /// List the images that a run on kind needs, for machines without a network
+    #[command(after_help = "Examples:
+  meshproof images --on kind --linkerd ./linkerd
+  meshproof images --on kind --mesh-from helm --registry-cache docker.io mirroring/
+The mesh's images are those that its own tools print; no cluster is needed.")]
     Images(ImagesArgs),
     /// List scenarios
     List(ListArgs),
@@ -77,8 +82,9 @@ While it serves, the line that it prints makes kubectl work on its clusters.")]
     /// Look for what would keep a run from working
     #[command(after_help = "Examples:
   meshproof doctor
-  meshproof doctor --on kind --linkerd ./linkerd
-  meshproof doctor --on contexts --context west=eks-west --context east=eks-east
+  meshproof doctor --on kind --linkerd ./linkerd                        for all scenarios
+  meshproof doctor --on kind --linkerd ./linkerd mirroring/
+  meshproof doctor --on contexts --context west=eks-west --context east=eks-east mirroring/
   meshproof explain DOC006")]
     Doctor(DoctorArgs),
     /// Make the reports of a run again from its journal
@@ -86,7 +92,11 @@ While it serves, the line that it prints makes kubectl work on its clusters.")]
     /// Compute every verdict of a run again from its journal and ledgers
     Recheck(FolderArgs),
     /// Remove what killed processes left behind
-    Gc(StateArgs),
+    #[command(after_help = "Examples:
+  meshproof gc                                                      on this machine: state, kind's clusters, containers
+  meshproof gc --context west=eks-west --context east=eks-east      also namespaces that killed runs left in these clusters
+  meshproof gc --context west=eks-west --older-than 1h              also those of runs that were started elsewhere")]
+    Gc(GcArgs),
     /// Measure the harness itself
     Bench(BenchArgs),
     /// Print a completion script for a shell
@@ -202,6 +212,10 @@ pub struct KindArgs {
     /// URL of a registry on the docker network that nodes pull through
     #[arg(long, value_name = "URL")]
     pub registry_mirror: Option<String>,
+    /// Registry, e.g. docker.io, that nodes pull through a cache which the harness runs; what it pulled stays in a docker
+    /// volume until `gc --caches`
+    #[arg(long = "registry-cache", value_name = "REGISTRY")]
+    pub registry_caches: Vec<String>,
     /// Take clusters over that an earlier run kept, when nothing that they were made from has changed
     #[arg(long)]
     pub reuse: bool,
@@ -349,6 +363,23 @@ pub struct StateArgs {
     /// Folder for state
     #[arg(long, env = "MESHPROOF_STATE", value_name = "DIR")]
     pub state: Option<PathBuf>,
+}
+
+/// `gc`
+#[derive(Args, Clone, Debug)]
+pub struct GcArgs {
+    /// State.
+    #[command(flatten)]
+    pub state: StateArgs,
+    /// Also remove what caches of registries pulled (run --registry-cache)
+    #[arg(long)]
+    pub caches: bool,
+    /// An existing cluster to look at, too: a name for it, its context, and its kubeconfig unless it is the usual one
+    #[arg(long = "context", value_name = "CLUSTER=CONTEXT[@KUBECONFIG]")]
+    pub contexts: Vec<String>,
+    /// Age from which namespaces of runs that this machine knows nothing of are removed: somebody else may be running them
+    #[arg(long, value_name = "TIME", default_value = "24h", requires = "contexts")]
+    pub older_than: TimeSpan,
 }
 
 /// `status`
@@ -518,12 +549,18 @@ pub struct ProveArgs {
 /// `doctor`
 #[derive(Args, Clone, Debug)]
 pub struct DoctorArgs {
+    /// Suite.
+    #[command(flatten)]
+    pub suite: SuiteArgs,
+    /// Selection.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
     /// Environment.
     #[command(flatten)]
     pub environment: EnvironmentArgs,
-    /// Clusters that a run needs at the same time
-    #[arg(long, default_value_t = 2, value_name = "N")]
-    pub clusters: u64,
+    /// Clusters of kind at the same time; as many as the selected scenarios need unless given
+    #[arg(long, value_name = "N")]
+    pub clusters: Option<u64>,
     /// Format.
     #[command(flatten)]
     pub format: FormatArgs,

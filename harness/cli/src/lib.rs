@@ -14,6 +14,7 @@ pub mod exit_code;
 pub mod output;
 pub mod place;
 pub mod planning;
+pub mod preflight;
 pub mod state;
 pub mod suite;
 
@@ -65,7 +66,7 @@ async fn dispatch(command: Command) -> Exit {
         Command::Doctor(args) => command::doctor::run(&args).await,
         Command::Report(args) => command::report::run(&args),
         Command::Recheck(args) => command::recheck::run(&args),
-        Command::Gc(args) => Ok(command::gc::run(&args).await),
+        Command::Gc(args) => command::gc::run(&args).await,
         Command::Bench(args) => command::bench::run(&args).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

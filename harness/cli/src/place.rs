@@ -49,9 +49,15 @@ pub struct Place {
     /// Defects that the mesh has by the user's wish, by name.
     pub defects: Vec<String>,
     /// Static binary that the agent's image is made from when it is not there.
-    agent_binary: Option<PathBuf>,
-    tools: Tools,
-    kind: Option<Kind>,
+    pub agent_binary: Option<PathBuf>,
+    /// Who installs the mesh there; the model's own installer on embedded clusters is nobody's to ask.
+    pub installer: Option<Arc<dyn Installer>>,
+    /// The tools that it is reached with.
+    pub tools: Tools,
+    /// Clusters of kind, when it is that.
+    pub kind: Option<Kind>,
+    /// Existing clusters, when it is that.
+    pub contexts: Option<ContextsOptions>,
 }
 
 impl Place {
@@ -92,8 +98,10 @@ impl Place {
             installs: true,
             defects: names,
             agent_binary: None,
+            installer: None,
             tools: Tools::default(),
             kind: None,
+            contexts: None,
         }
     }
 
@@ -127,13 +135,15 @@ impl Place {
         let installer = installer(&args.mesh, MeshFrom::Cli, gateway, &tools)?;
         Ok(Self {
             environment: Arc::new(kind.clone()),
-            driver: driver(installer, 1.0),
+            driver: driver(Arc::clone(&installer), 1.0),
+            installer: Some(installer),
             agent_image,
             installs: args.mesh.from != Some(MeshFrom::Preinstalled),
             defects: Vec::new(),
             agent_binary: args.agent.agent_binary.clone(),
             tools,
             kind: Some(kind),
+            contexts: None,
         })
     }
 
@@ -154,14 +164,16 @@ impl Place {
         };
         let installer = installer(&args.mesh, MeshFrom::Preinstalled, GatewayOptions::default(), &tools)?;
         Ok(Self {
-            environment: Arc::new(Contexts::new(options)),
-            driver: driver(installer, pace),
+            environment: Arc::new(Contexts::new(options.clone())),
+            driver: driver(Arc::clone(&installer), pace),
+            installer: Some(installer),
             agent_image: args.agent.agent_image.clone().unwrap_or_else(|| AGENT_IMAGE.to_owned()),
             installs: from != MeshFrom::Preinstalled,
             defects: Vec::new(),
             agent_binary: args.agent.agent_binary.clone(),
             tools,
             kind: None,
+            contexts: Some(options),
         })
     }
 
@@ -218,6 +230,7 @@ pub fn kind_options(args: &KindArgs, topologies: &Path) -> Result<KindOptions, E
         images: args.load_images.clone(),
         archives: args.load_archives.clone(),
         registry_mirror: args.registry_mirror.clone(),
+        registry_caches: args.registry_caches.clone(),
         reuse: args.reuse,
         keep: args.reuse,
         at_once: args.at_once.or(usual.at_once),

@@ -140,6 +140,12 @@ impl State {
         }
     }
 
+    /// The name that the process of a run takes.
+    #[must_use]
+    pub fn name_of_run(run: &str) -> String {
+        format!("run-{run}")
+    }
+
     /// The folder of the run that the process that took a name was busy with.
     #[must_use]
     pub fn run_folder(&self, name: &str) -> Option<PathBuf> {

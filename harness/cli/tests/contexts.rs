@@ -11,12 +11,14 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use kube::api::{Api, DynamicObject, ListParams};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, DynamicObject, ListParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::discovery::{Discovery, verbs};
 use rstest::rstest;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Scenario seconds per wall second of the served clusters.
@@ -68,18 +70,28 @@ impl Served {
     }
 
     fn run(&self, more: &[&str]) -> (Option<i32>, String) {
-        let context = |cluster: &str| format!("{cluster}={cluster}@{}", self.kubeconfig.display());
-        let mut command = meshproof(self.folder.path(), &["run", "--on", "contexts", "--pace", PACE]);
-        command.args(["--context", &context("west"), "--context", &context("east")]);
-        command.arg("--out").arg(self.folder.path().join("runs")).args(more);
-        let output = command.output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(said).unwrap())
+        said(&mut self.run_command(more))
     }
 
-    /// Every object of every kind in a cluster, without what changes by itself: versions, leases, events, and what nodes and
-    /// controllers report.
-    async fn objects(&self, cluster: &str) -> BTreeMap<String, Value> {
+    fn run_command(&self, more: &[&str]) -> Command {
+        let mut command = meshproof(self.folder.path(), &["run", "--on", "contexts", "--pace", PACE]);
+        command.args(self.contexts());
+        command.arg("--out").arg(self.folder.path().join("runs")).args(more);
+        command
+    }
+
+    /// Options that name both clusters.
+    fn contexts(&self) -> [String; 4] {
+        let context = |cluster: &str| format!("{cluster}={cluster}@{}", self.kubeconfig.display());
+        ["--context".into(), context("west"), "--context".into(), context("east")]
+    }
+
+    fn gc(&self, more: &[&str]) -> (Option<i32>, String) {
+        said(meshproof(self.folder.path(), &["gc"]).args(self.contexts()).args(more))
+    }
+
+    async fn client(&self, cluster: &str) -> kube::Client {
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).unwrap();
         let options = KubeConfigOptions {
             context: Some(cluster.to_owned()),
@@ -88,7 +100,21 @@ impl Served {
         let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options)
             .await
             .unwrap();
-        let client = kube::Client::try_from(config).unwrap();
+        kube::Client::try_from(config).unwrap()
+    }
+
+    /// Namespaces that the harness made, in a cluster.
+    async fn own_namespaces(&self, cluster: &str) -> Vec<String> {
+        let namespaces: Api<Namespace> = Api::all(self.client(cluster).await);
+        let ours = ListParams::default().labels("app.kubernetes.io/managed-by=meshproof");
+        let listed = namespaces.list(&ours).await.unwrap();
+        listed.into_iter().filter_map(|found| found.metadata.name).collect()
+    }
+
+    /// Every object of every kind in a cluster, without what changes by itself: versions, leases, events, and what nodes and
+    /// controllers report.
+    async fn objects(&self, cluster: &str) -> BTreeMap<String, Value> {
+        let client = self.client(cluster).await;
         let discovery = Discovery::new(client.clone()).run().await.unwrap();
         let mut objects = BTreeMap::new();
         for group in discovery.groups() {
@@ -114,6 +140,13 @@ impl Served {
     }
 }
 
+/// Runs a command; its exit code, and what it printed to both streams.
+fn said(command: &mut Command) -> (Option<i32>, String) {
+    let output = command.output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
 impl Drop for Served {
     fn drop(&mut self) {
         let _ = self.process.kill();
@@ -123,7 +156,6 @@ impl Drop for Served {
 
 #[tokio::test]
 async fn scenarios_run_on_somebody_elses_clusters_and_change_nothing_there() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let served = Served::start();
     let before = (served.objects("west").await, served.objects("east").await);
     let (code, said) = served.run(&HARMLESS);
@@ -154,6 +186,69 @@ fn what_disturbs_others_is_skipped_until_the_user_consents() {
     let (code, said) = served.run(&["--disruptive", "unlink-and-link-again"]);
     assert_eq!(code, Some(4), "{said}");
     assert!(said.contains("disposable"), "{said}");
+}
+
+/// A killed run can't clean up; `gc` does, in the clusters that it is told, and touches nobody else's namespaces.
+#[tokio::test]
+async fn what_a_killed_run_left_in_clusters_is_removed_by_gc() {
+    let served = Served::start();
+    let mut run = served.run_command(&["declared-shares"]).spawn().unwrap();
+    let appearing = async {
+        while served.own_namespaces("west").await.is_empty() || served.own_namespaces("east").await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), appearing).await.unwrap();
+    let of_run = served.own_namespaces("west").await;
+    // While it lives, its namespaces are its own, however young anybody wants them.
+    let (code, told) = served.gc(&["--older-than", "0s"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(
+        told.contains(&format!("in use: namespace {} in west", of_run[0])),
+        "{told}"
+    );
+    assert_eq!(served.own_namespaces("west").await, of_run);
+    run.kill().unwrap();
+    run.wait().unwrap();
+
+    // Of a run that was started elsewhere, and of somebody who only uses the same name.
+    let namespaces: Api<Namespace> = Api::all(served.client("west").await);
+    for (name, labels) in [
+        (
+            "mp-elsewhere",
+            json!({"app.kubernetes.io/managed-by": "meshproof", "meshproof.dev/run": "other"}),
+        ),
+        ("mp-somebodys", json!({})),
+    ] {
+        let made = serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}})).unwrap();
+        namespaces.create(&PostParams::default(), &made).await.unwrap();
+    }
+    // What can't be reached is told, and the knowledge of dead runs is kept.
+    let nowhere = format!("north=nowhere@{}", served.kubeconfig.display());
+    let (code, told) = said(&mut meshproof(served.folder.path(), &["gc", "--context", &nowhere]));
+    assert_eq!(code, Some(6), "{told}");
+    assert!(
+        told.contains("it has east, west") && told.contains("nothing else was removed"),
+        "{told}"
+    );
+
+    let (code, told) = served.gc(&[]);
+    assert_eq!(code, Some(0), "{told}");
+    for cluster in ["west", "east"] {
+        let line = format!("removed: namespace {} in {cluster}, of run ", of_run[0]);
+        assert!(told.contains(&line), "{told}");
+    }
+    assert!(
+        told.contains("left: namespace mp-elsewhere in west") && told.contains("older than 24h"),
+        "{told}"
+    );
+    assert_eq!(served.own_namespaces("west").await, ["mp-elsewhere"]);
+    assert!(served.own_namespaces("east").await.is_empty());
+
+    let (code, told) = served.gc(&["--older-than", "0s"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(served.own_namespaces("west").await.is_empty(), "{told}");
+    assert!(namespaces.get_opt("mp-somebodys").await.unwrap().is_some());
 }
 
 #[test]
@@ -188,14 +283,19 @@ fn the_doctor_looks_at_contexts() {
 #[rstest]
 #[case::no_context(&["run", "--on", "contexts"], 2, "no cluster is named")]
 #[case::malformed(&["run", "--on", "contexts", "--context", "west"], 2, "`west` is not of the form")]
+#[case::malformed_for_gc(&["gc", "--context", "west"], 2, "`west` is not of the form")]
+#[case::age_of_nothing(&["gc", "--older-than", "1h"], 2, "--context")]
+#[case::age_without_unit(&["gc", "--context", "west=a", "--older-than", "24"], 2, "is not a length of time")]
 #[case::defect(&["run", "--on", "contexts", "--context", "west=a", "--defect", "weights-ignored"], 2, "--defect needs --on embedded")]
 #[case::file(&["run", "--on", "contexts", "--context", "west=a@/no/such/file", "--context", "east=b@/no/such/file", "exported-service-appears"], 6, "/no/such/file")]
 fn mistakes_are_told(#[case] arguments: &[&str], #[case] code: i32, #[case] message: &str) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = meshproof(folder.path(), arguments);
-    let output = command.arg("--out").arg(folder.path().join("runs")).output().unwrap();
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert_eq!(output.status.code(), Some(code), "{said}");
+    if arguments[0] == "run" {
+        command.arg("--out").arg(folder.path().join("runs"));
+    }
+    let (found, said) = said(&mut command);
+    assert_eq!(found, Some(code), "{said}");
     assert!(said.contains(message), "{said}");
 }
 

@@ -106,6 +106,29 @@ impl Served {
     }
 }
 
+impl Served {
+    /// What `meshproof run` says with these credentials, and its exit code.
+    async fn refused(&self, kubeconfig: &Path, scenario: &str) -> (Option<i32>, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_meshproof"));
+        command
+            .args(["run", "--on", "contexts", "--pace", "10", scenario, "--out"])
+            .arg(self.place.path().join("refused"))
+            .current_dir(root())
+            .env("XDG_STATE_HOME", self.place.path().join("state"))
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null());
+        for name in PAIR {
+            command.args(["--context", &format!("{name}={name}@{}", kubeconfig.display())]);
+        }
+        let output = tokio::task::spawn_blocking(move || command.output())
+            .await
+            .unwrap()
+            .unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    }
+}
+
 impl Drop for Served {
     fn drop(&mut self) {
         // The clusters live in the process.
@@ -292,6 +315,12 @@ async fn a_plan_runs_with_exactly_the_rights_that_it_tells_and_an_error_names_a_
         let told = findings.iter().find(|finding| finding.code == "DOC023").unwrap();
         assert_eq!(told.level, Level::Error);
         assert!(told.found.contains(&format!("{verb} {resource}")), "{}", told.found);
+
+        // The command line asks before it makes anything, and its reports name the right.
+        let (code, said) = served.refused(&kubeconfig, IDS[0]).await;
+        assert_eq!(code, Some(6), "{said}");
+        let named = said.contains(&format!("{verb} {resource}")) && said.contains("(DOC023)");
+        assert!(named && said.contains("plan --rbac"), "{said}");
 
         let summary = run(&served, options.clone(), &format!("less{resource}"), &IDS[..1]).await;
         assert_eq!(summary.outcome, Outcome::Error, "{resource}: {:#?}", summary.history);

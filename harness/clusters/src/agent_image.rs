@@ -73,7 +73,7 @@ pub fn commands(image: &str) -> Vec<Invocation> {
 /// # Errors
 /// `agent-image-missing`, and those of the docker CLI.
 pub(crate) async fn needs(tools: &Tools, image: &str) -> Result<String, Problem> {
-    inspect(tools, image, "{{.Id}}").await?.ok_or_else(|| {
+    id(tools, image).await?.ok_or_else(|| {
         problem::environment(
             "agent-image-missing",
             format!("the Docker engine has no image `{image}`"),
@@ -82,6 +82,14 @@ pub(crate) async fn needs(tools: &Tools, image: &str) -> Result<String, Problem>
             )),
         )
     })
+}
+
+/// The id of an image; `None` when the engine has none of this name.
+///
+/// # Errors
+/// Those of the docker CLI.
+pub(crate) async fn id(tools: &Tools, image: &str) -> Result<Option<String>, Problem> {
+    inspect(tools, image, "{{.Id}}").await
 }
 
 /// Name and tag of an image reference without a digest.

@@ -121,7 +121,8 @@ pub trait RunningEnvironment: Send + Sync {
     /// When the environment can't.
     async fn tap(&self, from: &str, to: &str) -> Result<Box<dyn Tap>, Problem>;
 
-    /// What the environment itself knows (commands that were run, what crossed relays), as files of evidence by name.
+    /// What the environment itself knows (commands that were run, what crossed relays, what nodes logged), as files of
+    /// evidence by name; `/` stands between folders.
     async fn diagnose(&self) -> Vec<(String, String)> {
         Vec::new()
     }

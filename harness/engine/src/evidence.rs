@@ -88,16 +88,12 @@ type Files = BTreeMap<PathBuf, String>;
 
 async fn collect(scene: &Scene) -> Files {
     let deadline = tokio::time::Instant::now() + TIME;
-    let collected = join_all(
-        scene
-            .testbed
-            .clusters()
-            .iter()
-            .map(|cluster| collect_cluster(scene, cluster, deadline)),
-    )
-    .await;
+    let clusters = scene.testbed.clusters().iter();
+    let of_clusters = join_all(clusters.map(|cluster| collect_cluster(scene, cluster, deadline)));
+    // At the same time: tools may take as long as everything else.
+    let (collected, diagnoses) = tokio::join!(of_clusters, diagnoses(scene, deadline));
     let mut files: Files = collected.into_iter().flatten().collect();
-    files.extend(diagnoses(scene, deadline).await);
+    files.extend(diagnoses);
     files
 }
 
@@ -120,9 +116,14 @@ async fn diagnoses(scene: &Scene, deadline: tokio::time::Instant) -> Files {
     said.into_iter()
         .flat_map(|(folder, files)| {
             let named = files.into_iter().filter(|(_, text)| !text.is_empty());
-            named.map(move |(name, text)| (folder.join(file_name(&name)), redact(text)))
+            named.map(move |(name, text)| (folder.join(relative(&name)), redact(text)))
         })
         .collect()
+}
+
+/// A name that may have folders in it as a path that leads nowhere else.
+fn relative(name: &str) -> PathBuf {
+    name.split('/').map(file_name).filter(|part| !part.is_empty()).collect()
 }
 
 /// One thing to fetch.
@@ -481,7 +482,18 @@ fn clues(scene: &Scene, files: &Files) -> Vec<Clue> {
 
 #[cfg(test)]
 mod tests {
-    use super::redact;
+    use std::path::Path;
+
+    use super::{redact, relative};
+
+    #[test]
+    fn files_of_tools_stay_below_their_folder() {
+        assert_eq!(
+            relative("kind/west/node-1/kubelet.log"),
+            Path::new("kind/west/node-1/kubelet.log")
+        );
+        assert_eq!(relative("/etc/../..//a b"), Path::new("etc/a_b"));
+    }
 
     #[test]
     fn tokens_and_keys_are_not_shown() {

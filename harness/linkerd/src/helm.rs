@@ -1,6 +1,7 @@
 //! Installation from the vendor's charts: rendered with `helm template`, applied like everything else, so that no release
 //! is left in the cluster that the harness would have to know of.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,7 +18,9 @@ use tokio::sync::OnceCell;
 use crate::cli::{commands, kubeconfig};
 use crate::gateway_api::GatewayApi;
 use crate::installer::{GatewayOptions, Installer, InstallerKind, LinkValues, MulticlusterValues, NodePorts};
-use crate::names::{CONTROL_NAMESPACE, CONTROL_PLANE_NS, EXTENSION, INJECT, MULTICLUSTER_NAMESPACE, TRUST_DOMAIN};
+use crate::names::{
+    CONTROL_NAMESPACE, CONTROL_PLANE_NS, DEFAULT_DOMAIN, EXTENSION, INJECT, MULTICLUSTER_NAMESPACE, TRUST_DOMAIN,
+};
 use crate::plan::{self, Plan};
 use crate::trust::ClusterTrust;
 use crate::version::{ObjectModel, ships_gateway_api};
@@ -26,6 +29,8 @@ use crate::{exposure, link_gen, manifests, removal};
 const HELM: &str = "helm";
 /// A chart from a repository is downloaded first.
 const RENDERS: Duration = Duration::from_secs(120);
+/// Version of Kubernetes that charts are rendered for when no cluster is asked; images don't depend on it.
+const ANY_KUBERNETES: &str = "1.33.0";
 
 /// A chart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -330,6 +335,46 @@ impl Installer for HelmInstaller {
             }
         }
         plan.actions()
+    }
+
+    async fn images(&self, topology: &Topology, setup: &Setup) -> Result<BTreeSet<String>, Problem> {
+        let options = &self.options;
+        let plan = Plan::new(topology, setup);
+        if plan.clusters().is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let nobodys = ClusterTrust {
+            anchors_pem: "<trust anchors>".to_owned(),
+            issuer_certificate_pem: "<issuer certificate>".to_owned(),
+            issuer_key_pem: "<issuer key>".to_owned(),
+            workload_lifetime: topology.trust.workload_lifetime,
+        };
+        let values = control_plane_values(&options.control_plane_values, DEFAULT_DOMAIN, &nobodys);
+        let mut rendering = vec![template(
+            "linkerd-control-plane",
+            &options.control_plane,
+            CONTROL_NAMESPACE,
+            ANY_KUBERNETES,
+            &values,
+        )];
+        for values in plan.extensions() {
+            let invocation = template(
+                "linkerd-multicluster",
+                &options.multicluster,
+                MULTICLUSTER_NAMESPACE,
+                ANY_KUBERNETES,
+                &multicluster_values(&options.multicluster_values, &values, &options.gateway),
+            );
+            if !rendering.contains(&invocation) {
+                rendering.push(invocation);
+            }
+        }
+        let mut images = BTreeSet::new();
+        for invocation in rendering {
+            let output = self.tools.run(&invocation).await?;
+            images.extend(manifests::images(&manifests::printed_by(&invocation, &output.stdout)?));
+        }
+        Ok(images)
     }
 
     async fn version(&self) -> Result<String, Problem> {

@@ -168,6 +168,16 @@ pub trait Installer: Send + Sync {
         Vec::new()
     }
 
+    /// Images that installing in all clusters and making all links makes nodes pull, found out without any cluster. None
+    /// when nothing is installed.
+    ///
+    /// # Errors
+    /// When the tool is not there, refuses or fails.
+    async fn images(&self, topology: &Topology, setup: &Setup) -> Result<BTreeSet<String>, Problem> {
+        let _ = (topology, setup);
+        Ok(BTreeSet::new())
+    }
+
     /// Version that it installs.
     ///
     /// # Errors

@@ -91,6 +91,19 @@ impl<'a> Plan<'a> {
         planned
     }
 
+    /// Values of the extension in each cluster when all links are there.
+    pub(crate) fn extensions(&self) -> Vec<MulticlusterValues> {
+        let links = self.links();
+        let of = |cluster| {
+            let last = links.iter().rfind(|planned| planned.from == cluster);
+            last.map_or_else(
+                || MulticlusterValues::of(self.topology, self.setup, cluster),
+                |last| last.source.clone(),
+            )
+        };
+        self.clusters().into_iter().map(of).collect()
+    }
+
     /// DNS domain of a cluster.
     pub(crate) fn domain(&self, cluster: &str) -> &'a str {
         let spec = self.topology.clusters.iter().find(|(name, _)| name.0 == cluster);

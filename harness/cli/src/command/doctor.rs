@@ -1,40 +1,26 @@
 //! `meshproof doctor`: what would keep a run from working, each finding with a code and a fix.
 
-use meshproof_clusters::contexts::ContextsOptions;
-use meshproof_clusters::preflight::{self, Finding, Level, Wanted};
+use meshproof_clusters::preflight::{self, Finding, Level};
 
-use crate::args::{DoctorArgs, Format, MeshFrom, On};
+use crate::args::{DoctorArgs, Format, On};
 use crate::exit_code::Exit;
-use crate::{output, place};
+use crate::output;
+use crate::place::Place;
+use crate::planning;
+use crate::preflight as of_plan;
+
+/// Clusters of the usual topology.
+const USUAL_CLUSTERS: u64 = 2;
 
 /// Looks and prints.
 ///
 /// # Errors
-/// [`Exit::Usage`] when the arguments contradict each other.
+/// The exit code of what is wrong with the arguments, the suite or the selection.
 pub async fn run(args: &DoctorArgs) -> Result<Exit, Exit> {
-    let environment = &args.environment;
-    let tools = place::tools(&environment.mesh, &environment.kind).await?;
-    let mut findings = preflight::base(&tools).await;
-    match environment.on {
-        On::Embedded => {}
-        On::Kind => {
-            let from = environment.mesh.from.unwrap_or(MeshFrom::Cli);
-            let wanted = Wanted {
-                clusters: args.clusters,
-                helm: from == MeshFrom::Helm,
-                linkerd: from == MeshFrom::Cli || environment.mesh.linkerd.is_some(),
-            };
-            findings.extend(preflight::kind_host(&tools, &wanted).await);
-        }
-        On::Contexts => {
-            let given = &environment.contexts;
-            let options = ContextsOptions::parse(&given.contexts, &given.apis, &given.node_addresses);
-            let options = options.map_err(|problem| {
-                output::problem(&problem);
-                Exit::Usage
-            })?;
-            findings.extend(preflight::contexts(&options).await);
-        }
+    let place = Place::of(&args.environment, &args.suite.topologies).await?;
+    let mut findings = preflight::base(&place.tools).await;
+    if args.environment.on != On::Embedded {
+        findings.extend(of_real_clusters(args, place).await?);
     }
     match args.format.format {
         Format::Json => output::json(&findings),
@@ -42,6 +28,37 @@ pub async fn run(args: &DoctorArgs) -> Result<Exit, Exit> {
     }
     let bad = findings.iter().any(|finding| finding.level == Level::Error);
     Ok(if bad { Exit::Error } else { Exit::Success })
+}
+
+/// What a plan needs there; without scenarios, what every run needs.
+async fn of_real_clusters(args: &DoctorArgs, place: Place) -> Result<Vec<Finding>, Exit> {
+    let mesh = &args.environment.mesh;
+    let mut clusters = USUAL_CLUSTERS;
+    let mut findings = Vec::new();
+    let (tools, on_kind) = (place.tools.clone(), place.kind.is_some());
+    if args.suite.scenarios.is_dir() {
+        let planned = planning::plan_at(place, &args.suite, &args.selection, args.environment.seed)?;
+        clusters = of_plan::clusters_at_once(&planned);
+        findings.extend(of_plan::findings(&planned, mesh).await);
+    } else {
+        if on_kind {
+            findings.extend(preflight::kind_tools(&tools, of_plan::mesh_tools(mesh)).await);
+        } else if let Some(options) = &place.contexts {
+            findings.extend(preflight::contexts(options, None).await);
+        }
+        findings.push(Finding::warning(
+            "DOC028",
+            format!(
+                "what scenarios need is not checked: there is no folder {}",
+                args.suite.scenarios.display()
+            ),
+            "say where the scenarios are with --scenarios",
+        ));
+    }
+    if on_kind {
+        findings.extend(preflight::kind_resources(&tools, args.clusters.unwrap_or(clusters)).await);
+    }
+    Ok(findings)
 }
 
 fn row(finding: &Finding) -> Vec<String> {

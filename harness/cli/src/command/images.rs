@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use meshproof_clusters::kind::{self, KindOptions};
-use meshproof_engine::action::Action;
-use meshproof_linkerd::manifests;
+use meshproof_engine::environment::EnvironmentRequest;
+use meshproof_engine::problem::Problem;
 
 use crate::args::{Format, ImagesArgs, On};
-use crate::command::plan::{actions, requests};
+use crate::command::plan::requests;
 use crate::exit_code::Exit;
+use crate::planning::Planned;
 use crate::{output, place, planning};
 
-/// Lists the images.
+/// Lists the images. When the mesh's can't be found out, that is told after the others.
 ///
 /// # Errors
 /// The exit code of what is wrong with the arguments, the suite or the selection.
@@ -23,20 +24,16 @@ pub async fn run(args: &ImagesArgs) -> Result<Exit, Exit> {
     let planned = planning::plan(&args.suite, &args.selection, &args.environment).await?;
     let requests = requests(&planned);
     let topologies: Vec<_> = requests.iter().map(|request| request.topology.clone()).collect();
-    let applied: Vec<_> = requests
-        .iter()
-        .flat_map(|request| actions(&planned.place, request))
-        .filter_map(|action| match action {
-            Action::Apply { manifest, .. } => Some(manifest),
-            _ => None,
-        })
-        .collect();
-    let mesh: BTreeSet<String> = manifests::images(&applied);
+    let mesh = mesh(&planned, &requests).await;
     let options = KindOptions {
         agent_image: Some(planned.place.agent_image.clone()),
         ..place::kind_options(&args.environment.kind, &args.suite.topologies)?
     };
-    let needed = kind::images(&options, &topologies, &mesh.into_iter().collect::<Vec<_>>());
+    let known: Vec<String> = mesh
+        .as_ref()
+        .map(|images| images.iter().cloned().collect())
+        .unwrap_or_default();
+    let needed = kind::images(&options, &topologies, &known);
     let needed = needed.map_err(|problem| {
         output::problem(&problem);
         Exit::Input
@@ -51,5 +48,23 @@ pub async fn run(args: &ImagesArgs) -> Result<Exit, Exit> {
             output::print(&output::columns(&rows));
         }
     }
-    Ok(Exit::Success)
+    match mesh {
+        Ok(_) => Ok(Exit::Success),
+        Err(problem) => {
+            output::note("error: the mesh's images are not among these, because they could not be rendered");
+            output::problem(&problem);
+            Ok(Exit::Error)
+        }
+    }
+}
+
+/// Images of the mesh, which its own tools tell without a cluster.
+async fn mesh(planned: &Planned, requests: &[EnvironmentRequest]) -> Result<BTreeSet<String>, Problem> {
+    let mut images = BTreeSet::new();
+    if let Some(installer) = planned.place.installer.as_ref().filter(|_| planned.place.installs) {
+        for request in requests {
+            images.extend(installer.images(&request.topology, &request.setup).await?);
+        }
+    }
+    Ok(images)
 }

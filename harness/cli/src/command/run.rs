@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use meshproof_clusters::preflight::{Level, kind_resources};
+use meshproof_engine::environment::Environment;
 use meshproof_engine::interrupts::Interrupts;
 use meshproof_engine::plan::Plan;
+use meshproof_engine::problem::Problem;
 use meshproof_engine::{Engine, Keep, RunOptions, Session};
 use meshproof_report::run_folder::RunFolder;
 use meshproof_report::table;
@@ -13,8 +16,9 @@ use crate::args::{Format, RunArgs};
 use crate::exit_code::Exit;
 use crate::place::Place;
 use crate::planning::{self, Planned};
+use crate::preflight::Refused;
 use crate::state::State;
-use crate::{command, display, output};
+use crate::{command, display, output, preflight};
 
 /// Runs scenarios and writes reports.
 ///
@@ -29,12 +33,12 @@ pub async fn run(args: &RunArgs) -> Result<Exit, Exit> {
 }
 
 async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
-    let Planned { plan, place } = planned;
-    let options = options(args, &plan, &place);
+    let (plan, place) = (&planned.plan, &planned.place);
+    let options = options(args, plan, place);
     let interrupts = options.interrupts.clone();
     let listening = tokio::spawn(listen(interrupts.clone()));
     // The state tells `gc` about this run should its process be killed.
-    let state = State::at(None)?.hold(&format!("run-{}", plan.identity.run))?;
+    let state = State::at(None)?.hold(&State::name_of_run(&plan.identity.run))?;
     std::fs::create_dir_all(&options.run_dir).with_context(|| format!("can't make {}", options.run_dir.display()))?;
     let folder = options.run_dir.canonicalize()?;
     state.write("run", &folder.display().to_string())?;
@@ -48,15 +52,17 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
         plan.identity.seed,
         options.run_dir.display()
     ));
-    let prepared = tokio::select! {
-        prepared = place.prepare() => prepared,
+    let refusal = tokio::select! {
+        refusal = look(args, &planned) => refusal,
         () = interrupts.stopped() => return Ok(Exit::Interrupted),
     };
-    if let Err(problem) = prepared {
-        output::problem(&problem);
-        return Ok(Exit::Error);
-    }
-    let session = Session::open(plan, Arc::clone(&place.environment), Arc::clone(&place.driver), options)
+    let Planned { plan, place } = planned;
+    // The journal and the reports say why nothing ran, as they would had it been tried.
+    let environment: Arc<dyn Environment> = match refusal {
+        Some(problem) => Arc::new(Refused::new(Arc::clone(&place.environment), problem)),
+        None => Arc::clone(&place.environment),
+    };
+    let session = Session::open(plan, environment, Arc::clone(&place.driver), options)
         .await
         .map_err(|problem| anyhow::anyhow!("{}", problem.message))?;
     let shown = tokio::spawn(display::show(session.records(), scenarios, args.format));
@@ -90,6 +96,21 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
         listen_once().await;
     }
     Ok(Exit::of(summary.outcome, interrupts.stopping()))
+}
+
+/// Why nothing can run, if so. What may be too little of the machine is told, and tried all the same.
+async fn look(args: &RunArgs, planned: &Planned) -> Option<Problem> {
+    let refusal = preflight::refusal(planned, &args.environment.mesh).await;
+    if refusal.is_none() && planned.place.kind.is_some() {
+        let clusters = preflight::clusters_at_once(planned);
+        for finding in kind_resources(&planned.place.tools, clusters).await {
+            if finding.level == Level::Error {
+                let fix = finding.fix.unwrap_or_default();
+                output::note(&format!("warning: {} ({}); {fix}", finding.found, finding.code));
+            }
+        }
+    }
+    refusal
 }
 
 fn options(args: &RunArgs, plan: &Plan, place: &Place) -> RunOptions {

@@ -218,7 +218,7 @@ mod tests {
     use super::{Node, has_netem, has_rule, kind_version, labelled, names, nodes, subnets, traces_of_faults};
 
     /// As recorded with two clusters of kind on the network.
-    const NETWORK: &str = include_str!("answers/docker-network-kind.recorded.json");
+    const NETWORK: &str = include_str!("../../tests/recorded/kind/docker-network-kind.json");
     /// The fields that are read, in the shape that the Docker Engine API documents; written by hand.
     const NODES: &str = include_str!("answers/docker-inspect-nodes.json");
 

@@ -10,6 +10,7 @@ use meshproof_spec::scalar::Name;
 use meshproof_spec::topology::{ClusterSpec, Network};
 use sha2::{Digest, Sha256};
 
+use super::caches::Cache;
 use super::config;
 use super::names;
 use super::options::KindOptions;
@@ -30,6 +31,10 @@ pub(super) struct Blueprint {
     pub(super) flat: bool,
     /// The clusters, in the topology's order.
     pub(super) clusters: Vec<ClusterBlueprint>,
+    /// Caches of registries.
+    pub(super) caches: Vec<Cache>,
+    /// What nodes pull through: a registry as containerd names it, and the URL that stands for it.
+    pub(super) mirrors: Vec<(String, String)>,
     /// SHA-256 (hex) of everything that clusters are made from.
     pub(super) digest: String,
 }
@@ -61,7 +66,7 @@ impl Blueprint {
     /// Reads the configurations and settles everything that is known before a cluster exists.
     ///
     /// # Errors
-    /// `topology-invalid`, `cidr-overlap`, `kind-config`.
+    /// `topology-invalid`, `cidr-overlap`, `kind-config`, `registry-malformed`.
     pub(super) fn new(options: &KindOptions, request: &EnvironmentRequest) -> Result<Self, Problem> {
         valid_name("the prefix", &options.prefix)?;
         let topology = &request.topology;
@@ -76,16 +81,26 @@ impl Blueprint {
             let source = options.configs.join(&topology.topology.0).join(format!("{name}.yaml"));
             clusters.push(cluster(options, &environment, &folder, &source, name, spec)?);
         }
+        let cache = |registry: &String| Cache::new(&options.prefix, &environment, registry);
+        let caches: Vec<Cache> = options.registry_caches.iter().map(cache).collect::<Result<_, _>>()?;
+        let mirrored = options.registry_mirror.iter().flat_map(|url| {
+            let registries = options.mirrored_registries.iter();
+            registries.map(move |registry| (registry.clone(), url.clone()))
+        });
+        let cached = caches.iter().map(|cache| (cache.registry.clone(), cache.url()));
+        let mirrors = mirrored.chain(cached).collect();
         let mut blueprint = Self {
             environment,
             folder,
             network: options.network.clone(),
             flat: topology.network == Network::Flat,
             clusters,
+            caches,
+            mirrors,
             digest: String::new(),
         };
         blueprint.check_disjoint(&[])?;
-        blueprint.digest = blueprint.compute_digest(options);
+        blueprint.digest = blueprint.compute_digest();
         Ok(blueprint)
     }
 
@@ -119,7 +134,7 @@ impl Blueprint {
         Ok(())
     }
 
-    fn compute_digest(&self, options: &KindOptions) -> String {
+    fn compute_digest(&self) -> String {
         let mut digest = Sha256::new();
         let mut add = |text: &str| {
             digest.update((text.len() as u64).to_be_bytes());
@@ -129,8 +144,10 @@ impl Blueprint {
         add(&self.environment);
         add(&self.network);
         add(if self.flat { "flat" } else { "gateway-only" });
-        add(options.registry_mirror.as_deref().unwrap_or_default());
-        add(&options.mirrored_registries.join(" "));
+        for (registry, url) in &self.mirrors {
+            add(registry);
+            add(url);
+        }
         for cluster in &self.clusters {
             add(&cluster.kind_name);
             add(&cluster.config);
@@ -161,7 +178,7 @@ fn cluster(
         })
     };
     let kind_name = names::cluster(environment, &name.0);
-    let mirrored = options.registry_mirror.is_some();
+    let mirrored = options.registry_mirror.is_some() || !options.registry_caches.is_empty();
     let config = config::configuration(source, &kind_name, name, spec, mirrored)?;
     Ok(ClusterBlueprint {
         name: name.0.clone(),

@@ -7,8 +7,10 @@ use std::time::Duration;
 use meshproof_engine::tool::Invocation;
 
 use super::blueprint::ClusterBlueprint;
+use super::caches::{self, Cache};
 use super::config::MIRRORS;
-use super::options::{KindOptions, LABEL, Waits};
+use super::logs;
+use super::options::{CACHE_LABEL, KindOptions, LABEL, Waits};
 
 /// Label that kind gives to the containers of a cluster.
 const CLUSTER_LABEL: &str = "io.x-k8s.kind.cluster";
@@ -96,6 +98,12 @@ impl Commands {
         )
     }
 
+    /// What nodes logged, into a folder.
+    pub(super) fn export_logs(&self, kind_name: &str, folder: &Path) -> Invocation {
+        let folder = folder.display().to_string();
+        self.kind(["export", "logs", &folder, "--name", kind_name], logs::TIME)
+    }
+
     pub(super) fn inspect_network(&self) -> Invocation {
         self.docker(["network", "inspect", &self.network])
     }
@@ -129,6 +137,61 @@ impl Commands {
     pub(super) fn remove_containers(&self, containers: &[String]) -> Invocation {
         let arguments = ["rm", "--force", "--volumes"];
         self.docker(arguments.into_iter().chain(containers.iter().map(String::as_str)))
+    }
+
+    /// The volume of a cache; docker leaves one that is there as it is.
+    pub(super) fn create_volume(&self, cache: &Cache) -> Invocation {
+        let label = format!("{CACHE_LABEL}={}", cache.registry);
+        self.docker(["volume", "create", "--label", &label, &cache.volume])
+    }
+
+    /// Starts a cache; docker pulls its image when it is not there.
+    pub(super) fn run_cache(&self, environment: &str, cache: &Cache) -> Invocation {
+        let label = format!("{LABEL}={environment}");
+        let upstream = format!("REGISTRY_PROXY_REMOTEURL={}", cache.upstream());
+        let mount = format!("type=volume,source={},target=/var/lib/registry", cache.volume);
+        let arguments = [
+            "run",
+            "--detach",
+            "--name",
+            &cache.container,
+            "--network",
+            &self.network,
+            "--label",
+            &label,
+            "--env",
+            &upstream,
+            "--mount",
+            &mount,
+            caches::IMAGE,
+        ];
+        Invocation::new("docker", arguments, self.waits.load)
+    }
+
+    pub(super) fn status(&self, container: &str) -> Invocation {
+        self.docker([
+            "inspect",
+            "--type",
+            "container",
+            "--format",
+            "{{.State.Status}}",
+            container,
+        ])
+    }
+
+    pub(super) fn log(&self, container: &str) -> Invocation {
+        self.docker(["logs", "--tail", "50", container])
+    }
+
+    /// Volumes of caches, with the registry of each.
+    pub(super) fn cache_volumes(&self) -> Invocation {
+        let filter = format!("label={CACHE_LABEL}");
+        let format = format!("{{{{.Label \"{CACHE_LABEL}\"}}}} {{{{.Name}}}}");
+        self.docker(["volume", "ls", "--filter", &filter, "--format", &format])
+    }
+
+    pub(super) fn remove_volumes(&self, volumes: &[String]) -> Invocation {
+        self.docker(["volume", "rm"].into_iter().chain(volumes.iter().map(String::as_str)))
     }
 
     /// A command in a node.

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::blueprint::Blueprint;
 use super::commands::Commands;
+use super::feasibility;
 use super::making::{Made, Maker};
 use super::options::KindOptions;
 use super::plan;
@@ -21,6 +22,7 @@ use super::record::Claim;
 use super::relays::{RelayPath, RelayRequest, RelaySet, Relays};
 use super::removal::{self, Certainty};
 use super::running::Running;
+use crate::preflight::Finding;
 
 /// Clusters made with `kind` and Docker.
 ///
@@ -66,6 +68,11 @@ impl Kind {
                 relays,
             }),
         }
+    }
+
+    /// Looks whether the clusters of these requests can be made on this machine. Makes nothing.
+    pub async fn feasibility(&self, requests: &[EnvironmentRequest]) -> Vec<Finding> {
+        feasibility::look(&self.shared.tools, &self.shared.options, requests).await
     }
 
     /// Waits until everything that goes on in the background is done: removing what was given up or dropped, healing faults

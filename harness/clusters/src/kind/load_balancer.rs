@@ -76,7 +76,7 @@ fn again(service: Arc<Service>, error: &kube::Error, _: Arc<Node>) -> Action {
 }
 
 /// What gives a Service its address; `None` when it is not ours to give, or has it.
-fn patch(service: &Service, address: Ipv4Addr) -> Option<Value> {
+pub(super) fn patch(service: &Service, address: Ipv4Addr) -> Option<Value> {
     let spec = service.spec.as_ref()?;
     let ours = spec
         .load_balancer_class

@@ -16,6 +16,7 @@ use meshproof_engine::tool::{Invocation, Tools, failed};
 
 use super::answers::{self, Node};
 use super::blueprint::{Blueprint, ClusterBlueprint};
+use super::caches;
 use super::commands::Commands;
 use super::config;
 use super::options::KindOptions;
@@ -54,7 +55,7 @@ impl Maker<'_> {
     pub(super) async fn make(&self, claim: &Claim) -> Result<Made, Problem> {
         let asked = self.commands.version();
         let version = answers::kind_version(&asked, &self.tools.run(&asked).await?.stdout)?;
-        let subnets = self.subnets().await?;
+        let subnets = network_subnets(self.tools, self.commands).await?;
         self.blueprint.check_disjoint(subnets.as_deref().unwrap_or_default())?;
         let digest = format!("{} {version}", self.blueprint.digest);
         if let Some(earlier) = claim.record()? {
@@ -79,14 +80,15 @@ impl Maker<'_> {
         self.create().await?;
         if subnets.is_none() {
             // Docker chose them only now.
-            self.blueprint
-                .check_disjoint(&self.subnets().await?.unwrap_or_default())?;
+            let subnets = network_subnets(self.tools, self.commands).await?;
+            self.blueprint.check_disjoint(&subnets.unwrap_or_default())?;
         }
         let nodes = self.nodes().await?;
         for (cluster, recorded) in self.blueprint.clusters.iter().zip(&mut record.clusters) {
             recorded.set_nodes(nodes.get(&cluster.name).map(Vec::as_slice).unwrap_or_default());
         }
         claim.write_record(&record)?;
+        self.caches().await?;
         self.mirrors().await?;
         let made = self.finish(nodes).await?;
         record.complete = true;
@@ -106,19 +108,6 @@ impl Maker<'_> {
             digest,
             complete: false,
             clusters: clusters.collect(),
-        }
-    }
-
-    /// Subnets of the docker network; `None` when there is no such network yet.
-    async fn subnets(&self) -> Result<Option<Vec<ipnet::Ipv4Net>>, Problem> {
-        let asked = self.commands.inspect_network();
-        let output = self.tools.try_run(&asked).await?;
-        if output.success() {
-            answers::subnets(&asked, &output.stdout).map(Some)
-        } else if removal::is_absent(&output.stderr) {
-            Ok(None)
-        } else {
-            Err(failed(&asked, &output))
         }
     }
 
@@ -178,12 +167,22 @@ impl Maker<'_> {
         .map(|nodes| nodes.into_iter().collect())
     }
 
+    /// Caches are on the docker network, which is there when a cluster is.
+    async fn caches(&self) -> Result<(), Problem> {
+        let blueprint = self.blueprint;
+        caches::start(
+            self.tools,
+            self.commands,
+            self.options,
+            &blueprint.environment,
+            &blueprint.caches,
+        )
+        .await
+    }
+
     async fn mirrors(&self) -> Result<(), Problem> {
-        let Some(url) = &self.options.registry_mirror else {
-            return Ok(());
-        };
         for node in self.blueprint.clusters.iter().flat_map(|cluster| &cluster.nodes) {
-            for registry in &self.options.mirrored_registries {
+            for (registry, url) in &self.blueprint.mirrors {
                 for command in self.commands.mirror(node, registry, config::hosts_toml(url)) {
                     self.tools.run(&command).await?;
                 }
@@ -317,7 +316,27 @@ impl Maker<'_> {
                 }
             }
         }
+        self.caches().await.map_err(|problem| problem.message)?;
         self.finish(nodes).await.map_err(|problem| problem.message)
+    }
+}
+
+/// Subnets of the docker network; `None` when there is no such network yet.
+///
+/// # Errors
+/// When docker says something else.
+pub(super) async fn network_subnets(
+    tools: &Tools,
+    commands: &Commands,
+) -> Result<Option<Vec<ipnet::Ipv4Net>>, Problem> {
+    let asked = commands.inspect_network();
+    let output = tools.try_run(&asked).await?;
+    if output.success() {
+        answers::subnets(&asked, &output.stdout).map(Some)
+    } else if removal::is_absent(&output.stderr) {
+        Ok(None)
+    } else {
+        Err(failed(&asked, &output))
     }
 }
 

@@ -7,6 +7,9 @@ use std::time::Duration;
 /// environment's name, `<prefix>-<key>`, so that what a crash left can be told from what is in use.
 pub const LABEL: &str = "dev.meshproof.environment";
 
+/// Label of docker volumes in which caches of registries keep what they pulled. Its value is the registry.
+pub const CACHE_LABEL: &str = "dev.meshproof.cache";
+
 /// Class of Services of type LoadBalancer that get their node's address; Services without a class do, too.
 pub const LOAD_BALANCER_CLASS: &str = "meshproof.dev/node";
 
@@ -35,6 +38,9 @@ pub struct KindOptions {
     pub registry_mirror: Option<String>,
     /// Registries that it stands for, e.g. `docker.io`; `_default` is containerd's word for all.
     pub mirrored_registries: Vec<String>,
+    /// Registries, e.g. `docker.io`, for each of which a cache is started on the docker network that nodes pull through.
+    /// What it pulled stays in a docker volume when the clusters go.
+    pub registry_caches: Vec<String>,
     /// Take clusters over that an earlier run kept, when nothing that they were made from has changed.
     pub reuse: bool,
     /// Leave clusters up when they are not needed any more.
@@ -90,6 +96,7 @@ impl KindOptions {
             agent_image: None,
             registry_mirror: None,
             mirrored_registries: vec!["_default".to_owned()],
+            registry_caches: Vec::new(),
             reuse: false,
             keep: false,
             // A cluster takes 1 to 2 GiB with a mesh in it, and a set of them is two or three.

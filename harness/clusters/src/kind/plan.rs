@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::blueprint::{Blueprint, ClusterBlueprint};
+use super::caches;
 use super::commands::Commands;
 use super::config;
 use super::options::{KindOptions, LOAD_BALANCER_CLASS};
@@ -34,6 +35,8 @@ pub enum ImageSource {
     Loaded,
     /// An archive on this machine, loaded into nodes.
     Archive,
+    /// The local Docker engine pulls it, to run caches of registries.
+    Cache,
     /// Nodes pull it when a pod needs it.
     Pulled,
 }
@@ -44,6 +47,7 @@ impl fmt::Display for ImageSource {
             Self::Node => "pulled by the Docker engine, to make nodes",
             Self::Loaded => "loaded from the Docker engine into nodes",
             Self::Archive => "loaded from a file into nodes",
+            Self::Cache => "pulled by the Docker engine, to run caches of registries",
             Self::Pulled => "pulled by nodes when a pod needs it",
         })
     }
@@ -79,6 +83,9 @@ pub fn images(options: &KindOptions, topologies: &[Topology], mesh: &[String]) -
     }
     for archive in &options.archives {
         add(archive.display().to_string(), ImageSource::Archive);
+    }
+    if !options.registry_caches.is_empty() {
+        add(caches::IMAGE.to_owned(), ImageSource::Cache);
     }
     for image in mesh.iter().filter(|image| !loaded.contains(image)) {
         add(image.clone(), ImageSource::Pulled);
@@ -126,8 +133,9 @@ pub(super) fn actions(options: &KindOptions, blueprint: &Blueprint) -> Vec<Actio
             .iter()
             .map(|cluster| Action::Run(commands.create(cluster))),
     );
+    caches_of(&commands, blueprint, &mut actions);
     for cluster in &blueprint.clusters {
-        of_cluster(options, &commands, cluster, &mut actions);
+        of_cluster(options, &commands, blueprint, cluster, &mut actions);
     }
     if blueprint.flat {
         routes(&commands, blueprint, &mut actions);
@@ -147,14 +155,32 @@ pub(super) fn actions(options: &KindOptions, blueprint: &Blueprint) -> Vec<Actio
     actions
 }
 
-fn of_cluster(options: &KindOptions, commands: &Commands, cluster: &ClusterBlueprint, actions: &mut Vec<Action>) {
+fn caches_of(commands: &Commands, blueprint: &Blueprint, actions: &mut Vec<Action>) {
+    for cache in &blueprint.caches {
+        actions.push(Action::Note(format!(
+            "a cache of {}; what it pulls stays in its volume when the clusters go",
+            cache.registry
+        )));
+        actions.push(Action::Run(commands.create_volume(cache)));
+        actions.push(Action::Run(commands.run_cache(&blueprint.environment, cache)));
+        actions.push(Action::Note("until it says that it listens".to_owned()));
+        actions.push(Action::Run(commands.status(&cache.container)));
+        actions.push(Action::Run(commands.log(&cache.container)));
+    }
+}
+
+fn of_cluster(
+    options: &KindOptions,
+    commands: &Commands,
+    blueprint: &Blueprint,
+    cluster: &ClusterBlueprint,
+    actions: &mut Vec<Action>,
+) {
     actions.push(Action::Run(commands.inspect_nodes(&cluster.nodes)));
-    if let Some(url) = &options.registry_mirror {
-        for node in &cluster.nodes {
-            for registry in &options.mirrored_registries {
-                let hosts = config::hosts_toml(url);
-                actions.extend(commands.mirror(node, registry, hosts).map(Action::Run));
-            }
+    for node in &cluster.nodes {
+        for (registry, url) in &blueprint.mirrors {
+            let hosts = config::hosts_toml(url);
+            actions.extend(commands.mirror(node, registry, hosts).map(Action::Run));
         }
     }
     let images = options.loaded();
@@ -241,8 +267,16 @@ mod tests {
     }
 
     #[test]
+    fn commands_of_a_pair_that_pulls_through_caches() {
+        let mut options = KindOptions::new("/nowhere", "/state");
+        options.registry_caches = vec!["docker.io".to_owned(), "registry.example:5000".to_owned()];
+        insta::assert_snapshot!(printed(&options, &topology("pair")));
+    }
+
+    #[test]
     fn all_images_are_listed_once() {
         let mut options = KindOptions::new(configs(), "/state");
+        options.registry_caches = vec!["docker.io".to_owned(), "quay.io".to_owned()];
         options.agent_image = Some("meshproof/agent".to_owned());
         options.images = vec!["mesh/proxy:v1".to_owned()];
         let mesh = ["mesh/proxy:v1".to_owned(), "mesh/controller:v1".to_owned()];
@@ -261,6 +295,7 @@ mod tests {
                 image("kindest/node (the one of this version of kind)", ImageSource::Node),
                 image("mesh/proxy:v1", ImageSource::Loaded),
                 image("meshproof/agent", ImageSource::Loaded),
+                image("registry:3", ImageSource::Cache),
                 image("mesh/controller:v1", ImageSource::Pulled),
             ]
         );

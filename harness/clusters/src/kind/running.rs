@@ -13,6 +13,7 @@ use super::blueprint::Blueprint;
 use super::environment::Shared;
 use super::faults::{self, FaultContext};
 use super::load_balancer::LoadBalancer;
+use super::logs;
 use super::making::Made;
 use super::record::{self, Claim};
 use super::relays::RelaySet;
@@ -162,11 +163,13 @@ impl RunningEnvironment for Running {
     }
 
     async fn diagnose(&self) -> Vec<(String, String)> {
+        let shared = &self.shared;
+        let mut files = logs::collect(&shared.tools, &shared.commands, &self.blueprint).await;
         let ran = self.shared.tools.ran();
         let lines = ran
             .iter()
             .map(|ran| format!("{:>7.1} s  {:<12}  {}\n", ran.took.as_secs_f64(), ran.end, ran.line));
-        let mut files = vec![("commands.txt".to_owned(), lines.collect())];
+        files.push(("commands.txt".to_owned(), lines.collect()));
         if let Some(relays) = &self.relays {
             files.push(("relays.txt".to_owned(), relays.report().await));
         }

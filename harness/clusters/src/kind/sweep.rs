@@ -18,15 +18,17 @@ pub struct Swept {
     pub removed: Vec<String>,
     /// Environments that a living process uses; nothing was done to them.
     pub in_use: Vec<String>,
+    /// Docker volumes with what caches of registries pulled, which were left.
+    pub caches: Vec<String>,
 }
 
 /// Removes everything of ours that no living process uses: what the state folder has records of, kind clusters whose names
 /// begin with the prefix, containers with our label, and docker networks of our making. Nothing else is touched. Kept
-/// clusters are removed, too.
+/// clusters are removed, too. What caches of registries pulled goes only when `caches` says so, and nobody uses it.
 ///
 /// # Errors
 /// All that could not be removed, after everything was tried.
-pub async fn sweep(tools: &Tools, options: &KindOptions) -> Result<Swept, Problem> {
+pub async fn sweep(tools: &Tools, options: &KindOptions, caches: bool) -> Result<Swept, Problem> {
     let mut sweep = Sweep {
         tools,
         options,
@@ -40,7 +42,11 @@ pub async fn sweep(tools: &Tools, options: &KindOptions) -> Result<Swept, Proble
         // Without the tools, and without a record, nothing of ours can be there.
         Err(problem) if problem.code == "tool-missing" && !recorded => return Ok(sweep.swept),
         Err(problem) => sweep.problems.push(problem.message),
-        Ok(()) => {}
+        Ok(()) => {
+            if let Err(problem) = sweep.caches(caches).await {
+                sweep.problems.push(problem.message);
+            }
+        }
     }
     sweep.networks().await;
     if sweep.problems.is_empty() {
@@ -134,6 +140,24 @@ impl Sweep<'_> {
             self.tools.run(&self.commands.remove_containers(&ours)).await?;
             self.swept.removed.extend(ours);
         }
+        Ok(())
+    }
+
+    /// What caches pulled; whoever is in use may be using it.
+    async fn caches(&mut self, remove: bool) -> Result<(), Problem> {
+        let asked = self.commands.cache_volumes();
+        let volumes = answers::labelled(&asked, &self.tools.run(&asked).await?.stdout)?;
+        let ours: Vec<String> = volumes
+            .into_iter()
+            .map(|(_, volume)| volume)
+            .filter(|volume| self.is_ours(volume))
+            .collect();
+        if ours.is_empty() || !remove || !self.swept.in_use.is_empty() {
+            self.swept.caches = ours;
+            return Ok(());
+        }
+        self.tools.run(&self.commands.remove_volumes(&ours)).await?;
+        self.swept.removed.extend(ours);
         Ok(())
     }
 

@@ -9,6 +9,7 @@ use meshproof_engine::environment::Cluster;
 
 use super::clock::{Offset, apart_ms, offset};
 use super::finding::Finding;
+use super::plan::{Needs, of_plan};
 use crate::contexts::{Contexts, ContextsOptions};
 
 /// Definition without which routes can't be made.
@@ -20,8 +21,9 @@ const FATAL_SKEW_MS: u64 = 15_000;
 /// Time for an answer.
 const ANSWER_TIME: Duration = Duration::from_secs(15);
 
-/// Looks at clusters by context. A context that can't be used is a finding, too.
-pub async fn contexts(options: &ContextsOptions) -> Vec<Finding> {
+/// Looks at clusters by context, and whether a plan can run in them when its needs are given. A context that can't be used is
+/// a finding, too.
+pub async fn contexts(options: &ContextsOptions, needs: Option<&Needs>) -> Vec<Finding> {
     let environment = Contexts::new(options.clone());
     let reached = join_all(options.contexts.keys().map(|name| environment.reach(name))).await;
     let mut clusters = Vec::new();
@@ -37,6 +39,9 @@ pub async fn contexts(options: &ContextsOptions) -> Vec<Finding> {
         }
     }
     findings.extend(look_at(&clusters).await);
+    if let Some(needs) = needs {
+        findings.extend(of_plan(&clusters, needs).await);
+    }
     findings
 }
 

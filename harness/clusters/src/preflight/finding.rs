@@ -29,7 +29,8 @@ pub struct Finding {
 
 impl Finding {
     /// As it has to be.
-    pub(super) fn ok(code: &'static str, found: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn ok(code: &'static str, found: impl Into<String>) -> Self {
         Self {
             level: Level::Ok,
             code,
@@ -39,7 +40,8 @@ impl Finding {
     }
 
     /// Something to mind.
-    pub(super) fn warning(code: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn warning(code: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             level: Level::Warning,
             code,
@@ -49,7 +51,8 @@ impl Finding {
     }
 
     /// Something that keeps a run from working.
-    pub(super) fn error(code: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn error(code: &'static str, found: impl Into<String>, fix: impl Into<String>) -> Self {
         Self {
             level: Level::Error,
             ..Self::warning(code, found, fix)
@@ -58,7 +61,7 @@ impl Finding {
 }
 
 /// All codes, and what is looked at under them.
-const CODES: [(&str, &str); 17] = [
+const CODES: [(&str, &str); 20] = [
     ("DOC001", "Embedded clusters and port-forwards need loopback sockets."),
     (
         "DOC002",
@@ -117,6 +120,18 @@ const CODES: [(&str, &str); 17] = [
     (
         "DOC025",
         "The API server of a cluster has to be reached from the pods of others, which is how links learn what is exported. Only a pod there can tell for certain.",
+    ),
+    (
+        "DOC026",
+        "What clusters are made from has to be readable, and the addresses of their pods and services must overlap neither each other's nor those of the docker network that the nodes are attached to.",
+    ),
+    (
+        "DOC027",
+        "Images that are loaded into nodes have to be in the Docker engine, and archives on this machine, before minutes are spent on making clusters.",
+    ),
+    (
+        "DOC028",
+        "What scenarios need (clusters, addresses, rights, images) is looked at for those that are selected, so their files have to be at hand.",
     ),
 ];
 

@@ -21,11 +21,9 @@ const DISK: u64 = 5 << 30;
 /// Time for a tool to tell its version.
 const TOOL_TIME: Duration = Duration::from_secs(10);
 
-/// What a run on kind wants of the machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// Clusters at the same time.
-    pub clusters: u64,
+/// Which of the mesh's tools a run on kind uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MeshTools {
     /// Whether the mesh comes from charts.
     pub helm: bool,
     /// Whether the vendor's CLI is used.
@@ -62,8 +60,8 @@ pub async fn base(tools: &Tools) -> Vec<Finding> {
     ]
 }
 
-/// What kind and the mesh's tools need.
-pub async fn kind_host(tools: &Tools, wanted: &Wanted) -> Vec<Finding> {
+/// The tools without which no run on kind works, and the engine behind them.
+pub async fn kind_tools(tools: &Tools, mesh: MeshTools) -> Vec<Finding> {
     let mut findings = Vec::new();
     let info = tools
         .run(&Invocation::new(
@@ -80,27 +78,30 @@ pub async fn kind_host(tools: &Tools, wanted: &Wanted) -> Vec<Finding> {
             "start Docker, and let this user talk to it",
         )),
     }
-    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok();
-    for (name, needed) in INOTIFY {
-        findings.push(inotify(name, needed, read(name).as_deref(), wanted.clusters));
+    findings.push(tool(tools, "DOC009", "kind", &["version"], true).await);
+    if mesh.linkerd {
+        findings.push(tool(tools, "DOC010", "linkerd", &["version", "--client", "--short"], true).await);
     }
-    let memory = std::fs::read_to_string("/proc/meminfo").ok();
-    findings.push(self::memory(memory.as_deref(), wanted.clusters));
+    if mesh.helm {
+        findings.push(tool(tools, "DOC010", "helm", &["version", "--short"], true).await);
+    }
+    findings
+}
+
+/// What so many clusters at the same time usually take of the machine. With less a run may still work.
+pub async fn kind_resources(tools: &Tools, clusters: u64) -> Vec<Finding> {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/fs/inotify/{name}")).ok();
+    let mut findings: Vec<Finding> = INOTIFY
+        .into_iter()
+        .map(|(name, needed)| inotify(name, needed, read(name).as_deref(), clusters))
+        .collect();
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok();
+    findings.push(memory(meminfo.as_deref(), clusters));
     let space = tools
         .run(&Invocation::new("df", ["-Pk", "/var/lib"], TOOL_TIME))
         .await
         .ok();
-    findings.push(disk(
-        space.as_ref().map(|output| output.stdout.as_str()),
-        wanted.clusters,
-    ));
-    findings.push(tool(tools, "DOC009", "kind", &["version"], true).await);
-    if wanted.linkerd {
-        findings.push(tool(tools, "DOC010", "linkerd", &["version", "--client", "--short"], true).await);
-    }
-    if wanted.helm {
-        findings.push(tool(tools, "DOC010", "helm", &["version", "--short"], true).await);
-    }
+    findings.push(disk(space.as_ref().map(|output| output.stdout.as_str()), clusters));
     findings
 }
 

@@ -1,11 +1,13 @@
 //! `docker`: the containers that kind made, their networks, and images that exist only by name.
 //!
-//! Words are those of the CLI and the engine, version 29. Containers are kind nodes only: `docker run` is not there.
+//! Words are those of the CLI and the engine, version 29. Containers are kind's nodes, and registries by `docker run`.
 
 mod describe;
 mod images;
 mod node_command;
+mod registry;
 mod template;
+mod volume;
 
 use std::collections::BTreeMap;
 
@@ -17,6 +19,7 @@ use crate::server::ended;
 use crate::world::{Image, OWN_NETWORKS, World, tagged};
 
 pub(crate) use images::read_archive;
+pub(crate) use registry::Registry;
 
 /// Version that the stand-in says it has.
 const VERSION: &str = "29.1.3";
@@ -37,7 +40,13 @@ enum Command {
     #[command(subcommand)]
     Container(ContainerCommand),
     #[command(subcommand)]
-    Volume(Volume),
+    Volume(volume::Volume),
+    Run(registry::Run),
+    Logs {
+        #[arg(short = 'n', long)]
+        tail: Option<String>,
+        container: String,
+    },
     Ps(Ps),
     Images,
     Inspect(Inspect),
@@ -114,18 +123,6 @@ enum ContainerCommand {
     Inspect(Inspect),
 }
 
-#[derive(Subcommand)]
-enum Volume {
-    Ls {
-        #[arg(short, long)]
-        quiet: bool,
-        #[arg(long)]
-        filter: Vec<String>,
-        #[arg(long)]
-        format: Option<String>,
-    },
-}
-
 #[derive(Args)]
 struct Ps {
     #[arg(short, long)]
@@ -190,13 +187,10 @@ async fn execute(world: &World, call: &Call, terminal: &Terminal, command: Comma
             images::list_images(world, terminal);
             Ok(())
         }
-        // A node's volume is anonymous and goes with it.
-        Command::Volume(Volume::Ls { quiet, filter, format }) => {
-            if !quiet && filter.is_empty() && format.is_none() {
-                terminal.line("DRIVER    VOLUME NAME");
-            }
-            Ok(())
-        }
+        Command::Volume(command) => volume::volume(world, terminal, command),
+        Command::Run(options) => registry::run(world, terminal, &options),
+        // Logs are short: the whole is their tail.
+        Command::Logs { container, .. } => registry::logs(world, terminal, &container),
         Command::Ps(options) => list_containers(world, terminal, &options),
         Command::Inspect(options) | Command::Container(ContainerCommand::Inspect(options)) => {
             inspect_containers(world, terminal, &options).await
@@ -357,11 +351,18 @@ fn network(world: &World, terminal: &Terminal, command: Network) -> Result<(), F
         Network::Rm { names, force } => {
             for name in names {
                 let mut state = world.state();
-                let users: Vec<&str> = state
+                let nodes = state
                     .containers
                     .values()
-                    .filter(|container| container.network == name)
-                    .map(|container| container.name.as_str())
+                    .map(|node| (&node.network, node.name.as_str()));
+                let others = state
+                    .registries
+                    .values()
+                    .map(|other| (&other.network, other.name.as_str()));
+                let users: Vec<&str> = nodes
+                    .chain(others)
+                    .filter(|(network, _)| **network == name)
+                    .map(|(_, user)| user)
                     .collect();
                 if !users.is_empty() {
                     let text = format!(
@@ -450,6 +451,7 @@ fn list_containers(world: &World, terminal: &Terminal, options: &Ps) -> Result<(
             .containers
             .values()
             .map(|node| describe::row(node, options.no_trunc))
+            .chain(state.registries.values().map(registry::Registry::row))
             .collect()
     };
     let rows = filtered(rows, &options.filter, "Names")?;
@@ -471,13 +473,20 @@ async fn inspect_containers(world: &World, terminal: &Terminal, options: &Inspec
     }
     let (mut found, mut missing) = (Vec::new(), None);
     for name in &options.names {
-        let node = world.state().container(name).cloned();
-        match node {
-            Some(node) => {
-                let network = world.state().networks.get(&node.network).cloned();
+        let (node, other) = {
+            let state = world.state();
+            (state.container(name).cloned(), state.registries.get(name).cloned())
+        };
+        let network_of = |network: &String| world.state().networks.get(network).cloned();
+        match (node, other) {
+            (Some(node), _) => {
+                let network = network_of(&node.network);
                 found.push(describe::container(&node, network.as_ref()).await);
             }
-            None => missing = missing.or(Some(format!("Error response from daemon: No such container: {name}"))),
+            (None, Some(other)) => found.push(other.inspected(network_of(&other.network).as_ref())),
+            (None, None) => {
+                missing = missing.or(Some(format!("Error response from daemon: No such container: {name}")));
+            }
         }
     }
     print_inspected(terminal, options.format.as_deref(), &found, missing)
@@ -521,7 +530,20 @@ async fn pause(world: &World, terminal: &Terminal, names: &[String], pause: bool
 async fn remove(world: &World, terminal: &Terminal, force: bool, names: &[String]) -> Result<(), Failure> {
     let mut failure = None;
     for name in names {
-        if !force && world.state().container(name).is_some() {
+        let registry = {
+            let mut state = world.state();
+            let ended = state.registries.get(name).is_some_and(|found| force || !found.running);
+            ended.then(|| state.registries.remove(name)).flatten()
+        };
+        if registry.is_some() {
+            terminal.line(name);
+            continue;
+        }
+        let there = {
+            let state = world.state();
+            state.container(name).is_some() || state.registries.contains_key(name)
+        };
+        if !force && there {
             let text = format!(
                 "Error response from daemon: cannot remove container \"{name}\": container is running: stop the container before removing or force remove"
             );

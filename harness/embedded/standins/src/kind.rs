@@ -8,6 +8,7 @@ mod kubeconfig;
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use clap::{Args, Parser, Subcommand};
@@ -486,17 +487,41 @@ fn load_archives(world: &World, call: &Call, options: LoadImages) -> Result<(), 
     Ok(())
 }
 
+/// The files that kind writes, as far as stand-in nodes have anything for them.
 fn export_logs(folder: &std::path::Path, node: &Container) -> std::io::Result<()> {
     let of_node = folder.join(&node.name);
-    fs::create_dir_all(&of_node)?;
+    fs::create_dir_all(of_node.join("containers"))?;
     fs::write(
         folder.join("kind-version.txt"),
         format!("kind {VERSION} go1.26.2 linux/amd64\n"),
     )?;
-    fs::write(
-        of_node.join("journal.log"),
-        "stand-in: a node without a system keeps no journal\n",
-    )
+    let images: Vec<String> = {
+        let loaded = node.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded
+            .iter()
+            .map(|(name, id)| format!("{name}   sha256:{id}\n"))
+            .collect()
+    };
+    for (name, text) in [
+        (
+            "journal.log",
+            "stand-in: a node without a system keeps no journal\n".to_owned(),
+        ),
+        // Something that nobody may be shown.
+        (
+            "kubelet.log",
+            "stand-in: a node without a kubelet\nAuthorization: Bearer 0000-a-token-that-nobody-has-0000\n".to_owned(),
+        ),
+        ("containerd.log", "stand-in: a node without containerd\n".to_owned()),
+        ("images.log", images.concat()),
+        ("kubernetes-version.txt", kubernetes_version(&node.image)),
+        ("serial.log", String::new()),
+        ("inspect.json", "[]\n".to_owned()),
+        ("containers/etcd_kube-system_etcd-0.log", String::new()),
+    ] {
+        fs::write(of_node.join(name), text)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@
 //! # Differences from the real commands
 //! Clusters have one node. The model's version is everywhere (`linkerd version`, charts, annotations), so that no report
 //! can be taken for one about a release. Images have no contents: what an image runs is its entry point's name
-//! (`meshproof-agent`, the mesh's own, `pause`), tags are not compared, and an image that was not loaded onto a node stays
+//! (`meshproof-agent`, the mesh's own, `pause`, `registry`), tags are not compared, and an image that was not loaded onto a node stays
 //! `ImagePullBackOff` there. A delay on a node's interface is spread over both directions. `~/.kube/config` is not touched.
 
 mod docker;

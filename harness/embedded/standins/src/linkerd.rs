@@ -8,6 +8,7 @@ mod cluster;
 mod core_checks;
 mod extension_checks;
 mod gateways;
+mod installing;
 
 use std::time::Duration;
 
@@ -16,12 +17,11 @@ use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
 use kube::{Api, ResourceExt};
 use meshproof_mesh::install::{self, LinkGenOptions, RemovalError};
 use meshproof_mesh::names::{
-    CONTROL_PLANE_NAMESPACE, LINKERD_CONFIG, MULTICLUSTER_NAMESPACE, REMOTE_ACCESS, VERSION, credentials_secret, label,
-    lease,
+    CONTROL_PLANE_NAMESPACE, MULTICLUSTER_NAMESPACE, REMOTE_ACCESS, VERSION, credentials_secret, label, lease,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use crate::exchange::{Call, Failure, Terminal, not_modelled, parse};
+use crate::exchange::{Call, Failure, Terminal, parse};
 use crate::manifests;
 use crate::server::ended;
 use crate::values;
@@ -88,6 +88,8 @@ struct Install {
     identity_trust_domain: Option<String>,
     #[arg(long)]
     cluster_domain: Option<String>,
+    #[arg(long)]
+    ignore_cluster: bool,
     #[command(flatten)]
     values: Values,
 }
@@ -239,7 +241,12 @@ async fn execute(world: &World, call: &Call, terminal: &Terminal, parsed: Linker
                 terminal.line(&format!("{}{server}", name("Server")));
             }
         }
-        Command::Install(options) => install(call, terminal, &connect().await?, options).await?,
+        Command::Install(options) => {
+            if !options.ignore_cluster && installing::may_install(terminal, &connect().await?, &options).await? {
+                return Ok(0);
+            }
+            installing::control_plane(call, terminal, options).await?;
+        }
         Command::Uninstall { output, force } => {
             let cluster = connect().await?;
             if !force {
@@ -255,40 +262,31 @@ async fn execute(world: &World, call: &Call, terminal: &Terminal, parsed: Linker
             print(terminal, &output, &objects)?;
         }
         Command::Check(options) => return check(world, terminal, &connect().await?, &options).await,
-        Command::Multicluster(command) => return multicluster(world, call, terminal, connect().await?, command).await,
+        Command::Multicluster(Multicluster::Install(options)) => {
+            let values = if options.ignore_cluster {
+                None
+            } else {
+                let values = connect().await?.linkerd_values().await;
+                Some(values.map_err(|_| {
+                    Failure::new("you need Linkerd to be installed in order to install multicluster addons")
+                })?)
+            };
+            installing::multicluster(world, call, terminal, values, options).await?;
+        }
+        Command::Multicluster(command) => return multicluster(world, terminal, connect().await?, command).await,
     }
     Ok(0)
 }
 
 async fn multicluster(
     world: &World,
-    call: &Call,
     terminal: &Terminal,
     cluster: Cluster,
     command: Multicluster,
 ) -> Result<u8, Failure> {
     match command {
-        Multicluster::Install(options) => {
-            let trust_domain = if options.ignore_cluster {
-                None
-            } else {
-                let values = cluster.linkerd_values().await.map_err(|_| {
-                    Failure::new("you need Linkerd to be installed in order to install multicluster addons")
-                })?;
-                values["identityTrustDomain"].as_str().map(ToOwned::to_owned)
-            };
-            let mut given = json!({"gateway": {"enabled": options.gateway}});
-            if let Some(service_type) = options.gateway_service_type {
-                given["gateway"]["serviceType"] = service_type.into();
-            }
-            if let Some(seconds) = options.gateway_probe_seconds {
-                given["gateway"]["probe"] = json!({"seconds": seconds});
-            }
-            let given = with_values(call, terminal, given, &options.values).await?;
-            let values = values::multicluster(given, trust_domain)?;
-            let objects = install::multicluster(&world.model.defects(), &values);
-            print(terminal, &options.values.output, &objects)?;
-        }
+        // Has been done, because it needs no cluster.
+        Multicluster::Install(_) => {}
         Multicluster::LinkGen(options) => {
             let address = options
                 .api_server_address
@@ -417,70 +415,6 @@ async fn with_values(call: &Call, terminal: &Terminal, mut given: Value, options
         values::set(&mut given, text)?;
     }
     Ok(given)
-}
-
-async fn install(call: &Call, terminal: &Terminal, cluster: &Cluster, options: Install) -> Result<(), Failure> {
-    if cluster.linkerd_values().await.is_ok() {
-        return Err(Failure::new(format!(
-            "Can't install the Linkerd control plane in the '{CONTROL_PLANE_NAMESPACE}' namespace. Reason: \
-             ConfigMap/{LINKERD_CONFIG} already exists.\nRun the command `linkerd upgrade`, if you are looking to upgrade Linkerd."
-        )));
-    }
-    if options.crds {
-        if !cluster.has_definition("httproutes.gateway.networking.k8s.io").await? {
-            return Err(Failure::new(
-                "The Gateway API CRDs must be installed prior to installing Linkerd.",
-            ));
-        }
-        print(terminal, &options.values.output, &install::crds())?;
-        terminal.note(
-            "Rendering Linkerd CRDs...\nNext, run `linkerd install | kubectl apply -f -` to install the control plane.\n",
-        );
-        return Ok(());
-    }
-    if !cluster.has_definition("servers.policy.linkerd.io").await? {
-        return Err(Failure::new(
-            "Linkerd CRDs must be installed first. Run linkerd install with the --crds flag.",
-        ));
-    }
-    let mut given = Value::Object(Map::new());
-    let file = |path: &Option<String>| path.as_deref().map(|path| call.read(path)).transpose();
-    let certificates = (
-        file(&options.identity_trust_anchors_file)?,
-        file(&options.identity_issuer_certificate_file)?,
-        file(&options.identity_issuer_key_file)?,
-    );
-    match certificates {
-        (Some(anchors), Some(certificate), Some(key)) => {
-            given["identityTrustAnchorsPEM"] = anchors.into();
-            given["identity"] = json!({"issuer": {"tls": {"crtPEM": certificate, "keyPEM": key}}});
-        }
-        (None, None, None) => {}
-        _ => {
-            return Err(Failure::new(
-                "a trust anchors file must be specified if other credentials are provided",
-            ));
-        }
-    }
-    if let Some(lifetime) = options.identity_issuance_lifetime {
-        given["identity"]["issuer"]["issuanceLifetime"] = lifetime.into();
-    }
-    for (key, value) in [
-        ("identityTrustDomain", options.identity_trust_domain),
-        ("clusterDomain", options.cluster_domain),
-    ] {
-        if let Some(value) = value {
-            given[key] = value.into();
-        }
-    }
-    let given = with_values(call, terminal, given, &options.values).await?;
-    if given.get("identityTrustAnchorsPEM").is_none() {
-        return Err(not_modelled(
-            "making trust anchors and issuer (give all three files); it",
-        ));
-    }
-    let objects = install::control_plane(&values::control_plane(given)?);
-    print(terminal, &options.values.output, &objects)
 }
 
 /// Why `linkerd uninstall` refuses; empty when it does not.

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio_util::sync::CancellationToken;
@@ -183,17 +183,32 @@ impl Standins {
 
     /// Gives the container engine an image whose entry point is the traffic agent, as `docker build` would.
     pub fn add_agent_image(&self, name: &str) {
+        self.add_image(name, AGENT_ENTRY_POINT);
+    }
+
+    /// Gives the container engine an image that runs this program, e.g. `registry`. Of others than that and the agent's,
+    /// containers end as soon as they are started.
+    pub fn add_image(&self, name: &str, entry_point: &str) {
         if let Some(serving) = &self.serving {
             let mut state = serving.world.state();
             let id = state.id(name);
             state.add_image(Image {
                 id,
                 name: tagged(name),
-                entry_point: Some(AGENT_ENTRY_POINT.to_owned()),
+                entry_point: Some(entry_point.to_owned()),
                 labels: BTreeMap::new(),
                 created: jiff::Timestamp::now(),
             });
         }
+    }
+
+    /// A file that commands wrote on a node.
+    #[must_use]
+    pub fn node_file(&self, node: &str, path: &str) -> Option<String> {
+        let state = self.serving.as_ref()?.world.state();
+        let files = &state.containers.get(node)?.files;
+        let files = files.lock().unwrap_or_else(PoisonError::into_inner);
+        files.get(path).cloned()
     }
 
     /// What still exists of all that the commands created.

@@ -11,6 +11,7 @@ use meshproof_cluster::{ClusterConfig, EmbeddedCluster, ProgramRegistry};
 use meshproof_mesh::model::{Model, ModelConfig};
 use sha2::{Digest, Sha256};
 
+use crate::docker::Registry;
 use crate::exchange::Failure;
 use crate::node_network::NodeNetwork;
 
@@ -33,6 +34,10 @@ pub(crate) struct State {
     pub(crate) containers: BTreeMap<String, Container>,
     pub(crate) networks: BTreeMap<String, Network>,
     pub(crate) images: Vec<Image>,
+    /// Containers that are no nodes.
+    pub(crate) registries: BTreeMap<String, Registry>,
+    /// Named volumes, with their labels.
+    pub(crate) volumes: BTreeMap<String, BTreeMap<String, String>>,
     made: u64,
 }
 
@@ -53,6 +58,8 @@ pub(crate) struct Container {
     pub(crate) programs: ProgramRegistry,
     /// Images that were loaded onto the node: name to id.
     pub(crate) loaded: Arc<Mutex<BTreeMap<String, String>>>,
+    /// Files that commands wrote on the node, by path.
+    pub(crate) files: Arc<Mutex<BTreeMap<String, String>>>,
     /// What is done to its network by commands on the node.
     pub(crate) shaping: Arc<Mutex<NodeNetwork>>,
     /// The cluster once it runs; the lock is held while it starts.
@@ -87,6 +94,8 @@ pub struct Leftovers {
     pub clusters: Vec<String>,
     /// Containers.
     pub containers: Vec<String>,
+    /// Named volumes.
+    pub volumes: Vec<String>,
     /// Networks that somebody created. kind's own, `kind`, is among them: kind leaves it.
     pub networks: Vec<String>,
 }
@@ -180,12 +189,13 @@ impl State {
     }
 
     /// The first address of a network that no container has; its first one is the gateway's.
-    fn free_address(&self, network: &str) -> Option<Ipv4Addr> {
+    pub(crate) fn free_address(&self, network: &str) -> Option<Ipv4Addr> {
         let subnet = self.networks.get(network)?.subnet;
         let last = u32::try_from(subnet.len() - 1).unwrap_or(u32::MAX);
-        (2..last)
-            .filter_map(|n| subnet.nth(n))
-            .find(|address| !self.containers.values().any(|container| container.address == *address))
+        (2..last).filter_map(|n| subnet.nth(n)).find(|address| {
+            let of_node = self.containers.values().any(|container| container.address == *address);
+            !of_node && !self.registries.values().any(|other| other.address == *address)
+        })
     }
 }
 
@@ -253,6 +263,7 @@ impl World {
             paused: false,
             programs,
             loaded: Arc::default(),
+            files: Arc::default(),
             shaping: Arc::default(),
             served: Arc::default(),
         };
@@ -311,7 +322,13 @@ impl World {
         let state = self.state();
         Leftovers {
             clusters: state.clusters().into_iter().collect(),
-            containers: state.containers.keys().cloned().collect(),
+            containers: state
+                .containers
+                .keys()
+                .chain(state.registries.keys())
+                .cloned()
+                .collect(),
+            volumes: state.volumes.keys().cloned().collect(),
             networks: state.networks.keys().cloned().collect(),
         }
     }

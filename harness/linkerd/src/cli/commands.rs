@@ -118,6 +118,13 @@ pub(crate) fn rotated_control_plane(
         .on(kubeconfig, RENDERS)
 }
 
+/// Prints the control plane without looking at any cluster; the CLI makes certificates of its own, which nobody uses.
+pub(crate) fn control_plane_anywhere(sets: &[String]) -> Invocation {
+    let line = Line::new(&["install", "--ignore-cluster"]);
+    let line = sets.iter().fold(line, |line, set| line.flag("--set", set));
+    Invocation::new(LINKERD, line.0, RENDERS)
+}
+
 /// Prints the multicluster extension.
 pub(crate) fn multicluster(
     kubeconfig: &str,
@@ -125,6 +132,21 @@ pub(crate) fn multicluster(
     gateway: &GatewayOptions,
     sets: &[String],
 ) -> Invocation {
+    extension(values, gateway, sets).on(kubeconfig, WAITS)
+}
+
+/// As [`multicluster`], without looking at any cluster.
+pub(crate) fn multicluster_anywhere(
+    values: &MulticlusterValues,
+    gateway: &GatewayOptions,
+    sets: &[String],
+) -> Invocation {
+    let mut line = extension(values, gateway, sets);
+    line.0.push("--ignore-cluster".to_owned());
+    Invocation::new(LINKERD, line.0, RENDERS)
+}
+
+fn extension(values: &MulticlusterValues, gateway: &GatewayOptions, sets: &[String]) -> Line {
     let node_port = values.exposure == GatewayExposure::Nodeport || gateway.node_ports.is_some();
     let class = gateway.load_balancer_class.as_deref().filter(|_| !node_port);
     let ports = gateway.node_ports;
@@ -156,9 +178,7 @@ pub(crate) fn multicluster(
             line = line.set(&entry("gateway.probe.port"), &ports.probe.to_string());
         }
     }
-    sets.iter()
-        .fold(line, |line, set| line.flag("--set", set))
-        .on(kubeconfig, WAITS)
+    sets.iter().fold(line, |line, set| line.flag("--set", set))
 }
 
 /// Prints credentials and Link for another cluster; in the legacy model its controller too. Reads the target.
@@ -231,7 +251,10 @@ pub(crate) fn gateways(kubeconfig: &str) -> Invocation {
 
 #[cfg(test)]
 mod tests {
-    use super::{control_plane, definitions, link, multicluster, rotated_control_plane};
+    use super::{
+        control_plane, control_plane_anywhere, definitions, link, multicluster, multicluster_anywhere,
+        rotated_control_plane,
+    };
     use crate::cli::commands::TrustFiles;
     use crate::installer::{ControllerFor, GatewayOptions, LinkValues, MulticlusterValues, NodePorts};
     use crate::version::ObjectModel;
@@ -316,6 +339,19 @@ mod tests {
                 "remoteMirrorServiceAccountName=linkerd-service-mirror-remote-access-default\\,for-north\\,for-west"
             ]
         );
+    }
+
+    #[test]
+    fn what_is_installed_is_printed_without_a_cluster_too() {
+        let sets = ["a.b=c".to_owned()];
+        assert_eq!(
+            plain(&control_plane_anywhere(&sets)),
+            "linkerd install --ignore-cluster --set a.b=c"
+        );
+        let values = values(true, GatewayExposure::Loadbalancer);
+        let anywhere = plain(&multicluster_anywhere(&values, &GatewayOptions::default(), &sets));
+        let there = plain(&multicluster("kc", &values, &GatewayOptions::default(), &sets));
+        assert_eq!(anywhere, there.replace("--kubeconfig kc", "--ignore-cluster"));
     }
 
     #[test]

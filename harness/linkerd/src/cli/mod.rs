@@ -2,6 +2,7 @@
 
 pub(crate) mod commands;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -227,6 +228,29 @@ impl Installer for CliInstaller {
             );
         }
         plan.actions()
+    }
+
+    /// Up to 2.17 a link brings its controller; its image is one of the control plane's.
+    async fn images(&self, topology: &Topology, setup: &Setup) -> Result<BTreeSet<String>, Problem> {
+        let plan = Plan::new(topology, setup);
+        if plan.clusters().is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        // Images of another version than the one that is asked for would be of no use.
+        self.version().await?;
+        let options = &self.options;
+        let mut rendering = vec![commands::control_plane_anywhere(&options.control_plane_set)];
+        for values in plan.extensions() {
+            let invocation = commands::multicluster_anywhere(&values, &options.gateway, &options.multicluster_set);
+            if !rendering.contains(&invocation) {
+                rendering.push(invocation);
+            }
+        }
+        let mut images = BTreeSet::new();
+        for invocation in rendering {
+            images.extend(manifests::images(&self.rendered(&invocation).await?));
+        }
+        Ok(images)
     }
 
     async fn version(&self) -> Result<String, Problem> {

@@ -39,7 +39,7 @@ impl Lab {
         for inner in ["clusters", "kubeconfigs", "addresses"] {
             fs::create_dir_all(bin.join("state").join(inner)).unwrap();
         }
-        let network = include_str!("../answers/docker-network-kind.recorded.json");
+        let network = include_str!("../../../tests/recorded/kind/docker-network-kind.json");
         fs::write(bin.join("state/network.json"), network).unwrap();
         fs::write(bin.join("state/network.json.made"), network).unwrap();
         Self {

@@ -1,6 +1,7 @@
 //! Clusters are brought up and down with tools that stand in for `kind` and `docker`: nothing is left, whatever happens.
 
 mod lab;
+mod recorded;
 mod running;
 
 use meshproof_engine::environment::Environment as _;
@@ -86,7 +87,7 @@ async fn a_network_of_our_making_goes_with_its_last_cluster() {
     // One that was there before stays.
     lab.write(
         "network.json",
-        include_str!("../answers/docker-network-kind.recorded.json"),
+        include_str!("../../../tests/recorded/kind/docker-network-kind.json"),
     );
     lab.kind(lab.options()).up(&pair()).await.err().unwrap();
     assert!(lab.exists("network.json"));
@@ -105,10 +106,10 @@ async fn what_can_not_be_removed_is_named_and_swept_later() {
         problem.message
     );
     assert_eq!(lab.left(), ["meshproof-pair"]);
-    let problem = sweep(&lab.tools(), &lab.options()).await.unwrap_err();
+    let problem = sweep(&lab.tools(), &lab.options(), false).await.unwrap_err();
     assert_eq!(problem.code, "clusters-left");
     lab.remove("stubborn");
-    let swept = sweep(&lab.tools(), &lab.options()).await.unwrap();
+    let swept = sweep(&lab.tools(), &lab.options(), false).await.unwrap();
     assert_eq!(swept.removed, ["meshproof-pair"]);
     assert!(lab.clusters().is_empty() && lab.left().is_empty());
 }
@@ -120,15 +121,31 @@ async fn sweeping_touches_nothing_but_ours() {
         lab.write(&format!("clusters/{cluster}"), "");
     }
     lab.write("labelled", "meshproof-old relay-1\nother-old relay-2\n");
-    let swept = sweep(&lab.tools(), &lab.options()).await.unwrap();
+    let swept = sweep(&lab.tools(), &lab.options(), false).await.unwrap();
     assert_eq!(
         swept,
         Swept {
             removed: vec!["meshproof-old-west".to_owned(), "relay-1".to_owned()],
-            in_use: Vec::new()
+            ..Swept::default()
         }
     );
     assert_eq!(lab.clusters(), ["meshproofing", "west"]);
+}
+
+#[tokio::test]
+async fn what_caches_pulled_goes_only_when_it_is_asked_for() {
+    let lab = Lab::without_servers();
+    lab.write(
+        "volumes",
+        "docker.io meshproof-cache-docker-io\ndocker.io other-cache-docker-io\n",
+    );
+    let swept = sweep(&lab.tools(), &lab.options(), false).await.unwrap();
+    assert_eq!(swept.caches, ["meshproof-cache-docker-io"]);
+    assert!(swept.removed.is_empty());
+    let swept = sweep(&lab.tools(), &lab.options(), true).await.unwrap();
+    assert_eq!(swept.removed, ["meshproof-cache-docker-io"]);
+    let left = std::fs::read_to_string(lab.path().join("state/volumes")).unwrap();
+    assert_eq!(left, "docker.io other-cache-docker-io\n");
 }
 
 #[tokio::test]
@@ -136,5 +153,5 @@ async fn sweeping_without_tools_and_without_traces_finds_nothing() {
     let lab = Lab::without_servers();
     let nowhere = ["kind", "docker"].map(|tool| (tool.to_owned(), lab.path().join("nowhere")));
     let tools = meshproof_engine::tool::Tools::at(nowhere.into());
-    assert_eq!(sweep(&tools, &lab.options()).await.unwrap(), Swept::default());
+    assert_eq!(sweep(&tools, &lab.options(), false).await.unwrap(), Swept::default());
 }

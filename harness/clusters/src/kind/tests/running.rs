@@ -39,7 +39,7 @@ async fn clusters_come_up_and_go() {
     // Nobody else takes them meanwhile.
     assert_eq!(kind.up(&pair()).await.err().unwrap().code, "environment-in-use");
     assert_eq!(
-        sweep(&lab.tools(), &lab.options()).await.unwrap().in_use,
+        sweep(&lab.tools(), &lab.options(), false).await.unwrap().in_use,
         ["meshproof-pair"]
     );
     assert_eq!(lab.clusters().len(), 2);
@@ -194,7 +194,10 @@ async fn kept_clusters_are_taken_over_while_nothing_has_changed() {
     );
     options.reuse = false;
     assert_eq!(up(&options).await, 8, "it was not asked for");
-    assert_eq!(sweep(&lab.tools(), &options).await.unwrap().removed, ["meshproof-pair"]);
+    assert_eq!(
+        sweep(&lab.tools(), &options, false).await.unwrap().removed,
+        ["meshproof-pair"]
+    );
     assert!(lab.clusters().is_empty() && lab.left().is_empty());
 }
 
@@ -225,5 +228,29 @@ async fn kubeconfigs_are_private() {
     let running = lab.kind(lab.options()).up(&pair()).await.unwrap();
     let path = lab.state().join("meshproof-pair/west.kubeconfig");
     assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    running.down().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clusters_that_are_taken_over_get_caches_for_those_that_ended() {
+    let lab = Lab::start().await;
+    let mut options = lab.options();
+    (options.keep, options.reuse) = (true, true);
+    options.registry_caches = vec!["docker.io".to_owned(), "quay.io".to_owned()];
+    let up = async || {
+        let running = lab.kind(options.clone()).up(&pair()).await.unwrap();
+        running.down().await.unwrap();
+    };
+    up().await;
+    assert_eq!(lab.ran("docker run"), 2, "{}", lab.log());
+    std::fs::remove_file(lab.path().join("state/cache.meshproof-pair-cache-quay-io")).unwrap();
+    up().await;
+    assert_eq!(lab.ran("kind create cluster"), 2, "they were taken over");
+    assert_eq!(lab.ran("docker run --detach --name meshproof-pair-cache-docker-io"), 1);
+    assert_eq!(lab.ran("docker run --detach --name meshproof-pair-cache-quay-io"), 2);
+    // Nodes of other clusters would not know these caches.
+    options.registry_caches.clear();
+    let running = lab.kind(options.clone()).up(&pair()).await.unwrap();
+    assert_eq!(lab.ran("kind create cluster"), 4, "made anew");
     running.down().await.unwrap();
 }

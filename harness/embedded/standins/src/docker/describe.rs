@@ -26,10 +26,9 @@ pub(super) async fn container(node: &Container, network: Option<&Network>) -> Va
         None => "0".to_owned(),
     };
     let status = if node.paused { "paused" } else { "running" };
-    let (gateway, prefix, network_id) = network.map_or((None, 16, ""), |network| {
-        (network.subnet.nth(1), network.subnet.prefix(), network.id.as_str())
-    });
     let ports = json!({"6443/tcp": [{"HostIp": "127.0.0.1", "HostPort": port}]});
+    let mut networks = serde_json::Map::new();
+    networks.insert(node.network.clone(), endpoint(node.address, network));
     json!({
         "Id": node.id,
         "Created": node.created.to_string(),
@@ -41,16 +40,22 @@ pub(super) async fn container(node: &Container, network: Option<&Network>) -> Va
         "HostConfig": {"NetworkMode": node.network, "Privileged": true},
         "NetworkSettings": {
             "Ports": ports,
-            "Networks": {
-                (node.network.as_str()): {
-                    "NetworkID": network_id,
-                    "Gateway": gateway.map(|gateway| gateway.to_string()),
-                    "IPAddress": node.address.to_string(),
-                    "IPPrefixLen": prefix,
-                    "MacAddress": mac(node.address),
-                }
-            },
+            "Networks": networks,
         },
+    })
+}
+
+/// A container's place on its network.
+pub(super) fn endpoint(address: Ipv4Addr, network: Option<&Network>) -> Value {
+    let (gateway, prefix, network_id) = network.map_or((None, 16, ""), |network| {
+        (network.subnet.nth(1), network.subnet.prefix(), network.id.as_str())
+    });
+    json!({
+        "NetworkID": network_id,
+        "Gateway": gateway.map(|gateway| gateway.to_string()),
+        "IPAddress": address.to_string(),
+        "IPPrefixLen": prefix,
+        "MacAddress": mac(address),
     })
 }
 

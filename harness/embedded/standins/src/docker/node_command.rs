@@ -43,7 +43,9 @@ pub(super) async fn run(
         // Where images come from is decided by what was loaded, whatever a mirror is configured to.
         ["mkdir", "-p", path] if path.starts_with(REGISTRIES) => Ok(String::new()),
         ["cp", "/dev/stdin", path] if path.starts_with(REGISTRIES) && interactive => {
-            terminal.input().await;
+            let text = terminal.input().await;
+            let mut files = node.files.lock().unwrap_or_else(PoisonError::into_inner);
+            files.insert((*path).to_owned(), text);
             Ok(String::new())
         }
         other => Err(not_modelled(&format!("`docker exec {container} {}`", other.join(" ")))),

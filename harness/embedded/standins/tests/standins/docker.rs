@@ -177,3 +177,47 @@ async fn images_are_built_by_their_entry_point_and_travel_in_archives() {
         "Error response from daemon: No such image: nosuch:latest\n"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_runs_beside_the_nodes_and_keeps_its_volume() {
+    let world = World::start();
+    assert_eq!(world.create("west", 10).await.code, Some(0));
+    let run = "docker run --detach --name cache --network kind --label dev.meshproof.environment=e \
+               --env REGISTRY_PROXY_REMOTEURL=https://registry.example --mount type=volume,source=kept,target=/var/lib/registry registry:3";
+    let missing = world.run(run).await;
+    assert_eq!(missing.code, Some(125), "{missing:?}");
+    assert!(
+        missing
+            .stderr
+            .starts_with("Unable to find image 'registry:3' locally\n"),
+        "{missing:?}"
+    );
+
+    world.standins.add_image("registry:3", "registry");
+    world
+        .ok("docker volume create --label dev.meshproof.cache=registry.example kept")
+        .await;
+    world.ok(run).await;
+    assert_eq!(world.run(run).await.code, Some(125), "the name is taken");
+    let status = "docker inspect --type container --format {{.State.Status}} cache";
+    assert_eq!(world.ok(status).await, "running\n");
+    let logged = world.run("docker logs --tail 50 cache").await;
+    assert!(logged.stderr.contains("listening on"), "{logged:?}");
+    let listed = "docker ps --all --filter label=dev.meshproof.environment=e --format {{.Names}}";
+    assert_eq!(world.ok(listed).await, "cache\n");
+    assert_eq!(world.run("docker volume rm kept").await.code, Some(1), "in use");
+    assert_eq!(world.ok("docker rm --force --volumes cache").await, "cache\n");
+    let volumes =
+        "docker volume ls --filter label=dev.meshproof.cache --format '{{.Label \"dev.meshproof.cache\"}} {{.Name}}'";
+    assert_eq!(
+        world.ok(volumes).await,
+        "registry.example kept\n",
+        "a named volume stays"
+    );
+    assert_eq!(world.ok("docker volume rm kept").await, "kept\n");
+
+    // An image that runs something else ends at once.
+    world.standins.add_image("registry:3", "other");
+    world.ok(run).await;
+    assert_eq!(world.ok(status).await, "exited\n");
+}

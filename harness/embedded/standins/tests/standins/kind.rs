@@ -4,56 +4,85 @@ use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use kube::Api;
 use kube::api::PostParams;
 use meshproof_standins::Leftovers;
+use rstest::rstest;
 use serde_json::json;
 
 use crate::support::{World, until};
 
-/// What a real `kind create cluster --name east --wait 3m` printed on standard error (kind 0.32, debugging line and
-/// warning of the machine's cgroups left out).
-const RECORDED: &str = r#"Creating cluster "east" ...
- • Ensuring node image (lab/kindnode:v1.34.9) 🖼  ...
- ✓ Ensuring node image (lab/kindnode:v1.34.9) 🖼
- • Preparing nodes 📦   ...
- ✓ Preparing nodes 📦 
- • Writing configuration 📜  ...
- ✓ Writing configuration 📜
- • Starting control-plane 🕹️  ...
- ✓ Starting control-plane 🕹️
- • Installing CNI 🔌  ...
- ✓ Installing CNI 🔌
- • Installing StorageClass 💾  ...
- ✓ Installing StorageClass 💾
- • Waiting ≤ 3m0s for control-plane = Ready ⏳  ...
- ✓ Waiting ≤ 3m0s for control-plane = Ready ⏳
- • Ready after 17s 💚
-Set kubectl context to "kind-east"
-You can now use your cluster with:
+/// A file that was recorded on real clusters.
+fn recorded(file: &str) -> String {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../clusters/tests/recorded/kind");
+    std::fs::read_to_string(format!("{folder}/{file}")).unwrap()
+}
 
-kubectl cluster-info --context kind-east
+/// Lines without what differs from run to run: the machine's warnings and debugging lines, times, the farewell.
+fn lasting(printed: &str) -> Vec<&str> {
+    let passing = [
+        "cgroup v1",
+        "DEBUG: ",
+        "real\t",
+        "user\t",
+        "sys\t",
+        "Have a nice",
+        "Thanks for",
+        "Not sure",
+    ];
+    printed
+        .lines()
+        .filter(|line| !line.is_empty() && !passing.iter().any(|start| line.starts_with(start)))
+        .map(|line| line.strip_prefix(" • Ready after").map_or(line, |_| " • Ready after"))
+        .collect()
+}
 
-Have a nice day! 👋
-"#;
-
+#[rstest]
+#[case("west", "180s")]
+#[case("east", "180s")]
+#[case("north", "240s")]
 #[tokio::test(flavor = "multi_thread")]
-async fn creating_prints_what_the_real_one_printed() {
+async fn creating_prints_what_the_real_one_printed(#[case] cluster: &str, #[case] wait: &str) {
     let world = World::start();
-    let line = "kind create cluster --name east --image lab/kindnode:v1.34.9 --kubeconfig k --wait 180s";
-    let output = world.run(line).await;
+    let line =
+        format!("kind create cluster --name {cluster} --image lab/kindnode:v1.34.9 --kubeconfig k --wait {wait}");
+    let output = world.run(&line).await;
     assert_eq!((output.code, output.stdout.as_str()), (Some(0), ""), "{output:?}");
     let printed = output.stderr.replace(" --kubeconfig k\n", "\n");
-    let without_time = |text: &str| -> Vec<String> {
-        let line = |line: &str| {
-            if line.starts_with(" • Ready after") {
-                " • Ready after"
-            } else {
-                line
-            }
-            .to_owned()
-        };
-        text.lines().map(line).collect()
-    };
-    assert_eq!(without_time(&printed), without_time(RECORDED));
+    let real = recorded(&format!("kind-create-{cluster}.txt"));
+    assert!(lasting(&real).len() > 15, "{real}");
+    assert_eq!(lasting(&printed), lasting(&real));
+}
 
+/// The words around names and ids, which are others.
+#[rstest]
+#[case("west")]
+#[case("east")]
+#[case("north")]
+#[tokio::test(flavor = "multi_thread")]
+async fn loading_prints_what_the_real_one_printed(#[case] cluster: &str) {
+    let world = World::start();
+    assert_eq!(world.create(cluster, 10).await.code, Some(0));
+    let real = recorded(&format!("kind-load-{cluster}.txt"));
+    for line in lasting(&real) {
+        let words: Vec<&str> = line.split('"').collect();
+        let [_, image, _, id, ..] = words[..] else {
+            panic!("{line}")
+        };
+        world.standins.add_agent_image(image);
+        let loaded = world
+            .run(&format!("kind load docker-image {image} --name {cluster}"))
+            .await;
+        let printed: Vec<&str> = loaded.stderr.trim_end().split('"').collect();
+        assert_eq!(printed.len(), words.len(), "{loaded:?}");
+        assert_eq!(printed[3].len(), id.len(), "{loaded:?}");
+        let printed = loaded.stderr.trim_end().replace(printed[3], id);
+        assert_eq!(printed, line);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_is_there_is_not_created_again() {
+    let world = World::start();
+    let line = "kind create cluster --name east --kubeconfig k";
+    assert_eq!(world.run(line).await.code, Some(0));
     let again = world.run(line).await;
     assert_eq!(again.code, Some(1));
     assert_eq!(

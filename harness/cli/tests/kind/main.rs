@@ -7,94 +7,18 @@
     reason = "moments of another process are the subject, and no runtime is here"
 )]
 
+mod caches;
+mod images;
+mod lacking;
+mod machine;
+
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use meshproof_mesh::defect::Defects;
-use meshproof_mesh::install::gateway_api_crds;
 use meshproof_report::run_folder::RunFolder;
-use meshproof_standins::Standins;
 use rstest::rstest;
-use tempfile::TempDir;
 
-/// Scenario seconds per wall second of the stand-ins' clusters.
-const PACE: f64 = 10.0;
-/// A quick scenario that needs the mesh, a link, the agent's image and traffic in both clusters.
-const SCENARIO: &str = "exported-service-appears";
-
-/// A machine with the stand-ins on its `PATH`.
-struct Machine {
-    folder: TempDir,
-    standins: Standins,
-}
-
-struct Said {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
-impl Machine {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let standins = Standins::start(&folder.path().join("standins"), PACE).unwrap();
-        standins.add_agent_image(concat!("meshproof-agent:", env!("CARGO_PKG_VERSION")));
-        let definitions: Vec<String> = gateway_api_crds(&Defects::default())
-            .iter()
-            .map(|definition| serde_yaml::to_string(definition).unwrap())
-            .collect();
-        fs::write(folder.path().join("gateway-api.yaml"), definitions.join("---\n")).unwrap();
-        Self { folder, standins }
-    }
-
-    fn meshproof(&self, arguments: &[&str]) -> Command {
-        let path = std::env::var("PATH").unwrap_or_default();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_meshproof"));
-        command
-            .args(arguments)
-            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
-            .env("PATH", format!("{}:{path}", self.standins.path_dir().display()))
-            .env("XDG_STATE_HOME", self.folder.path().join("state"))
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
-    }
-
-    /// `meshproof run --on kind` of scenarios; relays need a Docker engine and not a stand-in for its client.
-    fn run(&self, more: &[&str]) -> Command {
-        let mut command = self.meshproof(&["run", "--on", "kind", "--no-relay"]);
-        command
-            .arg("--gateway-api-crds")
-            .arg(self.folder.path().join("gateway-api.yaml"));
-        command.arg("--out").arg(self.folder.path().join("runs"));
-        command.args(more);
-        command
-    }
-
-    fn said(command: &mut Command) -> Said {
-        let output = command.output().unwrap();
-        Said {
-            code: output.status.code(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    /// No cluster, container or network is left, and no file in the state folder.
-    fn assert_nothing_left(&self, after: &str) {
-        let left = self.standins.leftovers();
-        assert!(left.is_empty(), "after {after}: {left:?}");
-        let state = self.folder.path().join("state/meshproof/kind");
-        let files: Vec<_> = fs::read_dir(&state)
-            .map(|entries| entries.flatten().map(|entry| entry.path()).collect())
-            .unwrap_or_default();
-        assert!(files.is_empty(), "after {after}: {files:?}");
-    }
-}
+use crate::machine::{Machine, SCENARIO, WRONG, wait};
 
 #[test]
 fn scenarios_run_unchanged_and_leave_nothing() {
@@ -127,36 +51,13 @@ fn scenarios_run_unchanged_and_leave_nothing() {
 #[test]
 fn broken_promises_are_found_through_the_tools_too() {
     let machine = Machine::new();
-    // The stand-in's model has no defects; a scenario that expects what is wrong shows that red comes through.
-    let text = fs::read_to_string(
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scenarios/mirroring/exported-service-appears.yaml"),
-    )
-    .unwrap();
-    let wrong = text.replacen(
-        "scenario: exported-service-appears",
-        "scenario: expects-what-is-wrong",
-        1,
-    );
-    let wrong = wrong.replacen(
-        "kind: Service, name: \"${mirror.",
-        "kind: Service, name: \"no-${mirror.",
-        1,
-    );
-    assert_ne!(wrong.replace("expects-what-is-wrong", "exported-service-appears"), text);
-    let file = machine.folder.path().join("wrong.yaml");
-    fs::write(&file, wrong).unwrap();
+    let file = machine.wrong_scenario();
     let said = Machine::said(&mut machine.run(&[file.to_str().unwrap()]));
     assert_eq!(said.code, Some(1), "{}\n{}", said.out, said.err);
     machine.assert_nothing_left("a red run");
 
     // What the tools did and said is among the evidence of the check.
-    let said_by = |file: &str| {
-        let runs = machine.folder.path().join("runs");
-        let run = fs::read_dir(runs).unwrap().flatten().next().unwrap().path();
-        let steps = run.join("evidence/expects-what-is-wrong");
-        let step = fs::read_dir(steps).unwrap().flatten().next().unwrap().path();
-        fs::read_to_string(step.join(file)).unwrap()
-    };
+    let said_by = |file: &str| machine.evidence(WRONG, file);
     let commands = said_by("environment/commands.txt");
     assert!(
         commands.contains("exit 0        kind create cluster --name meshproof-pair-west"),
@@ -165,6 +66,53 @@ fn broken_promises_are_found_through_the_tools_too() {
     assert!(!commands.contains("PRIVATE"), "{commands}");
     let checks = said_by("west/mesh/check.txt");
     assert!(checks.contains("linkerd-multicluster: "), "{checks}");
+
+    // So is what nodes logged, without secrets, and nothing that holds their environment.
+    let kubelet = said_by("environment/kind/west/meshproof-pair-west-control-plane/kubelet.log");
+    assert!(kubelet.contains("a node without a kubelet"), "{kubelet}");
+    assert!(
+        kubelet.contains("<token, not shown>") && !kubelet.contains("0000"),
+        "{kubelet}"
+    );
+    let images = said_by("environment/kind/east/meshproof-pair-east-control-plane/images.log");
+    assert!(images.contains("meshproof-agent:"), "{images}");
+    let containers = said_by("environment/kind/east/meshproof-pair-east-control-plane/containers.txt");
+    assert_eq!(containers, "etcd_kube-system_etcd-0\n");
+    let of_node = machine.evidence_path(WRONG, "environment/kind/west/meshproof-pair-west-control-plane");
+    assert!(!of_node.join("inspect.json").exists());
+    assert!(
+        !machine
+            .evidence_path(WRONG, "environment/kind/west/missing.txt")
+            .exists()
+    );
+}
+
+/// Logs that can't be had are told among the evidence; the verdict is the check's all the same.
+#[rstest]
+#[case::refused("kind export logs = exit 1 no space left on device", "no space left on device")]
+#[case::hanging("kind export logs = hang", "did not end within")]
+#[case::missing("kind export logs @1 = missing", "not found")]
+fn logs_that_cannot_be_had_break_nothing(#[case] fault: &str, #[case] told: &str) {
+    let machine = Machine::new();
+    machine.standins.fault(fault).unwrap();
+    let file = machine.wrong_scenario();
+    let said = Machine::said(&mut machine.run(&[file.to_str().unwrap()]));
+    assert_eq!(said.code, Some(1), "{}\n{}", said.out, said.err);
+    let missing: Vec<String> = ["west", "east"]
+        .iter()
+        .map(|cluster| machine.evidence_path(WRONG, &format!("environment/kind/{cluster}/missing.txt")))
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .collect();
+    assert!(
+        missing
+            .iter()
+            .any(|text| text.contains(told) && text.contains("kind export logs")),
+        "{missing:?}"
+    );
+    let commands = machine.evidence(WRONG, "environment/commands.txt");
+    assert!(commands.contains("kind export logs"), "{commands}");
+    machine.standins.heal().unwrap();
+    machine.assert_nothing_left(fault);
 }
 
 #[test]
@@ -199,7 +147,7 @@ fn charts_install_the_same_mesh() {
     "kind load docker-image @2 = exit 1 image not present locally",
     "kind load docker-image"
 )]
-#[case::the_engine_is_down("docker = exit 1 Cannot connect to the Docker daemon", "docker image inspect")]
+#[case::the_engine_is_down("docker = exit 1 Cannot connect to the Docker daemon", "docker info")]
 #[case::the_engine_hangs("docker network inspect @1 = hang", "docker network inspect")]
 #[case::the_network_is_garbage("docker network inspect @1 = garbage", "docker network inspect")]
 #[case::nodes_are_garbage("docker inspect @1 = garbage", "docker inspect")]
@@ -217,7 +165,7 @@ fn charts_install_the_same_mesh() {
     "linkerd multicluster link-gen @2 = exit 1 no ingress addresses",
     "linkerd multicluster link-gen"
 )]
-#[case::helm_is_missing("helm = missing", "helm show chart")]
+#[case::helm_is_missing("helm = missing", "helm version")]
 #[case::charts_fail("helm template @1 = exit 1 chart not found", "helm template linkerd-crds")]
 #[case::charts_are_garbage(
     "helm template linkerd-multicluster @1 = garbage",
@@ -339,23 +287,4 @@ fn a_plan_prints_every_command(#[case] topology: &str) {
     let home = machine.folder.path().join("state");
     let text = said.out.replace(home.to_str().unwrap(), "<state>");
     insta::assert_snapshot!(format!("plan_commands_{topology}"), text);
-}
-
-/// The exit code; `None` when a signal ended it.
-fn wait(child: &mut std::process::Child, longest: Duration) -> Option<i32> {
-    let began = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status.code();
-        }
-        if began.elapsed() > longest {
-            child.kill().unwrap();
-        }
-        assert!(
-            began.elapsed() <= longest,
-            "it did not end within {} s",
-            longest.as_secs()
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
