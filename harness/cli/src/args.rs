@@ -288,6 +288,59 @@ pub struct MeshArgs {
     /// Value for the multicluster extension, key=value
     #[arg(long = "multicluster-set", value_name = "KEY=VALUE")]
     pub multicluster_set: Vec<String>,
+    /// The version that scenarios upgrade to.
+    #[command(flatten)]
+    pub upgrade: UpgradeArgs,
+}
+
+/// The version of the mesh that scenarios with `upgrade` go to; without one they are skipped.
+#[derive(Args, Clone, Debug, Default)]
+pub struct UpgradeArgs {
+    /// `linkerd` of the version that scenarios upgrade to
+    #[arg(id = "upgrade_linkerd", long = "upgrade-linkerd", value_name = "PATH")]
+    pub linkerd: Option<PathBuf>,
+    /// Version of Linkerd that scenarios upgrade to: that CLI must have it, or is downloaded with --upgrade-sha256
+    #[arg(long = "upgrade-to", value_name = "VERSION")]
+    pub to: Option<String>,
+    /// SHA-256 of the CLI of --upgrade-to; it is downloaded into a cache and used only when it has this sum
+    #[arg(
+        long = "upgrade-sha256",
+        value_name = "HEX",
+        requires = "to",
+        conflicts_with = "upgrade_linkerd"
+    )]
+    pub sha256: Option<String>,
+    /// With --mesh-from helm: chart linkerd-crds of the version that scenarios upgrade to
+    #[arg(
+        long = "upgrade-chart-crds",
+        value_name = "CHART",
+        requires = "upgrade_control_plane"
+    )]
+    pub crds: Option<String>,
+    /// With --mesh-from helm: chart linkerd-control-plane of that version
+    #[arg(
+        id = "upgrade_control_plane",
+        long = "upgrade-chart-control-plane",
+        value_name = "CHART",
+        requires = "upgrade_multicluster"
+    )]
+    pub control_plane: Option<String>,
+    /// With --mesh-from helm: chart linkerd-multicluster of that version
+    #[arg(
+        id = "upgrade_multicluster",
+        long = "upgrade-chart-multicluster",
+        value_name = "CHART",
+        requires = "crds"
+    )]
+    pub multicluster: Option<String>,
+}
+
+impl UpgradeArgs {
+    /// Whether any of them is given.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        self.linkerd.is_some() || self.to.is_some() || self.crds.is_some()
+    }
 }
 
 /// The traffic agent on real clusters.

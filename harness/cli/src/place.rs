@@ -17,11 +17,13 @@ use meshproof_engine::problem::{self, Problem};
 use meshproof_engine::testbed::DriverFactory;
 use meshproof_engine::tool::Tools;
 use meshproof_linkerd::installer::{GatewayOptions, Installer};
-use meshproof_linkerd::{Chart, CliInstaller, CliOptions, HelmInstaller, HelmOptions, Linkerd, Preinstalled, download};
+use meshproof_linkerd::{
+    Chart, CliInstaller, CliOptions, HelmInstaller, HelmOptions, Linkerd, NextCharts, Preinstalled, download,
+};
 use meshproof_mesh::defect::{Defect, Defects};
 use serde_json::{Map, Value};
 
-use crate::args::{EnvironmentArgs, KindArgs, MeshArgs, MeshFrom, On};
+use crate::args::{EnvironmentArgs, KindArgs, MeshArgs, MeshFrom, On, UpgradeArgs};
 use crate::exit_code::Exit;
 use crate::output;
 use crate::state::State;
@@ -132,11 +134,11 @@ impl Place {
             load_balancer_class: Some(LOAD_BALANCER_CLASS.to_owned()),
             ..GatewayOptions::default()
         };
-        let installer = installer(&args.mesh, MeshFrom::Cli, gateway, &tools)?;
+        let installers = Installers::of(&args.mesh, MeshFrom::Cli, gateway, &tools).await?;
         Ok(Self {
             environment: Arc::new(kind.clone()),
-            driver: driver(Arc::clone(&installer), 1.0),
-            installer: Some(installer),
+            installer: Some(Arc::clone(&installers.first)),
+            driver: driver(installers, 1.0),
             agent_image,
             installs: args.mesh.from != Some(MeshFrom::Preinstalled),
             defects: Vec::new(),
@@ -162,11 +164,12 @@ impl Place {
             )
             .map_err(|problem| usage(&problem.message))?
         };
-        let installer = installer(&args.mesh, MeshFrom::Preinstalled, GatewayOptions::default(), &tools)?;
+        let gateway = GatewayOptions::default();
+        let installers = Installers::of(&args.mesh, MeshFrom::Preinstalled, gateway, &tools).await?;
         Ok(Self {
             environment: Arc::new(Contexts::new(options.clone())),
-            driver: driver(Arc::clone(&installer), pace),
-            installer: Some(installer),
+            installer: Some(Arc::clone(&installers.first)),
+            driver: driver(installers, pace),
             agent_image: args.agent.agent_image.clone().unwrap_or_else(|| AGENT_IMAGE.to_owned()),
             installs: from != MeshFrom::Preinstalled,
             defects: Vec::new(),
@@ -252,54 +255,132 @@ pub(crate) async fn tools(mesh: &MeshArgs, kind: &KindArgs) -> Result<Tools, Exi
         }
     }
     if let (Some(version), Some(sum)) = (&mesh.linkerd_version, &mesh.linkerd_sha256) {
-        let cache = State::at(None).map(|state| state.cache_folder());
-        let cache =
-            cache.map_err(|problem| told(&problem::environment("no-state-folder", problem.to_string(), None)))?;
-        let path = download::fetch_cli(version, sum, &cache, download::VENDOR_URL).await;
-        paths.insert("linkerd".to_owned(), path.map_err(|problem| told(&problem))?);
+        paths.insert("linkerd".to_owned(), fetched(version, sum).await?);
     }
     Ok(Tools::at(paths).with_longest(kind.tool_deadline.map(Duration::from_secs)))
 }
 
-fn driver(installer: Arc<dyn Installer>, pace: f64) -> Arc<DriverFactory> {
+/// The vendor's CLI of a version, from the cache or from the vendor.
+async fn fetched(version: &str, sum: &str) -> Result<PathBuf, Exit> {
+    let cache = State::at(None).map(|state| state.cache_folder());
+    let cache = cache.map_err(|problem| told(&problem::environment("no-state-folder", problem.to_string(), None)))?;
+    let path = download::fetch_cli(version, sum, &cache, download::VENDOR_URL).await;
+    path.map_err(|problem| told(&problem))
+}
+
+/// The tools for the version that is upgraded to: another `linkerd`, and otherwise the same.
+async fn next_tools(upgrade: &UpgradeArgs, tools: &Tools) -> Result<Tools, Exit> {
+    let path = match (&upgrade.linkerd, &upgrade.to, &upgrade.sha256) {
+        (Some(path), _, _) => path.clone(),
+        (None, Some(version), Some(sum)) => fetched(version, sum).await?,
+        (None, _, _) => {
+            return Err(usage(
+                "--upgrade-to needs the CLI of that version: its path with --upgrade-linkerd, or its sum with --upgrade-sha256",
+            ));
+        }
+    };
+    Ok(tools.with("linkerd", path))
+}
+
+fn driver(installers: Installers, pace: f64) -> Arc<DriverFactory> {
     Arc::new(move |_: &EnvironmentRequest| {
-        let driver: Arc<dyn MeshDriver> = Arc::new(Linkerd::new(Arc::clone(&installer), pace));
+        let driver = Linkerd::new(Arc::clone(&installers.first), pace);
+        let driver: Arc<dyn MeshDriver> = match &installers.next {
+            Some(next) => Arc::new(driver.upgradable(Arc::clone(next))),
+            None => Arc::new(driver),
+        };
         driver
     })
 }
 
-fn installer(
-    args: &MeshArgs,
-    usual: MeshFrom,
-    gateway: GatewayOptions,
-    tools: &Tools,
-) -> Result<Arc<dyn Installer>, Exit> {
-    Ok(match args.from.unwrap_or(usual) {
-        MeshFrom::Preinstalled => Arc::new(Preinstalled::new()),
-        MeshFrom::Cli => Arc::new(CliInstaller::new(
-            CliOptions {
-                version: args.linkerd_version.clone(),
-                gateway_api_crds: args.gateway_api_crds.clone(),
-                gateway,
-                control_plane_set: args.set.clone(),
-                multicluster_set: args.multicluster_set.clone(),
-            },
-            tools.clone(),
-        )),
-        MeshFrom::Helm => Arc::new(HelmInstaller::new(
-            HelmOptions {
-                crds: chart(&args.chart_crds),
-                control_plane: chart(&args.chart_control_plane),
-                multicluster: chart(&args.chart_multicluster),
-                gateway_api_crds: args.gateway_api_crds.clone(),
-                gateway,
-                control_plane_values: values(&args.set)?,
-                multicluster_values: values(&args.multicluster_set)?,
-                links_by_cli: args.linkerd.is_some() || args.linkerd_version.is_some(),
-            },
-            tools.clone(),
-        )),
-    })
+/// Who brings the mesh.
+struct Installers {
+    first: Arc<dyn Installer>,
+    /// Brings the version that scenarios upgrade to.
+    next: Option<Arc<dyn Installer>>,
+}
+
+impl Installers {
+    async fn of(args: &MeshArgs, usual: MeshFrom, gateway: GatewayOptions, tools: &Tools) -> Result<Self, Exit> {
+        match args.from.unwrap_or(usual) {
+            MeshFrom::Preinstalled if args.upgrade.is_given() => Err(usage(
+                "--upgrade-… needs a mesh that the harness installs: a preinstalled one is never changed",
+            )),
+            MeshFrom::Preinstalled => Ok(Self {
+                first: Arc::new(Preinstalled::new()),
+                next: None,
+            }),
+            MeshFrom::Cli => Self::cli(args, gateway, tools).await,
+            MeshFrom::Helm => Self::helm(args, gateway, tools).await,
+        }
+    }
+
+    async fn cli(args: &MeshArgs, gateway: GatewayOptions, tools: &Tools) -> Result<Self, Exit> {
+        let options = CliOptions {
+            version: args.linkerd_version.clone(),
+            gateway_api_crds: args.gateway_api_crds.clone(),
+            gateway,
+            control_plane_set: args.set.clone(),
+            multicluster_set: args.multicluster_set.clone(),
+        };
+        let first = CliInstaller::new(options, tools.clone());
+        let upgrade = &args.upgrade;
+        if upgrade.crds.is_some() {
+            return Err(usage("--upgrade-chart-… needs --mesh-from helm"));
+        }
+        let next: Option<Arc<dyn Installer>> = if upgrade.is_given() {
+            let tools = next_tools(upgrade, tools).await?;
+            Some(Arc::new(first.next(upgrade.to.clone(), tools)))
+        } else {
+            None
+        };
+        Ok(Self {
+            first: Arc::new(first),
+            next,
+        })
+    }
+
+    async fn helm(args: &MeshArgs, gateway: GatewayOptions, tools: &Tools) -> Result<Self, Exit> {
+        let options = HelmOptions {
+            crds: chart(&args.chart_crds),
+            control_plane: chart(&args.chart_control_plane),
+            multicluster: chart(&args.chart_multicluster),
+            gateway_api_crds: args.gateway_api_crds.clone(),
+            gateway,
+            control_plane_values: values(&args.set)?,
+            multicluster_values: values(&args.multicluster_set)?,
+            links_by_cli: args.linkerd.is_some() || args.linkerd_version.is_some(),
+        };
+        let links_by_cli = options.links_by_cli;
+        let first = HelmInstaller::new(options, tools.clone());
+        let upgrade = &args.upgrade;
+        let next: Option<Arc<dyn Installer>> = match (&upgrade.crds, &upgrade.control_plane, &upgrade.multicluster) {
+            (Some(crds), Some(control_plane), Some(multicluster)) => {
+                let charts = NextCharts {
+                    crds: chart(crds),
+                    control_plane: chart(control_plane),
+                    multicluster: chart(multicluster),
+                };
+                let tools = if links_by_cli {
+                    next_tools(upgrade, tools).await?
+                } else {
+                    tools.clone()
+                };
+                Some(Arc::new(first.next(charts, tools)))
+            }
+            _ if upgrade.is_given() => {
+                return Err(usage(
+                    "with --mesh-from helm, an upgrade needs the charts of that version: --upgrade-chart-crds, \
+                     --upgrade-chart-control-plane and --upgrade-chart-multicluster",
+                ));
+            }
+            _ => None,
+        };
+        Ok(Self {
+            first: Arc::new(first),
+            next,
+        })
+    }
 }
 
 /// `reference@version`, or `reference`.

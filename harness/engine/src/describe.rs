@@ -87,6 +87,7 @@ pub(crate) fn disturbs(step: &Step) -> bool {
         | Step::Link(_)
         | Step::Unlink(_)
         | Step::Install(_)
+        | Step::Upgrade(_)
         | Step::Uninstall(_)
         | Step::Rotate(_)
         | Step::Namespace(_)

@@ -23,13 +23,20 @@ pub trait MeshDriver: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// What it can do: `export-gateway`, `export-flat`, `export-federated`, `route`, `mtls`, `rotate-credentials`,
-    /// `rotate-trust`, `install-mesh` and `link-clusters` (and their opposites) …
+    /// `rotate-trust`, `install-mesh` and `link-clusters` (and their opposites), `upgrade-mesh` when there is a version to
+    /// go to …
     fn capabilities(&self) -> BTreeSet<String>;
 
     /// What installing the mesh in all clusters and making all links of a topology would do, in order; empty when nothing
     /// outside of this process.
     fn commands(&self, topology: &Topology, setup: &Setup) -> Vec<Action> {
         let _ = (topology, setup);
+        Vec::new()
+    }
+
+    /// What [`MeshDriver::upgrade`] of a cluster would do, in order; empty when nothing outside of this process.
+    fn upgrade_commands(&self, cluster: &str, topology: &Topology, setup: &Setup) -> Vec<Action> {
+        let _ = (cluster, topology, setup);
         Vec::new()
     }
 
@@ -40,6 +47,14 @@ pub trait MeshDriver: Send + Sync {
     /// # Errors
     /// A [`Problem`] of class mesh (it did not get ready) or environment (the API or a tool failed).
     async fn install(&self, cluster: &Cluster, topology: &Topology, setup: &Setup) -> Result<(), Problem>;
+
+    /// Upgrades the mesh in one cluster by its documented procedure (control plane, then what multi-cluster needs, then the
+    /// cluster's own links), and waits until it is ready. Trust is kept, and so are the sidecars of pods that are not the
+    /// mesh's own: those follow when they are restarted. `peers` are all clusters.
+    ///
+    /// # Errors
+    /// As [`MeshDriver::install`]; code `upgrade-impossible` when there is nothing to go to from here.
+    async fn upgrade(&self, cluster: &Cluster, peers: &[Cluster], setup: &Setup) -> Result<Upgraded, Problem>;
 
     /// Removes the mesh by its documented procedure and waits until nothing of it is left.
     ///
@@ -173,7 +188,17 @@ pub trait MeshDriver: Send + Sync {
     fn counters(&self, flow: &Flow) -> Vec<Counter>;
 }
 
-/// Requests of a driver to a cluster's API, by what they are for. Installing, linking and their opposites take every right.
+/// Versions of the mesh in a cluster before and after an upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upgraded {
+    /// As [`MeshDriver::version`] was before.
+    pub from: String,
+    /// As it is now; never the same.
+    pub to: String,
+}
+
+/// Requests of a driver to a cluster's API, by what they are for. Installing, upgrading, linking and their
+/// opposites take every right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DriverCall {
     /// [`MeshDriver::version`] and [`MeshDriver::trust_root`].

@@ -11,7 +11,7 @@ use meshproof_verdict::record::ClusterFacts;
 
 use crate::api::Requests;
 use crate::clock::Clock;
-use crate::driver::MeshDriver;
+use crate::driver::{MeshDriver, Upgraded};
 use crate::environment::{Cluster, Environment, EnvironmentRequest, RunningEnvironment};
 use crate::kinds::Kinds;
 use crate::plan::EnvironmentPlan;
@@ -26,6 +26,8 @@ const UP_TIME: Duration = Duration::from_secs(1200);
 const DOWN_TIME: Duration = Duration::from_secs(300);
 /// Time for installing the mesh in one cluster (scenario time).
 const INSTALL_TIME: Duration = Duration::from_secs(600);
+/// Time for upgrading the mesh in one cluster and for its links to get ready again (scenario time).
+const UPGRADE_TIME: Duration = Duration::from_secs(900);
 /// Time for making one link, or for it to get ready (scenario time).
 const LINK_TIME: Duration = Duration::from_secs(300);
 
@@ -252,6 +254,16 @@ pub(crate) async fn install(
         .within(INSTALL_TIME, driver.install(cluster, &plan.topology, &plan.setup))
         .await
         .unwrap_or_else(|_| Err(too_slow("install", &cluster.name, INSTALL_TIME)))
+}
+
+/// Upgrades the mesh in one cluster, within its time.
+pub(crate) async fn upgrade(testbed: &Testbed, cluster: &Cluster, requests: &Requests) -> Result<Upgraded, Problem> {
+    let upgrading = testbed.driver.upgrade(cluster, testbed.clusters(), &testbed.plan.setup);
+    requests
+        .clock
+        .within(UPGRADE_TIME, upgrading)
+        .await
+        .unwrap_or_else(|_| Err(too_slow("upgrade", &cluster.name, UPGRADE_TIME)))
 }
 
 fn too_slow(what: &str, place: &str, time: Duration) -> Problem {

@@ -134,6 +134,17 @@ impl Tools {
         }
     }
 
+    /// The same tools, with one of them at this path; what is run is kept in one list with theirs.
+    #[must_use]
+    pub fn with(&self, tool: &str, path: PathBuf) -> Self {
+        let mut paths = BTreeMap::clone(&self.paths);
+        paths.insert(tool.to_owned(), path);
+        Self {
+            paths: Arc::new(paths),
+            ..self.clone()
+        }
+    }
+
     /// The same tools, none of which may take longer than this, whatever its deadline is otherwise (wall time).
     #[must_use]
     pub fn with_longest(mut self, longest: Option<Duration>) -> Self {

@@ -75,7 +75,7 @@ pub(crate) async fn rolled_out(
 ) -> Result<(), Problem> {
     let deployments: Api<Deployment> = Api::namespaced(cluster.client.clone(), namespace);
     for name in names {
-        let complete = await_condition(deployments.clone(), name, conditions::is_deployment_completed());
+        let complete = await_condition(deployments.clone(), name, is_rolled_out);
         within(
             deadline,
             cluster,
@@ -85,6 +85,19 @@ pub(crate) async fn rolled_out(
         .await?;
     }
     Ok(())
+}
+
+/// Whether every pod is of the present template and available, as `kubectl rollout status` sees it. The condition
+/// `Progressing` alone would not do: right after a change it still speaks of the template before.
+fn is_rolled_out(deployment: Option<&Deployment>) -> bool {
+    let Some((deployment, status)) = deployment.and_then(|found| Some((found, found.status.as_ref()?))) else {
+        return false;
+    };
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let observed = status.observed_generation >= deployment.metadata.generation;
+    let number = |replicas: Option<i32>| replicas.unwrap_or(0);
+    let updated = number(status.updated_replicas);
+    observed && updated == wanted && number(status.replicas) == updated && number(status.available_replicas) == updated
 }
 
 /// Waits until the pods that a selector finds now are gone.
@@ -235,5 +248,37 @@ async fn identify<'a>(
             format!("cluster {} does not serve {api_version} {kind}: {error}", cluster.name),
             Some("install the CRD first"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_rolled_out;
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    #[rstest]
+    #[case::all_new(json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}), true)]
+    #[case::the_change_is_not_noticed(json!({"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}), false)]
+    #[case::an_old_pod_is_left(json!({"observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 3}), false)]
+    #[case::a_new_pod_is_missing(json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 2}), false)]
+    #[case::a_new_pod_is_not_available(json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 1}), false)]
+    #[case::nothing_is_known(json!({}), false)]
+    fn a_deployment_is_rolled_out_when_all_its_pods_are_new(#[case] status: Value, #[case] expected: bool) {
+        let deployment = serde_json::from_value(json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "generation": 2},
+            "spec": {"replicas": 2, "selector": {}, "template": {}}, "status": status,
+        }));
+        assert_eq!(is_rolled_out(Some(&deployment.unwrap())), expected);
+        assert!(!is_rolled_out(None));
+    }
+
+    #[test]
+    fn no_pods_are_rolled_out_too() {
+        let deployment = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "generation": 1},
+            "spec": {"replicas": 0, "selector": {}, "template": {}}, "status": {"observedGeneration": 1},
+        });
+        assert!(is_rolled_out(Some(&serde_json::from_value(deployment).unwrap())));
     }
 }

@@ -1,5 +1,7 @@
 //! The driver itself: the engine's interface, answered in Linkerd's words.
 
+mod upgrade;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +13,9 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use kube::api::Api;
 use kube::core::ApiResource;
 use meshproof_engine::action::Action;
-use meshproof_engine::driver::{Counter, DriverCall, Flow, MeshDriver, Owner, RouteRequest, Undo, WorkloadRef};
+use meshproof_engine::driver::{
+    Counter, DriverCall, Flow, MeshDriver, Owner, RouteRequest, Undo, Upgraded, WorkloadRef,
+};
 use meshproof_engine::environment::Cluster;
 use meshproof_engine::plan::permission::Permission;
 use meshproof_engine::problem::{self, Problem};
@@ -36,6 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Linkerd in one environment.
 pub struct Linkerd {
     installer: Arc<dyn Installer>,
+    /// Brings the version that clusters are upgraded to.
+    next: Option<Arc<dyn Installer>>,
     pace: f64,
     state: Mutex<State>,
 }
@@ -51,6 +57,10 @@ struct State {
     extensions: BTreeMap<String, MulticlusterValues>,
     /// ServiceAccounts that links have of their own, by source and target.
     accounts: BTreeMap<(String, String), String>,
+    /// Links that were made, from and to.
+    links: BTreeSet<(String, String)>,
+    /// Clusters that have the version that is upgraded to.
+    upgraded: BTreeSet<String>,
 }
 
 impl Linkerd {
@@ -60,9 +70,22 @@ impl Linkerd {
     pub fn new(installer: Arc<dyn Installer>, pace: f64) -> Self {
         Self {
             installer,
+            next: None,
             pace,
             state: Mutex::default(),
         }
+    }
+
+    /// Values of a cluster's extension.
+    fn installed(&self, cluster: &Cluster, what: &str) -> Result<MulticlusterValues, Problem> {
+        let values = self.state(|state| state.extensions.get(&cluster.name).cloned());
+        values.ok_or_else(|| {
+            problem::harness(
+                "mesh-not-installed",
+                format!("{what} {}: the mesh is not installed there", cluster.name),
+                Some("put an `install` step first"),
+            )
+        })
     }
 
     fn patience(&self) -> Duration {
@@ -102,7 +125,7 @@ impl Linkerd {
 
     /// Applies the extension with the values that the cluster has now, and waits for all of it.
     async fn apply_extension(&self, cluster: &Cluster, values: &MulticlusterValues) -> Result<(), Problem> {
-        let manifests = self.installer.multicluster(cluster, values).await?;
+        let manifests = self.installer_in(cluster).multicluster(cluster, values).await?;
         self.apply_and_roll_out(cluster, MULTICLUSTER_NAMESPACE, &manifests)
             .await?;
         self.state(|state| state.extensions.insert(cluster.name.clone(), values.clone()));
@@ -115,7 +138,7 @@ impl Linkerd {
     /// # Errors
     /// Code `checks-unavailable` when there is no tool that checks.
     pub async fn check(&self, cluster: &Cluster) -> Result<Vec<CheckResult>, Problem> {
-        self.installer.check(cluster).await
+        self.installer_in(cluster).check(cluster).await
     }
 
     fn is_preinstalled(&self) -> bool {
@@ -144,6 +167,32 @@ impl Linkerd {
             apply::rolled_out(cluster, namespace, &[name], self.patience()).await?;
         }
         Ok(())
+    }
+
+    /// Applies what links `from` to `to`, in the words of the version that `from` has.
+    async fn apply_link(&self, from: &Cluster, to: &Cluster, setup: &Setup) -> Result<(), Problem> {
+        let between = (from.name.clone(), to.name.clone());
+        let link = LinkValues::between(
+            from,
+            to,
+            self.state(|state| state.accounts.get(&between).cloned()),
+            self.should_have_gateway(to).await?,
+            setup.gateway.unwrap_or(GatewayExposure::Loadbalancer),
+        );
+        let installer = self.installer_in(from);
+        let manifests = installer.link(to, &link).await?;
+        self.apply_and_roll_out(from, MULTICLUSTER_NAMESPACE, &manifests)
+            .await?;
+        let side_effects = installer.link_side_effects(&manifests).await?;
+        apply::apply(to, &side_effects, self.patience()).await
+    }
+
+    /// What was asked for, not what is there: a gateway that should be and is not makes linking fail.
+    async fn should_have_gateway(&self, cluster: &Cluster) -> Result<bool, Problem> {
+        match self.state(|state| state.extensions.get(&cluster.name).map(|values| values.gateway)) {
+            Some(gateway) => Ok(gateway),
+            None => self.has_gateway(cluster).await,
+        }
     }
 
     async fn has_gateway(&self, cluster: &Cluster) -> Result<bool, Problem> {
@@ -184,6 +233,9 @@ impl MeshDriver for Linkerd {
                 "rotate-trust",
                 "separate-trust",
             ]);
+            if self.next.is_some() {
+                capabilities.push("upgrade-mesh");
+            }
         }
         capabilities.into_iter().map(ToOwned::to_owned).collect()
     }
@@ -192,10 +244,19 @@ impl MeshDriver for Linkerd {
         self.installer.commands(topology, setup)
     }
 
+    fn upgrade_commands(&self, cluster: &str, topology: &Topology, setup: &Setup) -> Vec<Action> {
+        let next = self.next.as_ref();
+        next.map_or_else(Vec::new, |next| next.upgrade_commands(cluster, topology, setup))
+    }
+
     async fn install(&self, cluster: &Cluster, topology: &Topology, setup: &Setup) -> Result<(), Problem> {
         let values = MulticlusterValues::of(topology, setup, &cluster.name);
         if self.is_preinstalled() {
             return self.await_installed(cluster, values.gateway).await;
+        }
+        if let Some(next) = &self.next {
+            // What is wrong with it is better known now than in the middle of a scenario.
+            next.version().await?;
         }
         self.state(|state| {
             state.separate_roots = topology.roots(setup) == TrustSetup::Separate;
@@ -218,13 +279,21 @@ impl MeshDriver for Linkerd {
         self.apply_extension(cluster, &values).await
     }
 
+    async fn upgrade(&self, cluster: &Cluster, peers: &[Cluster], setup: &Setup) -> Result<Upgraded, Problem> {
+        self.upgrade_cluster(cluster, peers, setup).await
+    }
+
     async fn uninstall(&self, cluster: &Cluster) -> Result<(), Problem> {
         self.changeable("uninstall the mesh")?;
-        let extension = self.installer.uninstall_extension(cluster).await?;
+        let installer = self.installer_in(cluster);
+        let extension = installer.uninstall_extension(cluster).await?;
         apply::delete(cluster, &extension, self.patience()).await?;
-        let control_plane = self.installer.uninstall_control_plane(cluster).await?;
+        let control_plane = installer.uninstall_control_plane(cluster).await?;
         apply::delete(cluster, &control_plane, self.patience()).await?;
-        self.state(|state| state.extensions.remove(&cluster.name));
+        self.state(|state| {
+            state.extensions.remove(&cluster.name);
+            state.upgraded.remove(&cluster.name);
+        });
         Ok(())
     }
 
@@ -234,23 +303,8 @@ impl MeshDriver for Linkerd {
             let controller = preinstalled::linked(from, &to.name, model).await?;
             return apply::rolled_out(from, MULTICLUSTER_NAMESPACE, &[controller], self.patience()).await;
         }
-        let values = self.state(|state| state.extensions.get(&from.name).cloned());
-        let Some(mut values) = values else {
-            return Err(problem::harness(
-                "mesh-not-installed",
-                format!(
-                    "link {} → {}: the mesh is not installed in {}",
-                    from.name, to.name, from.name
-                ),
-                Some("put an `install` step first"),
-            ));
-        };
-        // What was asked for, not what is there: a gateway that should be and is not makes linking fail.
-        let asked = self.state(|state| state.extensions.get(&to.name).map(|values| values.gateway));
-        let gateway = match asked {
-            Some(gateway) => gateway,
-            None => self.has_gateway(to).await?,
-        };
+        let mut values = self.installed(from, "link")?;
+        let gateway = self.should_have_gateway(to).await?;
         // The documented order: the controller's values first, then what link-gen prints. In the legacy model `link`
         // prints the controller too.
         let controlled = values.controllers.iter().any(|known| known.cluster == to.name);
@@ -261,19 +315,9 @@ impl MeshDriver for Linkerd {
             });
             self.apply_extension(from, &values).await?;
         }
-        let between = (from.name.clone(), to.name.clone());
-        let link = LinkValues::between(
-            from,
-            to,
-            self.state(|state| state.accounts.get(&between).cloned()),
-            gateway,
-            setup.gateway.unwrap_or(GatewayExposure::Loadbalancer),
-        );
-        let manifests = self.installer.link(to, &link).await?;
-        self.apply_and_roll_out(from, MULTICLUSTER_NAMESPACE, &manifests)
-            .await?;
-        let side_effects = self.installer.link_side_effects(&manifests).await?;
-        apply::apply(to, &side_effects, self.patience()).await
+        self.apply_link(from, to, setup).await?;
+        self.state(|state| state.links.insert((from.name.clone(), to.name.clone())));
+        Ok(())
     }
 
     async fn await_link(&self, from: &Cluster, to: &Cluster, setup: &Setup) -> Result<(), Problem> {
@@ -305,7 +349,7 @@ impl MeshDriver for Linkerd {
 
     async fn unlink(&self, from: &Cluster, to: &Cluster) -> Result<(), Problem> {
         self.changeable("unlink clusters")?;
-        let objects = self.installer.unlink(from, &to.name).await?;
+        let objects = self.installer_in(from).unlink(from, &to.name).await?;
         // While a controller still runs it makes its mirrors and its lease anew.
         let (controllers, others): (Vec<Value>, Vec<Value>) =
             objects.into_iter().partition(|object| object["kind"] == "Deployment");
@@ -314,6 +358,7 @@ impl MeshDriver for Linkerd {
         apply::pods_gone(from, MULTICLUSTER_NAMESPACE, &pods, self.patience()).await?;
         apply::delete(from, &others, self.patience()).await?;
         self.state(|state| {
+            state.links.remove(&(from.name.clone(), to.name.clone()));
             if let Some(values) = state.extensions.get_mut(&from.name) {
                 values.controllers.retain(|known| known.cluster != to.name);
             }
@@ -334,7 +379,7 @@ impl MeshDriver for Linkerd {
         });
         let rotated = rotated.map_err(|error| error.problem(&cluster.name))?;
         rotation::rotate(
-            self.installer.as_ref(),
+            self.installer_in(cluster).as_ref(),
             cluster,
             &rotated.given(),
             step,
@@ -359,7 +404,7 @@ impl MeshDriver for Linkerd {
             .unwrap_or_default();
         match labels.get("app.kubernetes.io/version") {
             Some(version) => Ok(version.clone()),
-            None => self.installer.version().await,
+            None => self.installer_in(cluster).version().await,
         }
     }
 
@@ -441,6 +486,8 @@ impl MeshDriver for Linkerd {
             ["federated", service] => names::federated(service),
             ["mesh", "namespace"] => MULTICLUSTER_NAMESPACE.to_owned(),
             ["mesh", "control-namespace"] => CONTROL_NAMESPACE.to_owned(),
+            ["mesh", "version"] => self.installer.known_version()?,
+            ["mesh", "next-version"] => self.next.as_ref()?.known_version()?,
             ["mesh", "link", cluster] => (*cluster).to_owned(),
             ["mesh", "controller", cluster] => self.installer.object_model().controller(cluster),
             ["mesh", "probe", cluster] => self.installer.object_model().probe_service(cluster),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,7 +22,7 @@ use crate::installer::{GatewayOptions, Installer, InstallerKind, LinkValues, Mul
 use crate::names::{
     CONTROL_NAMESPACE, CONTROL_PLANE_NS, DEFAULT_DOMAIN, EXTENSION, INJECT, MULTICLUSTER_NAMESPACE, TRUST_DOMAIN,
 };
-use crate::plan::{self, Plan};
+use crate::plan::{self, Plan, PlannedLink};
 use crate::trust::ClusterTrust;
 use crate::version::{ObjectModel, ships_gateway_api};
 use crate::{exposure, link_gen, manifests, removal};
@@ -67,8 +68,19 @@ pub struct HelmOptions {
 pub struct HelmInstaller {
     options: HelmOptions,
     tools: Tools,
-    gateway_api: GatewayApi,
+    gateway_api: Arc<GatewayApi>,
     version: OnceCell<String>,
+}
+
+/// The charts of a version that clusters are upgraded to.
+#[derive(Clone, Debug, Default)]
+pub struct NextCharts {
+    /// Chart `linkerd-crds`.
+    pub crds: Chart,
+    /// Chart `linkerd-control-plane`.
+    pub control_plane: Chart,
+    /// Chart `linkerd-multicluster`.
+    pub multicluster: Chart,
 }
 
 impl HelmInstaller {
@@ -76,9 +88,27 @@ impl HelmInstaller {
     #[must_use]
     pub fn new(options: HelmOptions, tools: Tools) -> Self {
         Self {
-            gateway_api: GatewayApi::new(options.gateway_api_crds.clone()),
+            gateway_api: Arc::new(GatewayApi::new(options.gateway_api_crds.clone())),
             options,
             tools,
+            version: OnceCell::new(),
+        }
+    }
+
+    /// An installer for the version that clusters of this one are upgraded to: other charts, links by the CLI of `tools` if
+    /// they come from there, and otherwise the same options.
+    #[must_use]
+    pub fn next(&self, charts: NextCharts, tools: Tools) -> Self {
+        Self {
+            options: HelmOptions {
+                crds: charts.crds,
+                control_plane: charts.control_plane,
+                multicluster: charts.multicluster,
+                ..self.options.clone()
+            },
+            tools,
+            // It must know what was brought, to remove it with the mesh.
+            gateway_api: Arc::clone(&self.gateway_api),
             version: OnceCell::new(),
         }
     }
@@ -87,6 +117,75 @@ impl HelmInstaller {
         let output = self.tools.run(invocation).await?;
         manifests::printed_by(invocation, &output.stdout)
     }
+
+    fn plan_control_plane(&self, plan: &mut Plan<'_>, cluster: &str) {
+        let options = &self.options;
+        plan.gateway_api(cluster, self.gateway_api.file());
+        let values = definition_values(self.gateway_api.file().is_some());
+        let invocation = template(
+            "linkerd-crds",
+            &options.crds,
+            CONTROL_NAMESPACE,
+            &planned_kubernetes(cluster),
+            &values,
+        );
+        plan_rendered(plan, cluster, invocation, "until they are established");
+        plan.apply(cluster, control_namespace());
+        let trust = ClusterTrust {
+            anchors_pem: format!("<trust anchors of {cluster}>"),
+            issuer_certificate_pem: format!("<issuer certificate of {cluster}>"),
+            issuer_key_pem: format!("<issuer key of {cluster}>"),
+            workload_lifetime: plan.workload_lifetime(),
+        };
+        let values = control_plane_values(&options.control_plane_values, plan.domain(cluster), &trust);
+        let invocation = template(
+            "linkerd-control-plane",
+            &options.control_plane,
+            CONTROL_NAMESPACE,
+            &planned_kubernetes(cluster),
+            &values,
+        );
+        plan_rendered(plan, cluster, invocation, "until all Deployments are rolled out");
+    }
+
+    fn plan_extension(&self, plan: &mut Plan<'_>, cluster: &str, values: &MulticlusterValues) {
+        let options = &self.options;
+        let values = multicluster_values(&options.multicluster_values, values, &options.gateway);
+        let invocation = template(
+            "linkerd-multicluster",
+            &options.multicluster,
+            MULTICLUSTER_NAMESPACE,
+            &planned_kubernetes(cluster),
+            &values,
+        );
+        plan_rendered(plan, cluster, invocation, "until all Deployments are rolled out");
+    }
+
+    fn plan_link(&self, plan: &mut Plan<'_>, link: &PlannedLink<'_>) {
+        let node_ports = self.options.gateway.node_ports;
+        plan.awaited_address(link, node_ports);
+        if self.options.links_by_cli {
+            let kubeconfig = plan::kubeconfig(link.to);
+            let invocation = commands::link(&kubeconfig, &link.values, ObjectModel::Managed, node_ports);
+            plan.rendered(invocation, link.from, "until the gateway is seen alive");
+        } else {
+            plan.note(format!(
+                "apply to {} a Link and two Secrets made from the token of {} and the gateway of {}, and wait until the \
+                 gateway is seen alive",
+                link.from, link.values.service_account, link.to
+            ));
+        }
+    }
+}
+
+/// Stands for the version of a cluster's API server.
+fn planned_kubernetes(cluster: &str) -> String {
+    format!("<Kubernetes version of {cluster}>")
+}
+
+fn plan_rendered(plan: &mut Plan<'_>, cluster: &str, invocation: Invocation, awaited: &str) {
+    plan.note(format!("{}: {}", invocation.input_name, printable(&invocation)));
+    plan.rendered(invocation, cluster, awaited);
 }
 
 fn template(release: &str, chart: &Chart, namespace: &str, kubernetes: &str, values: &Value) -> Invocation {
@@ -262,77 +361,20 @@ impl Installer for HelmInstaller {
 
     fn commands(&self, topology: &Topology, setup: &Setup) -> Vec<Action> {
         let options = &self.options;
-        let kubernetes = |cluster: &str| format!("<Kubernetes version of {cluster}>");
         let mut plan = Plan::new(topology, setup);
-        let rendered = |plan: &mut Plan<'_>, cluster: &str, invocation: Invocation, awaited: &str| {
-            plan.note(format!("{}: {}", invocation.input_name, printable(&invocation)));
-            plan.rendered(invocation, cluster, awaited);
-        };
-        let extension = |plan: &mut Plan<'_>, cluster: &str, values: &MulticlusterValues| {
-            let values = multicluster_values(&options.multicluster_values, values, &options.gateway);
-            let invocation = template(
-                "linkerd-multicluster",
-                &options.multicluster,
-                MULTICLUSTER_NAMESPACE,
-                &kubernetes(cluster),
-                &values,
-            );
-            rendered(plan, cluster, invocation, "until all Deployments are rolled out");
-        };
         plan.section("charts");
         plan.run(show(&options.control_plane));
         for cluster in plan.clusters() {
             plan.section(&format!("control plane of {cluster}"));
-            plan.gateway_api(cluster, self.gateway_api.file());
-            let values = definition_values(self.gateway_api.file().is_some());
-            let invocation = template(
-                "linkerd-crds",
-                &options.crds,
-                CONTROL_NAMESPACE,
-                &kubernetes(cluster),
-                &values,
-            );
-            rendered(&mut plan, cluster, invocation, "until they are established");
-            plan.apply(cluster, control_namespace());
-            let trust = ClusterTrust {
-                anchors_pem: format!("<trust anchors of {cluster}>"),
-                issuer_certificate_pem: format!("<issuer certificate of {cluster}>"),
-                issuer_key_pem: format!("<issuer key of {cluster}>"),
-                workload_lifetime: topology.trust.workload_lifetime,
-            };
-            let values = control_plane_values(&options.control_plane_values, plan.domain(cluster), &trust);
-            let invocation = template(
-                "linkerd-control-plane",
-                &options.control_plane,
-                CONTROL_NAMESPACE,
-                &kubernetes(cluster),
-                &values,
-            );
-            rendered(&mut plan, cluster, invocation, "until all Deployments are rolled out");
+            self.plan_control_plane(&mut plan, cluster);
             plan.section(&format!("multicluster extension of {cluster}"));
             plan.apply(cluster, extension_namespace());
-            extension(&mut plan, cluster, &MulticlusterValues::of(topology, setup, cluster));
+            self.plan_extension(&mut plan, cluster, &MulticlusterValues::of(topology, setup, cluster));
         }
         for link in plan.links() {
             plan.section(&format!("link {} → {}", link.from, link.to));
-            extension(&mut plan, link.from, &link.source);
-            plan.awaited_address(&link, options.gateway.node_ports);
-            if options.links_by_cli {
-                let kubeconfig = plan::kubeconfig(link.to);
-                let invocation = commands::link(
-                    &kubeconfig,
-                    &link.values,
-                    ObjectModel::Managed,
-                    options.gateway.node_ports,
-                );
-                plan.rendered(invocation, link.from, "until the gateway is seen alive");
-            } else {
-                plan.note(format!(
-                    "apply to {} a Link and two Secrets made from the token of {} and the gateway of {}, and wait until \
-                     the gateway is seen alive",
-                    link.from, link.values.service_account, link.to
-                ));
-            }
+            self.plan_extension(&mut plan, link.from, &link.source);
+            self.plan_link(&mut plan, &link);
         }
         plan.actions()
     }
@@ -375,6 +417,29 @@ impl Installer for HelmInstaller {
             images.extend(manifests::images(&manifests::printed_by(&invocation, &output.stdout)?));
         }
         Ok(images)
+    }
+
+    fn upgrade_commands(&self, cluster: &str, topology: &Topology, setup: &Setup) -> Vec<Action> {
+        let mut plan = Plan::new(topology, setup);
+        plan.section(&format!(
+            "upgrade of {cluster}, with the charts of the version to go to"
+        ));
+        plan.run(show(&self.options.control_plane));
+        self.plan_control_plane(&mut plan, cluster);
+        let (values, links) = plan.links_from(cluster);
+        plan.apply(cluster, extension_namespace());
+        self.plan_extension(&mut plan, cluster, &values);
+        plan.note(format!(
+            "delete from {cluster} what the charts before had and these have not, as `helm upgrade` does"
+        ));
+        for link in links {
+            self.plan_link(&mut plan, &link);
+        }
+        plan.actions()
+    }
+
+    fn known_version(&self) -> Option<String> {
+        self.version.get().cloned()
     }
 
     async fn version(&self) -> Result<String, Problem> {

@@ -10,6 +10,7 @@ use meshproof_spec::scenario::{GatewayExposure, Setup, TrustStep};
 use meshproof_spec::topology::Topology;
 use serde_json::Value;
 
+use crate::manifests;
 use crate::names;
 use crate::readiness::check::CheckResult;
 use crate::trust::ClusterTrust;
@@ -184,6 +185,9 @@ pub trait Installer: Send + Sync {
     /// When the tool is not there, or is not of the version asked for.
     async fn version(&self) -> Result<String, Problem>;
 
+    /// Version that it installs, once [`Installer::version`] has found it out.
+    fn known_version(&self) -> Option<String>;
+
     /// What must be there before Linkerd: the Gateway API's definitions. Empty when they are there already, or come with
     /// Linkerd.
     ///
@@ -222,6 +226,61 @@ pub trait Installer: Send + Sync {
     /// # Errors
     /// When the tool refuses or fails.
     async fn multicluster(&self, cluster: &Cluster, values: &MulticlusterValues) -> Result<Vec<Value>, Problem>;
+
+    /// What upgrading a cluster to this installer's version would do, in order; empty when nothing outside of this process.
+    fn upgrade_commands(&self, cluster: &str, topology: &Topology, setup: &Setup) -> Vec<Action> {
+        let _ = (cluster, topology, setup);
+        Vec::new()
+    }
+
+    /// Linkerd's own definitions, for a cluster that has those of an earlier version.
+    ///
+    /// # Errors
+    /// When the tool refuses or fails.
+    async fn upgraded_definitions(&self, cluster: &Cluster) -> Result<Vec<Value>, Problem> {
+        self.definitions(cluster).await
+    }
+
+    /// The control plane, for a cluster that has an earlier version of it, with the trust that it has there.
+    ///
+    /// # Errors
+    /// When the tool refuses or fails.
+    async fn upgraded_control_plane(&self, cluster: &Cluster, trust: &ClusterTrust) -> Result<Vec<Value>, Problem> {
+        self.control_plane(cluster, trust).await
+    }
+
+    /// What has to be deleted because this version's control plane does not have it any more. `earlier` is what
+    /// [`Installer::installed_control_plane`] of the version before says; `present` is what
+    /// [`Installer::upgraded_control_plane`] printed and is applied by now.
+    ///
+    /// # Errors
+    /// When the tool refuses or fails.
+    async fn pruned(&self, cluster: &Cluster, earlier: &[Value], present: &[Value]) -> Result<Vec<Value>, Problem> {
+        let _ = cluster;
+        Ok(manifests::without(earlier, present))
+    }
+
+    /// The control plane that this installer brought to a cluster, for [`Installer::pruned`] of the next version; empty when
+    /// that finds out by itself.
+    ///
+    /// # Errors
+    /// When the tool refuses or fails.
+    async fn installed_control_plane(&self, cluster: &Cluster, trust: &ClusterTrust) -> Result<Vec<Value>, Problem> {
+        self.control_plane(cluster, trust).await
+    }
+
+    /// The extension that this installer brought to a cluster: what the next version's lacks is deleted. Empty when its
+    /// procedure leaves that.
+    ///
+    /// # Errors
+    /// When the tool refuses or fails.
+    async fn installed_multicluster(
+        &self,
+        cluster: &Cluster,
+        values: &MulticlusterValues,
+    ) -> Result<Vec<Value>, Problem> {
+        self.multicluster(cluster, values).await
+    }
 
     /// Secrets and Link, to be applied in the source; in the legacy model the controller too. Reads the target, and waits
     /// until its gateway has an address.

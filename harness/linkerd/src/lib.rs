@@ -42,5 +42,5 @@ pub mod version;
 
 pub use cli::{CliInstaller, CliOptions};
 pub use driver::Linkerd;
-pub use helm::{Chart, HelmInstaller, HelmOptions};
+pub use helm::{Chart, HelmInstaller, HelmOptions, NextCharts};
 pub use preinstalled::Preinstalled;

@@ -65,6 +65,23 @@ pub fn parse(text: &str) -> Result<Vec<Value>, String> {
     Ok(manifests)
 }
 
+/// Those of `earlier` that are not among `present`: same kind, whatever version of its API, same namespace and name.
+pub(crate) fn without(earlier: &[Value], present: &[Value]) -> Vec<Value> {
+    let identity = |manifest: &Value| {
+        let text = |pointer: &str| manifest.pointer(pointer).and_then(Value::as_str).map(ToOwned::to_owned);
+        let group = text("/apiVersion").and_then(|api| api.split_once('/').map(|(group, _)| group.to_owned()));
+        (
+            group,
+            text("/kind"),
+            text("/metadata/namespace"),
+            text("/metadata/name"),
+        )
+    };
+    let present: BTreeSet<_> = present.iter().map(identity).collect();
+    let gone = earlier.iter().filter(|manifest| !present.contains(&identity(manifest)));
+    gone.cloned().collect()
+}
+
 /// All images that applying these manifests makes nodes pull: those of containers and init containers, and those that the
 /// proxy injector adds to other pods (from the configuration that the manifests carry and from pods' annotations).
 #[must_use]
@@ -127,7 +144,7 @@ fn injected(values: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{images, parse};
+    use super::{images, parse, without};
     use proptest::prelude::*;
     use serde_json::json;
 
@@ -150,6 +167,22 @@ mod tests {
         assert_eq!(parse("Error: no").unwrap_err(), "object 1 has no apiVersion");
         assert_eq!(parse("").unwrap_err(), "it is empty");
         assert_eq!(parse("just words\n").unwrap_err(), "object 1 has no apiVersion");
+    }
+
+    #[test]
+    fn what_a_later_version_does_not_have_is_what_is_left_of_an_earlier_one() {
+        let object = |api: &str, kind: &str, name: &str| json!({"apiVersion": api, "kind": kind, "metadata": {"name": name, "namespace": "n"}});
+        let earlier = [
+            object("policy.linkerd.io/v1beta2", "Server", "kept"),
+            object("v1", "Service", "kept"),
+            object("v1", "Service", "gone"),
+        ];
+        let present = [
+            object("policy.linkerd.io/v1beta3", "Server", "kept"),
+            object("v1", "Service", "kept"),
+            object("v1", "Secret", "gone"),
+        ];
+        assert_eq!(without(&earlier, &present), [earlier[2].clone()]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use meshproof_engine::action::Action;
 use meshproof_engine::tool::Invocation;
+use meshproof_spec::scalar::TimeSpan;
 use meshproof_spec::scenario::Setup;
 use meshproof_spec::topology::Topology;
 use serde_json::Value;
@@ -102,6 +103,21 @@ impl<'a> Plan<'a> {
             )
         };
         self.clusters().into_iter().map(of).collect()
+    }
+
+    /// The links of one cluster to others, and the values of its extension with all of them.
+    pub(crate) fn links_from(&self, cluster: &str) -> (MulticlusterValues, Vec<PlannedLink<'a>>) {
+        let links: Vec<PlannedLink<'a>> = self.links().into_iter().filter(|link| link.from == cluster).collect();
+        let values = links.last().map_or_else(
+            || MulticlusterValues::of(self.topology, self.setup, cluster),
+            |last| last.source.clone(),
+        );
+        (values, links)
+    }
+
+    /// How long workloads' certificates are valid, where the topology says it.
+    pub(crate) fn workload_lifetime(&self) -> Option<TimeSpan> {
+        self.topology.trust.workload_lifetime
     }
 
     /// DNS domain of a cluster.

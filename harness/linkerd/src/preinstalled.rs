@@ -51,6 +51,10 @@ impl Installer for Preinstalled {
         self.model.get().copied().unwrap_or_default()
     }
 
+    fn known_version(&self) -> Option<String> {
+        None
+    }
+
     async fn version(&self) -> Result<String, Problem> {
         Err(refused("tell the version to install"))
     }

@@ -2,8 +2,8 @@
 
 use askama::Template;
 
-use crate::model::{CheckRow, LedgerRow, Report, RequirementStatus, ScenarioRow, StepRow};
-use crate::text::seconds;
+use crate::model::{CheckRow, LedgerRow, Report, RequirementStatus, ScenarioRow, StepRow, UpgradeRow};
+use crate::text::{self, seconds};
 use crate::traffic::LOST;
 
 #[derive(Template)]
@@ -51,6 +51,14 @@ impl Page<'_> {
 
     fn anchor(&self, key: &str) -> String {
         anchor(key)
+    }
+
+    fn upgrade(&self, upgrade: &UpgradeRow) -> String {
+        text::upgrade(upgrade)
+    }
+
+    fn mesh_of(&self, scenario: &ScenarioRow, check: &CheckRow) -> Option<String> {
+        text::mesh_of(scenario, check)
     }
 
     fn step_length(&self, step: &StepRow) -> String {

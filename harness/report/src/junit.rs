@@ -7,7 +7,7 @@
 use quick_junit::{NonSuccessKind, Property, Report as Junit, TestCase, TestCaseStatus, TestSuite};
 
 use crate::model::{CheckRow, ProblemRow, Report, ScenarioRow};
-use crate::text::{clip, seconds};
+use crate::text::{self, clip, seconds};
 
 /// Longest message attribute, bytes.
 const MESSAGE: usize = 250;
@@ -61,6 +61,9 @@ fn suite(report: &Report, scenario: &ScenarioRow) -> TestSuite {
     ] {
         suite.add_property(Property::new(name, value));
     }
+    for upgrade in &scenario.upgrades {
+        suite.add_property(Property::new("upgrade", text::upgrade(upgrade)));
+    }
     if let Some(reason) = &scenario.skipped {
         let mut status = TestCaseStatus::skipped();
         status.set_message(clip(reason, MESSAGE));
@@ -112,21 +115,24 @@ fn suite(report: &Report, scenario: &ScenarioRow) -> TestSuite {
 }
 
 fn check_case(report: &Report, scenario: &ScenarioRow, classname: &str, check: &CheckRow) -> TestCase {
-    let text = report
+    let requirement = report
         .requirements
         .iter()
         .find(|requirement| requirement.id == check.requirement);
     let name = format!("{} line {} [{}]", check.requirement, check.line, check.place);
     let body = clip(
         &format!(
-            "{}\nrequirement: {} {}\nplace: {}\nat: {}\nexpected: {}\nobserved: {}\n{}{}{}:{}",
+            "{}\nrequirement: {} {}\nplace: {}\nat: {}\nexpected: {}\nobserved: {}\n{}{}{}{}:{}",
             check.summary,
             check.requirement,
-            text.map_or("", |requirement| requirement.text.as_str()),
+            requirement.map_or("", |requirement| requirement.text.as_str()),
             check.place,
             seconds(check.decided_us),
             check.expected,
             check.observed,
+            text::mesh_of(scenario, check)
+                .map(|mesh| format!("mesh: {mesh}\n"))
+                .unwrap_or_default(),
             check
                 .rung
                 .as_ref()

@@ -1,7 +1,7 @@
 //! Markdown for the summary of a build job.
 
 use crate::model::Report;
-use crate::text::{count, seconds};
+use crate::text::{self, count, seconds};
 
 /// The report as Markdown: the verdict, the tally, and every requirement that is not met with where and why.
 #[must_use]
@@ -31,6 +31,15 @@ pub fn markdown(report: &Report) -> String {
     }
     if !report.defects.is_empty() {
         lines.push(format!("Defects switched on: {}.", report.defects.join(", ")));
+    }
+    for scenario in &report.scenarios {
+        for upgrade in &scenario.upgrades {
+            lines.push(format!(
+                "`{}`: upgraded {}.",
+                scenario.key,
+                escape(&text::upgrade(upgrade))
+            ));
+        }
     }
     lines.push(String::new());
 

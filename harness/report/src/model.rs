@@ -150,6 +150,8 @@ pub struct ScenarioRow {
     pub duration_us: u64,
     /// Steps that ran.
     pub steps: Vec<StepRow>,
+    /// Upgrades of the mesh, in order.
+    pub upgrades: Vec<UpgradeRow>,
     /// Checks that were opened.
     pub checks: Vec<CheckRow>,
     /// Requirements of the scenario that no check was opened for.
@@ -185,6 +187,19 @@ pub struct StepRow {
     pub problem: Option<ProblemRow>,
 }
 
+/// An upgrade of the mesh in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UpgradeRow {
+    /// Cluster.
+    pub cluster: String,
+    /// Mesh and version before.
+    pub from: String,
+    /// Mesh and version after.
+    pub to: String,
+    /// When it was done.
+    pub at_us: u64,
+}
+
 /// A check.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckRow {
@@ -198,6 +213,8 @@ pub struct CheckRow {
     pub name: Option<String>,
     /// Link or cluster.
     pub place: String,
+    /// Mesh and version of each cluster when it was opened.
+    pub mesh: BTreeMap<String, String>,
     /// Kind of question, e.g. `split`.
     pub kind: String,
     /// Outcome.
@@ -411,12 +428,23 @@ fn scenario_row(folder: &RunFolder, scenario: &ScenarioHistory) -> ScenarioRow {
                 problem: step.problem.as_ref().map(Into::into),
             })
             .collect(),
+        upgrades: scenario
+            .upgrades
+            .iter()
+            .map(|upgrade| UpgradeRow {
+                cluster: upgrade.cluster.clone(),
+                from: upgrade.from.clone(),
+                to: upgrade.to.clone(),
+                at_us: upgrade.at_us,
+            })
+            .collect(),
         checks: scenario
             .checks
             .iter()
             .map(|check| {
                 let evidence = evidence(check.check);
                 CheckRow {
+                    mesh: mesh_at(folder, scenario, check.opened_us),
                     evidence: evidence.map(|evidence| evidence.folder.clone()),
                     rung: evidence
                         .and_then(|evidence| evidence.rung.as_ref().map(|rung| format!("{rung}: {}", evidence.note))),
@@ -450,6 +478,23 @@ fn scenario_row(folder: &RunFolder, scenario: &ScenarioHistory) -> ScenarioRow {
     }
 }
 
+/// Mesh and version of each cluster of a scenario at a time: as it was found, and as the scenario upgraded it since.
+fn mesh_at(folder: &RunFolder, scenario: &ScenarioHistory, at_us: u64) -> BTreeMap<String, String> {
+    let mut environments = folder.history.environments.iter();
+    let found =
+        environments.rfind(|environment| environment.environment == scenario.environment && environment.at_us <= at_us);
+    let mut mesh: BTreeMap<String, String> = found
+        .iter()
+        .flat_map(|environment| &environment.clusters)
+        .filter(|cluster| !cluster.mesh.is_empty())
+        .map(|cluster| (cluster.name.clone(), cluster.mesh.clone()))
+        .collect();
+    for upgrade in scenario.upgrades.iter().filter(|upgrade| upgrade.at_us <= at_us) {
+        mesh.insert(upgrade.cluster.clone(), upgrade.to.clone());
+    }
+    mesh
+}
+
 fn check_row(check: &CheckHistory) -> CheckRow {
     let unjudged = match check.closed.as_ref().map(|closed| &closed.reason) {
         Some(CloseReason::Problem(problem)) => problem.message.clone(),
@@ -463,6 +508,7 @@ fn check_row(check: &CheckHistory) -> CheckRow {
         requirement: check.requirement.clone(),
         name: check.name.clone(),
         place: check.place.clone(),
+        mesh: BTreeMap::new(),
         kind: kind(&check.question).to_owned(),
         outcome: text::outcome(check.outcome()).to_owned(),
         summary: judgement.map_or(unjudged, |judgement| judgement.summary.clone()),

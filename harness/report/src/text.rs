@@ -2,6 +2,8 @@
 
 use meshproof_verdict::record::Outcome;
 
+use crate::model::{CheckRow, ScenarioRow, UpgradeRow};
+
 /// Scenario µs as seconds: `12.3 s`.
 #[must_use]
 pub fn seconds(us: u64) -> String {
@@ -29,6 +31,29 @@ pub fn count(number: u64, noun: &str) -> String {
     } else {
         format!("{number} {noun}s")
     }
+}
+
+/// `west: linkerd 1 → linkerd 2 at 12.3 s`.
+#[must_use]
+pub fn upgrade(upgrade: &UpgradeRow) -> String {
+    let UpgradeRow {
+        cluster,
+        from,
+        to,
+        at_us,
+    } = upgrade;
+    format!("{cluster}: {from} → {to} at {}", seconds(*at_us))
+}
+
+/// What ran in each cluster when a check was opened: `east linkerd 2, west linkerd 1`. Nothing where the scenario upgraded
+/// no cluster, because then it is the same for all its checks.
+#[must_use]
+pub fn mesh_of(scenario: &ScenarioRow, check: &CheckRow) -> Option<String> {
+    if scenario.upgrades.is_empty() {
+        return None;
+    }
+    let clusters: Vec<String> = check.mesh.iter().map(|(name, mesh)| format!("{name} {mesh}")).collect();
+    Some(clusters.join(", "))
 }
 
 /// At most `limit` bytes of a text, cut between characters and marked when cut.

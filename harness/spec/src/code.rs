@@ -114,6 +114,8 @@ codes! {
         "The service exists, but no earlier step deploys it in this cluster.";
     NOT_STARTED = 38, "nothing to end",
         "The step ends something that no earlier step began: a route, an export, a fault, or traffic.";
+    NOTHING_TO_UPGRADE = 39, "nothing to upgrade",
+        "`upgrade` takes the mesh of a cluster from the version that was installed to the one that the run goes to. The mesh is there (from the beginning, or by an earlier `install`), and it is upgraded once.";
 
     UNKNOWN_REQUIREMENT = 40, "unknown requirement",
         "The requirement is in no file of `scenarios/catalogue/`.";
@@ -129,7 +131,7 @@ codes! {
     NOT_FOR_SUBJECT = 51, "field that does not fit the subject",
         "Each subject of an `expect` has its own fields; this one would be ignored.";
     COMPARISON = 52, "not exactly one comparison",
-        "A matcher compares in exactly one way: `equals`, `one_of`, `contains`, `excludes`, `exists`, `at_least`, `at_most` or `length`. Write a second matcher for a second comparison.";
+        "A matcher compares in exactly one way: `equals`, `one_of`, `contains`, `excludes`, `exists`, `at_least`, `at_most`, `length` or `same_as`. Write a second matcher for a second comparison.";
     EXACTLY_ONE_OF = 53, "not exactly one of several fields",
         "Exactly one of some fields is needed, e.g. `service` or `client` in `deploy`.";
     ASSERTS_NOTHING = 54, "check that asserts nothing",

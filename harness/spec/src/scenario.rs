@@ -131,6 +131,9 @@ pub enum Step {
     Unlink(LinkStep),
     /// Install the mesh.
     Install(InstallStep),
+    /// Upgrade the mesh, one cluster after another, to the version that the run goes to; ends when all of it runs that
+    /// version and the cluster's links work again. Pods of the scenario keep the sidecars that they have until `restart`.
+    Upgrade(InstallStep),
     /// Uninstall the mesh by its documented procedure.
     Uninstall(InstallStep),
     /// Replace credentials or certificates.
@@ -590,6 +593,9 @@ pub struct Matcher {
     pub at_most: Option<f64>,
     /// A list (or nothing: 0) of this length.
     pub length: Option<u64>,
+    /// Equal to what this earlier check of one `object` saw there last, e.g. the uid that tells whether an object is still
+    /// the same one.
+    pub same_as: Option<Name>,
 }
 
 /// How many objects.
@@ -835,7 +841,7 @@ pub struct LinkStep {
     pub to: Name,
 }
 
-/// `install`, `uninstall`
+/// `install`, `upgrade`, `uninstall`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InstallStep {

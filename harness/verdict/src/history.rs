@@ -66,6 +66,8 @@ pub struct ScenarioHistory {
     pub steps: Vec<StepHistory>,
     /// Markers in order.
     pub markers: Vec<MarkerHistory>,
+    /// Upgrades of the mesh in order.
+    pub upgrades: Vec<UpgradeHistory>,
     /// Checks in the order in which they were opened.
     pub checks: Vec<CheckHistory>,
     /// Ledgers in the order in which they were opened.
@@ -123,6 +125,21 @@ pub struct MarkerHistory {
     pub marker: String,
     /// Requests that it took.
     pub requests: u64,
+}
+
+/// An upgrade of a cluster's mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpgradeHistory {
+    /// When it was done, scenario µs.
+    pub at_us: u64,
+    /// Position of the step.
+    pub step: u32,
+    /// Cluster.
+    pub cluster: String,
+    /// Mesh and version before.
+    pub from: String,
+    /// Mesh and version after.
+    pub to: String,
 }
 
 /// A check: everything that its judgement is made from, apart from ledgers.
@@ -348,6 +365,7 @@ impl RunHistory {
             | Event::StepStarted { scenario, .. }
             | Event::StepEnded { scenario, .. }
             | Event::MarkerSeen { scenario, .. }
+            | Event::MeshUpgraded { scenario, .. }
             | Event::LedgerOpened { scenario, .. }
             | Event::LedgerClosed { scenario, .. }
             | Event::CheckOpened { scenario, .. }
@@ -514,6 +532,19 @@ impl ScenarioHistory {
                 client: client.clone(),
                 marker: marker.clone(),
                 requests: *requests,
+            }),
+            Event::MeshUpgraded {
+                step,
+                cluster,
+                from,
+                to,
+                ..
+            } => self.upgrades.push(UpgradeHistory {
+                at_us,
+                step: *step,
+                cluster: cluster.clone(),
+                from: from.clone(),
+                to: to.clone(),
             }),
             Event::CleanedUp {
                 left, problem, kept, ..

@@ -119,6 +119,19 @@ pub enum Event {
         /// Requests that it took.
         requests: u64,
     },
+    /// The mesh of a cluster was upgraded.
+    MeshUpgraded {
+        /// Key of the scenario.
+        scenario: String,
+        /// Position of the step.
+        step: u32,
+        /// Cluster.
+        cluster: String,
+        /// Mesh and version before, as in [`ClusterFacts::mesh`].
+        from: String,
+        /// Mesh and version from now on.
+        to: String,
+    },
     /// A ledger is opened.
     LedgerOpened {
         /// Key of the scenario.

@@ -4,7 +4,7 @@ use meshproof_engine::action::Action;
 use meshproof_engine::environment::EnvironmentRequest;
 use meshproof_engine::plan::rbac;
 use meshproof_spec::scalar::Name;
-use meshproof_spec::scenario::Setup;
+use meshproof_spec::scenario::{Setup, Step};
 use serde_json::json;
 
 use crate::args::{Format, PlanArgs};
@@ -21,13 +21,21 @@ pub async fn run(args: &PlanArgs) -> Result<Exit, Exit> {
     if let Some(topology) = &args.topology {
         let place = Place::of(&args.environment, &args.suite.topologies).await?;
         let request = topology_alone(args, topology)?;
-        print_commands(args, &place, &[request]);
+        print_commands(args, &[(request.key.as_str(), actions(&place, &request))]);
         return Ok(Exit::Success);
     }
     let planned = planning::plan(&args.suite, &args.selection, &args.environment).await?;
     if args.commands {
         let requests: Vec<EnvironmentRequest> = requests(&planned);
-        print_commands(args, &planned.place, &requests);
+        let all: Vec<(&str, Vec<Action>)> = requests
+            .iter()
+            .map(|request| {
+                let mut actions = actions(&planned.place, request);
+                actions.extend(upgrades(&planned, request));
+                (request.key.as_str(), actions)
+            })
+            .collect();
+        print_commands(args, &all);
     } else if args.rbac {
         print_rbac(args, &planned);
     } else {
@@ -87,11 +95,23 @@ pub(crate) fn actions(place: &Place, request: &EnvironmentRequest) -> Vec<Action
     actions
 }
 
-fn print_commands(args: &PlanArgs, place: &Place, requests: &[EnvironmentRequest]) {
-    let all: Vec<(&str, Vec<Action>)> = requests
-        .iter()
-        .map(|request| (request.key.as_str(), actions(place, request)))
-        .collect();
+/// What the upgrades of the scenarios in an environment would do, in the order of their steps.
+fn upgrades(planned: &Planned, request: &EnvironmentRequest) -> Vec<Action> {
+    let scenarios = planned.plan.scenarios.iter();
+    let steps = scenarios
+        .filter(|scenario| scenario.environment == request.key && scenario.skip.is_none())
+        .flat_map(|scenario| &scenario.scenario.scenario.steps);
+    let clusters = steps.flat_map(|step| match step {
+        Step::Upgrade(upgrade) => upgrade.r#in.0.as_slice(),
+        _ => &[],
+    });
+    let driver = (planned.place.driver)(request);
+    clusters
+        .flat_map(|cluster| driver.upgrade_commands(&cluster.0, &request.topology, &request.setup))
+        .collect()
+}
+
+fn print_commands(args: &PlanArgs, all: &[(&str, Vec<Action>)]) {
     match args.format.format {
         Format::Json => {
             let environments = all.iter().map(|(key, actions)| {
@@ -104,7 +124,7 @@ fn print_commands(args: &PlanArgs, place: &Place, requests: &[EnvironmentRequest
             output::json(&environments.collect::<Vec<_>>());
         }
         Format::Text => {
-            for (key, actions) in &all {
+            for (key, actions) in all {
                 output::line(&format!("# environment {key}"));
                 if actions.is_empty() {
                     output::line("# nothing outside of this process");

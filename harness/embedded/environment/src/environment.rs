@@ -46,8 +46,10 @@ impl Embedded {
     /// The driver for the clusters of a request.
     #[must_use]
     pub fn driver(&self, request: &EnvironmentRequest) -> Arc<dyn MeshDriver> {
-        let installer = ModelInstaller::new(self.model(request));
-        Arc::new(Linkerd::new(Arc::new(installer), self.pace.factor()))
+        let model = self.model(request);
+        let next = ModelInstaller::next(model.clone());
+        let driver = Linkerd::new(Arc::new(ModelInstaller::new(model)), self.pace.factor());
+        Arc::new(driver.upgradable(Arc::new(next)))
     }
 
     /// The model of the clusters of a request. The clusters and their driver ask once each: whoever comes first makes it,

@@ -7,24 +7,46 @@ use meshproof_linkerd::installer::{Installer, InstallerKind, LinkValues, Multicl
 use meshproof_linkerd::trust::ClusterTrust;
 use meshproof_mesh::install::{
     ControlPlaneValues, ControllerValues, GatewayServiceType, GatewayValues, LinkGenError, LinkGenOptions,
-    RemovalError, Trust, control_plane, crds, gateway_api_crds, link_gen, link_side_effects, multicluster, uninstall,
-    uninstall_control_plane, unlink,
+    RemovalError, Trust, control_plane, crds, gateway_api_crds, link_gen, link_side_effects, multicluster,
+    next_version, uninstall, uninstall_control_plane, unlink,
 };
 use meshproof_mesh::model::Model;
-use meshproof_mesh::names::{REMOTE_ACCESS, VERSION};
+use meshproof_mesh::names::{NEXT_VERSION, REMOTE_ACCESS, VERSION};
 use meshproof_spec::scenario::GatewayExposure;
 use serde_json::Value;
 
 /// Installs the model mesh.
 pub struct ModelInstaller {
     model: Model,
+    version: &'static str,
 }
 
 impl ModelInstaller {
     /// An installer whose manifests have the defects of `model`.
     #[must_use]
     pub fn new(model: Model) -> Self {
-        Self { model }
+        Self {
+            model,
+            version: VERSION,
+        }
+    }
+
+    /// An installer of the version that clusters with `model` are upgraded to.
+    #[must_use]
+    pub fn next(model: Model) -> Self {
+        Self {
+            model,
+            version: NEXT_VERSION,
+        }
+    }
+
+    /// Manifests of the model, as this version has them.
+    fn of_version(&self, manifests: Vec<Value>) -> Vec<Value> {
+        if self.version == NEXT_VERSION {
+            next_version(&self.model.defects(), manifests)
+        } else {
+            manifests
+        }
     }
 }
 
@@ -35,7 +57,11 @@ impl Installer for ModelInstaller {
     }
 
     async fn version(&self) -> Result<String, Problem> {
-        Ok(VERSION.to_owned())
+        Ok(self.version.to_owned())
+    }
+
+    fn known_version(&self) -> Option<String> {
+        Some(self.version.to_owned())
     }
 
     async fn prerequisites(&self, _cluster: &Cluster) -> Result<Vec<Value>, Problem> {
@@ -43,7 +69,7 @@ impl Installer for ModelInstaller {
     }
 
     async fn definitions(&self, _cluster: &Cluster) -> Result<Vec<Value>, Problem> {
-        Ok(crds())
+        Ok(self.of_version(crds()))
     }
 
     async fn control_plane(&self, cluster: &Cluster, trust: &ClusterTrust) -> Result<Vec<Value>, Problem> {
@@ -58,7 +84,7 @@ impl Installer for ModelInstaller {
         if let Some(lifetime) = trust.workload_lifetime {
             values.issuance_lifetime = lifetime.to_string();
         }
-        Ok(control_plane(&values))
+        Ok(self.of_version(control_plane(&values)))
     }
 
     async fn multicluster(&self, _cluster: &Cluster, values: &MulticlusterValues) -> Result<Vec<Value>, Problem> {
@@ -87,7 +113,7 @@ impl Installer for ModelInstaller {
                 .collect(),
             ..meshproof_mesh::install::MulticlusterValues::default()
         };
-        Ok(multicluster(&self.model.defects(), &values))
+        Ok(self.of_version(multicluster(&self.model.defects(), &values)))
     }
 
     async fn link(&self, target: &Cluster, values: &LinkValues) -> Result<Vec<Value>, Problem> {
@@ -98,8 +124,9 @@ impl Installer for ModelInstaller {
             gateway_addresses: Some(values.node_address.clone()),
             ..LinkGenOptions::new(&values.name, &values.api_server)
         };
-        link_gen(&target.client, &self.model.defects(), &options)
-            .await
+        let manifests = link_gen(&target.client, &self.model.defects(), &options).await;
+        manifests
+            .map(|manifests| self.of_version(manifests))
             .map_err(|error| refused_link(target, &error))
     }
 

@@ -193,6 +193,14 @@ pub enum Defect {
     RelinkKeepsStaleMirror,
     /// Uninstalling leaves a ClusterRoleBinding behind.
     UninstallLeavesClusterRoleBinding,
+    /// A controller of the next version makes all its mirrors anew.
+    UpgradeRecreatesMirrors,
+    /// The next version's gateway gets ready late, and only after the one before it is gone.
+    UpgradeDropsTraffic,
+    /// Gateways refuse proxies of a later version than their own.
+    NewerProxiesRefused,
+    /// Proxies of an earlier version than their control plane's learn nothing new from it.
+    OlderProxiesNotTold,
 }
 
 /// Every defect with its name and what it does, in the order of the catalogue.
@@ -651,6 +659,26 @@ const TABLE: &[(Defect, &str, &str)] = &[
         Defect::UninstallLeavesClusterRoleBinding,
         "uninstall-leaves-cluster-role-binding",
         "Uninstalling leaves a ClusterRoleBinding behind.",
+    ),
+    (
+        Defect::UpgradeRecreatesMirrors,
+        "upgrade-recreates-mirrors",
+        "A controller of the next version makes all its mirrors anew.",
+    ),
+    (
+        Defect::UpgradeDropsTraffic,
+        "upgrade-drops-traffic",
+        "The next version's gateway gets ready late, and only after the one before it is gone.",
+    ),
+    (
+        Defect::NewerProxiesRefused,
+        "newer-proxies-refused",
+        "Gateways refuse proxies of a later version than their own.",
+    ),
+    (
+        Defect::OlderProxiesNotTold,
+        "older-proxies-not-told",
+        "Proxies of an earlier version than their control plane's learn nothing new from it.",
     ),
 ];
 

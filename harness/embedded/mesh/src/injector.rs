@@ -19,8 +19,7 @@ use sha2::Digest as _;
 
 use crate::model::{Model, image};
 use crate::names::{
-    CONTROL_PLANE_NAMESPACE, LINKERD_CONFIG, PROXY_ADMIN_PORT, PROXY_INBOUND_PORT, TRUST_ROOTS, VERSION, annotation,
-    label,
+    CONTROL_PLANE_NAMESPACE, LINKERD_CONFIG, PROXY_ADMIN_PORT, PROXY_INBOUND_PORT, TRUST_ROOTS, annotation, label,
 };
 
 /// Prefix of annotations that configure a proxy; a namespace's hold for its pods.
@@ -39,6 +38,7 @@ pub struct Injector {
 
 /// What the injector knows of its control plane.
 struct Configuration {
+    version: String,
     trust_domain: String,
     cluster_domain: String,
     trust_anchors: String,
@@ -93,6 +93,7 @@ fn configuration(lookup: &Lookup<'_>) -> Option<Configuration> {
     let value = |key: &str| Some(values.get(key)?.as_str()?.to_owned());
     let roots = config_map(TRUST_ROOTS)?;
     Some(Configuration {
+        version: value("linkerdVersion")?,
         trust_domain: value("identityTrustDomain")?,
         cluster_domain: value("clusterDomain")?,
         trust_anchors: text(&roots["data"]["ca-bundle.crt"])?.to_owned(),
@@ -132,8 +133,9 @@ fn inject(namespace: &str, pod: &mut Value, configuration: &Configuration) {
     }
     let proxy = proxy(pod, configuration);
     let annotations = &mut pod["metadata"]["annotations"];
-    annotations[annotation::CREATED_BY] = format!("linkerd/proxy-injector {VERSION}").into();
-    annotations[annotation::PROXY_VERSION] = VERSION.into();
+    let version = configuration.version.as_str();
+    annotations[annotation::CREATED_BY] = format!("linkerd/proxy-injector {version}").into();
+    annotations[annotation::PROXY_VERSION] = version.into();
     annotations[annotation::TRUST_ROOT_SHA256] = sha256_hex(configuration.trust_anchors.trim_end().as_bytes()).into();
     let spec = &mut pod["spec"];
     if let Some(init) = list(spec, "initContainers") {
@@ -174,7 +176,7 @@ fn proxy(pod: &Value, configuration: &Configuration) -> Value {
     let probe = |path: &str| json!({"path": path, "port": PROXY_ADMIN_PORT, "scheme": "HTTP"});
     json!({
         "name": "linkerd-proxy",
-        "image": format!("{}:{VERSION}", image::PROXY),
+        "image": format!("{}:{}", image::PROXY, configuration.version),
         "imagePullPolicy": "IfNotPresent",
         "restartPolicy": "Always",
         "env": environment(pod, configuration),
@@ -206,6 +208,7 @@ fn environment(pod: &Value, configuration: &Configuration) -> Value {
         trust_domain,
         cluster_domain,
         trust_anchors,
+        ..
     } = configuration;
     let annotations = &pod["metadata"]["annotations"];
     let annotated = |key: &str| text(&annotations[key]);

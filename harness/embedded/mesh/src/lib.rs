@@ -20,4 +20,5 @@ pub mod mirror;
 pub mod model;
 pub mod names;
 pub mod proxy;
+mod version;
 mod waiting;

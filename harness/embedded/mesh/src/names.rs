@@ -2,6 +2,8 @@
 
 /// Version that the model announces wherever the real mesh announces its own.
 pub const VERSION: &str = "model-2.20";
+/// Version that an upgrade of the model goes to.
+pub const NEXT_VERSION: &str = "model-2.21";
 
 /// Namespace of the control plane.
 pub const CONTROL_PLANE_NAMESPACE: &str = "linkerd";

@@ -1,11 +1,12 @@
 //! `helm`: `template`, `show chart` and `version` for Linkerd's three charts.
 //!
 //! A chart is known by the last part of its reference (`linkerd/linkerd-control-plane`, `./linkerd-crds-2.20.tgz`), and its
-//! version is the model's, whatever `--version` says. As the charts do, the manifests leave the Namespace to the caller.
+//! version is the model's: its next one with `--version` of that one, or where the reference says so
+//! (`./linkerd-crds-0.0.0-model-2.21.tgz`), and its first one otherwise. As the charts do, the manifests leave the Namespace to the caller.
 
 use clap::{Args, Parser, Subcommand};
 use meshproof_mesh::install;
-use meshproof_mesh::names::VERSION;
+use meshproof_mesh::names::{NEXT_VERSION, VERSION};
 use serde_json::{Map, Value};
 
 use crate::exchange::{Call, Failure, Terminal, not_modelled, parse};
@@ -87,8 +88,9 @@ async fn execute(world: &World, call: &Call, terminal: &Terminal, command: Comma
         }
         Command::Show(Show::Chart(chart)) => {
             let name = known(&chart)?;
+            let version = version(&chart);
             terminal.out(&format!(
-                "apiVersion: v1\nappVersion: {VERSION}\nname: {name}\nversion: 0.0.0-{VERSION}\n"
+                "apiVersion: v1\nappVersion: {version}\nname: {name}\nversion: 0.0.0-{version}\n"
             ));
             Ok(())
         }
@@ -119,6 +121,11 @@ async fn execute(world: &World, call: &Call, terminal: &Terminal, command: Comma
                 "linkerd-control-plane" => install::control_plane(&values::control_plane(given)?),
                 _ => install::multicluster(&world.model.defects(), &values::multicluster(given, None)?),
             };
+            let objects = if version(&options.chart) == NEXT_VERSION {
+                install::next_version(&world.model.defects(), objects)
+            } else {
+                objects
+            };
             let objects: Vec<Value> = objects
                 .into_iter()
                 .filter(|object| object["kind"] != "Namespace")
@@ -136,6 +143,16 @@ const GATEWAY_API: [&str; 4] = [
     "enableTlsRoutes",
     "enableTcpRoutes",
 ];
+
+/// Version of the mesh that a chart brings.
+fn version(chart: &Chart) -> &'static str {
+    let asked = chart.version.as_deref().unwrap_or(&chart.chart);
+    if asked.contains(NEXT_VERSION) {
+        NEXT_VERSION
+    } else {
+        VERSION
+    }
+}
 
 /// Which of the charts a reference is.
 fn known(chart: &Chart) -> Result<&'static str, Failure> {

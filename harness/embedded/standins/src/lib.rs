@@ -60,5 +60,5 @@ mod world;
 
 pub use fault::BadRule;
 pub use server::LoggedCall;
-pub use standins::{Standins, StandinsError, TOOLS};
+pub use standins::{NEXT_LINKERD, Standins, StandinsError, TOOLS};
 pub use world::Leftovers;

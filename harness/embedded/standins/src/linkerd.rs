@@ -1,5 +1,7 @@
 //! `linkerd`: the model's manifests and checks in the place of the vendor's command line.
 //!
+//! Called as [`NEXT_LINKERD`] it is the command line of the version that an upgrade goes to.
+//!
 //! It speaks to clusters through `--kubeconfig` and `--context` alone, as the real one does. Its version is the model's, so
 //! that no report can be taken for one about a real release.
 
@@ -9,6 +11,7 @@ mod core_checks;
 mod extension_checks;
 mod gateways;
 mod installing;
+mod upgrade;
 
 use std::time::Duration;
 
@@ -17,13 +20,15 @@ use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
 use kube::{Api, ResourceExt};
 use meshproof_mesh::install::{self, LinkGenOptions, RemovalError};
 use meshproof_mesh::names::{
-    CONTROL_PLANE_NAMESPACE, MULTICLUSTER_NAMESPACE, REMOTE_ACCESS, VERSION, credentials_secret, label, lease,
+    CONTROL_PLANE_NAMESPACE, MULTICLUSTER_NAMESPACE, NEXT_VERSION, REMOTE_ACCESS, VERSION, credentials_secret, label,
+    lease,
 };
 use serde_json::{Value, json};
 
 use crate::exchange::{Call, Failure, Terminal, parse};
 use crate::manifests;
 use crate::server::ended;
+use crate::standins::NEXT_LINKERD;
 use crate::values;
 use crate::world::World;
 use cluster::Cluster;
@@ -61,6 +66,16 @@ enum Command {
         short: bool,
     },
     Install(Install),
+    Upgrade {
+        #[arg(long)]
+        crds: bool,
+        #[command(flatten)]
+        values: Values,
+    },
+    Prune {
+        #[arg(short, long, default_value = "yaml")]
+        output: String,
+    },
     Uninstall {
         #[arg(short, long, default_value = "yaml")]
         output: String,
@@ -183,6 +198,24 @@ struct LinkGen {
     output: String,
 }
 
+/// Version of the command, by the name that it is called by.
+fn version(call: &Call) -> &'static str {
+    if call.tool == NEXT_LINKERD {
+        NEXT_VERSION
+    } else {
+        VERSION
+    }
+}
+
+/// The model's manifests as a version of the command prints them.
+fn of_version(world: &World, version: &str, manifests: Vec<Value>) -> Vec<Value> {
+    if version == NEXT_VERSION {
+        install::next_version(&world.model.defects(), manifests)
+    } else {
+        manifests
+    }
+}
+
 /// Runs `linkerd`.
 pub(crate) async fn run(world: &World, call: &Call, terminal: &Terminal) -> u8 {
     let parsed = match parse::<Linkerd>(call, 1) {
@@ -234,18 +267,32 @@ async fn execute(world: &World, call: &Call, terminal: &Terminal, parsed: Linker
                     format!("{what} version: ")
                 }
             };
-            terminal.line(&format!("{}{VERSION}", name("Client")));
+            terminal.line(&format!("{}{}", name("Client"), version(call)));
             if !client {
-                let installed = connect().await?.linkerd_values().await.is_ok();
-                let server = if installed { VERSION } else { "unavailable" };
+                let values = connect().await?.linkerd_values().await.unwrap_or_default();
+                let server = values["linkerdVersion"].as_str().unwrap_or("unavailable");
                 terminal.line(&format!("{}{server}", name("Server")));
             }
         }
         Command::Install(options) => {
-            if !options.ignore_cluster && installing::may_install(terminal, &connect().await?, &options).await? {
+            if !options.ignore_cluster && installing::may_install(world, terminal, &connect().await?, &options).await? {
                 return Ok(0);
             }
-            installing::control_plane(call, terminal, options).await?;
+            installing::control_plane(world, call, terminal, options).await?;
+        }
+        Command::Upgrade { crds, values } => {
+            let cluster = connect().await?;
+            let given = with_values(call, terminal, json!({}), &values).await?;
+            let objects = if crds {
+                of_version(world, cluster.version, install::crds())
+            } else {
+                upgrade::control_plane(world, &cluster, &given).await?
+            };
+            print(terminal, &values.output, &objects)?;
+        }
+        Command::Prune { output } => {
+            let objects = upgrade::pruned(world, &connect().await?).await?;
+            print(terminal, &output, &objects)?;
         }
         Command::Uninstall { output, force } => {
             let cluster = connect().await?;
@@ -304,6 +351,7 @@ async fn multicluster(
             let objects = install::link_gen(&cluster.client, &world.model.defects(), &given)
                 .await
                 .map_err(|error| Failure::new(words(&error.to_string())))?;
+            let objects = of_version(world, cluster.version, objects);
             print(terminal, &options.output, &objects)?;
         }
         Multicluster::Unlink {

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::exchange::{Call, Failure, Frame, Terminal, frame, read_call, read_frame};
 use crate::fault::{Effect, Faults};
+use crate::standins::NEXT_LINKERD;
 use crate::world::World;
 use crate::{docker, helm, kind, linkerd};
 
@@ -220,7 +221,7 @@ impl Server {
         match call.tool.as_str() {
             "kind" => kind::run(&self.world, call, terminal).await,
             "docker" => docker::run(&self.world, call, terminal).await,
-            "linkerd" => linkerd::run(&self.world, call, terminal).await,
+            "linkerd" | NEXT_LINKERD => linkerd::run(&self.world, call, terminal).await,
             "helm" => helm::run(&self.world, call, terminal).await,
             other => {
                 terminal.note(&format!(

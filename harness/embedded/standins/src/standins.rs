@@ -14,8 +14,10 @@ use crate::fault::{self, BadRule};
 use crate::server::{Folder, LoggedCall, Server, write_private};
 use crate::world::{AGENT_ENTRY_POINT, Image, Leftovers, World, tagged};
 
-/// Commands that the stand-ins stand for.
-pub const TOOLS: [&str; 4] = ["kind", "docker", "linkerd", "helm"];
+/// Commands that the stand-ins stand for. [`NEXT_LINKERD`] is a `linkerd` of the version that an upgrade goes to.
+pub const TOOLS: [&str; 5] = ["kind", "docker", "linkerd", NEXT_LINKERD, "helm"];
+/// Name by which the `linkerd` of the model's next version is called.
+pub const NEXT_LINKERD: &str = "linkerd-next";
 
 /// Why stand-ins did not start or could not be changed.
 #[derive(Debug, thiserror::Error)]

@@ -2,6 +2,7 @@
 
 mod mtls;
 mod probes;
+mod recall;
 mod sources;
 mod split;
 
@@ -60,7 +61,8 @@ pub(crate) async fn foresee(scene: &mut Scene, expect: &Expect) {
 /// # Errors
 /// When the check can't even be asked, or the journal can't be written.
 pub(crate) async fn expect(scene: &mut Scene, expect: &Expect, line: u32) -> Result<Outcome, Problem> {
-    let lowered = lower(expect, scene)?;
+    let expect = recall::recalled(expect, &scene.history.checks)?;
+    let lowered = lower(&expect, scene)?;
     let mut check = open(scene, &lowered, line);
     let reason = match look(scene, &lowered.look, &check.question.clone()).await {
         Ok(Begun::Source(source)) => watch(scene, &mut check, source).await,

@@ -84,7 +84,7 @@ impl Locks {
     ///
     /// * Shared: every cluster and control plane of the topology (the scenario's namespace and sidecars are there), and
     ///   the links and gateways behind everything that it exports, calls, routes to or looks at.
-    /// * Exclusive: what it scales, restarts, breaks, links, installs, rotates or remembers, and clusters in which it
+    /// * Exclusive: what it scales, restarts, breaks, links, installs, upgrades, rotates or remembers, and clusters in which it
     ///   changes objects outside of its namespace.
     #[must_use]
     pub fn of(scenario: &Scenario, topology: &Topology) -> Self {
@@ -160,7 +160,7 @@ impl Locks {
                 }
             }
             Step::Link(link) | Step::Unlink(link) => self.add_link(&link.from.0, &link.to.0, Use::Exclusive),
-            Step::Install(install) | Step::Uninstall(install) => {
+            Step::Install(install) | Step::Upgrade(install) | Step::Uninstall(install) => {
                 for cluster in &install.r#in.0 {
                     self.add(Thing::ControlPlane(cluster.0.clone()), Use::Exclusive);
                     self.add(Thing::Cluster(cluster.0.clone()), Use::Exclusive);

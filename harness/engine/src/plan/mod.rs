@@ -237,6 +237,7 @@ fn impossible(scenario: &SuiteScenario, suite: &Suite) -> Vec<String> {
             Step::Link(_) => "link",
             Step::Unlink(_) => "unlink",
             Step::Install(_) => "install",
+            Step::Upgrade(_) => "upgrade",
             Step::Uninstall(_) => "uninstall",
             Step::Rotate(rotate) if rotate.trust.is_some() => "rotate: {trust: …}",
             Step::Use(_) => {

@@ -116,6 +116,7 @@ fn needs(scenario: &SuiteScenario, topology: &Topology) -> BTreeSet<String> {
             }
             Step::Route(_) => need("route"),
             Step::Install(_) | Step::Uninstall(_) => need("install-mesh"),
+            Step::Upgrade(_) => need("upgrade-mesh"),
             Step::Link(_) | Step::Unlink(_) => need("link-clusters"),
             Step::Rotate(rotate) if rotate.trust.is_some() => need("rotate-trust"),
             Step::Rotate(_) => need("rotate-credentials"),

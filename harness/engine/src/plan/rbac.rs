@@ -209,7 +209,12 @@ impl Collector<'_> {
             }
             Step::Expect(expect) => self.expect(expect),
             // These take every right, and only scenarios with clusters of their own have them.
-            Step::Rotate(_) | Step::Link(_) | Step::Unlink(_) | Step::Install(_) | Step::Uninstall(_) => {}
+            Step::Rotate(_)
+            | Step::Link(_)
+            | Step::Unlink(_)
+            | Step::Install(_)
+            | Step::Upgrade(_)
+            | Step::Uninstall(_) => {}
             // What agents do is asked of them through their pods.
             Step::Behave(_)
             | Step::Call(_)

@@ -280,6 +280,7 @@ fn repetitions_have_keys_namespaces_and_clusters_of_their_own() {
 #[case::an_object_elsewhere(export(), json!([{"patch": {"in": "east", "object": {"kind": "Service", "name": "g", "namespace": "linkerd-multicluster"}, "merge": {}}}]), true)]
 #[case::an_object_of_its_own(export(), json!([{"patch": {"in": "east", "object": {"kind": "Service", "name": "g", "namespace": "${namespace}"}, "merge": {}}}]), false)]
 #[case::credentials_are_rotated(export(), json!([{"rotate": {"credentials": {"from": "west", "to": "east"}}}]), true)]
+#[case::the_mesh_of_its_cluster_is_upgraded(export(), json!([{"upgrade": {"in": "east"}}]), true)]
 fn scenarios_conflict_when_one_disturbs_what_the_other_uses(
     #[case] one: Value,
     #[case] other: Value,
@@ -312,6 +313,7 @@ fn objects_are_inside_or_outside(#[case] kind: &str, #[case] namespace: Option<&
 #[case(json!([{"fault": {"name": "f", "partition": {"from": "west", "to": "east"}}}]), json!({}), None)]
 #[case(json!([]), json!({"setup": {"trust": "separate"}}), Some("capability-missing"))]
 #[case(json!([{"export": {"service": "store", "from": "east", "mode": "flat"}}]), json!({}), Some("capability-missing"))]
+#[case::no_version_to_go_to(json!([{"upgrade": {"in": "west"}}]), json!({"setup": {}}), Some("capability-missing"))]
 #[case(json!([]), json!({"mesh": "istio"}), Some("other-mesh"))]
 #[case(json!([]), json!({"mesh": "linkerd"}), None)]
 fn what_can_not_run_here_is_skipped_with_a_code(

@@ -1,9 +1,12 @@
-//! `link`, `unlink`, `install`, `uninstall`, `rotate`: what the mesh's driver does by the mesh's own procedures.
+//! `link`, `unlink`, `install`, `upgrade`, `uninstall`, `rotate`: what the mesh's driver does by the mesh's own procedures.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
 use meshproof_spec::scenario::{InstallStep, LinkStep, Rotate};
+use meshproof_verdict::history::UpgradeHistory;
+use meshproof_verdict::record::Event;
 
 use crate::problem::{self, Problem};
 use crate::scene::Scene;
@@ -37,6 +40,32 @@ pub(crate) async fn install(scene: &Scene, step: &InstallStep) -> Result<(), Pro
     }))
     .await
     .map(drop)
+}
+
+/// One cluster after another, in the order in which they are written, as an operator would.
+pub(crate) async fn upgrade(scene: &mut Scene, step: &InstallStep) -> Result<(), Problem> {
+    for name in &step.r#in.0 {
+        let bed = Arc::clone(&scene.testbed);
+        let cluster = scene.cluster(&name.0)?;
+        let upgraded = testbed::upgrade(&bed, cluster, &scene.run.requests).await?;
+        let with_mesh = |version: &str| format!("{} {version}", bed.driver.name());
+        let (from, to) = (with_mesh(&upgraded.from), with_mesh(&upgraded.to));
+        let at_us = scene.run.journal.note(Event::MeshUpgraded {
+            scenario: scene.key().to_owned(),
+            step: scene.step,
+            cluster: name.0.clone(),
+            from: from.clone(),
+            to: to.clone(),
+        });
+        scene.history.upgrades.push(UpgradeHistory {
+            at_us,
+            step: scene.step,
+            cluster: name.0.clone(),
+            from,
+            to,
+        });
+    }
+    Ok(())
 }
 
 pub(crate) async fn uninstall(scene: &Scene, step: &InstallStep) -> Result<(), Problem> {

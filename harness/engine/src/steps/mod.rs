@@ -35,6 +35,7 @@ pub(crate) async fn perform(scene: &mut Scene, step: &Step) -> Result<(), Proble
         Step::Link(step) => mesh::link(scene, step).await,
         Step::Unlink(step) => mesh::unlink(scene, step).await,
         Step::Install(step) => mesh::install(scene, step).await,
+        Step::Upgrade(step) => mesh::upgrade(scene, step).await,
         Step::Uninstall(step) => mesh::uninstall(scene, step).await,
         Step::Rotate(step) => mesh::rotate(scene, step).await,
         Step::Inventory(step) => inventory::remember(scene, step).await,

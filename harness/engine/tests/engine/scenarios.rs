@@ -159,3 +159,62 @@ async fn inventories_links_and_access_are_checked() {
         history.steps.last()
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upgrade_is_written_down_and_what_was_seen_before_is_compared_with() {
+    let world = World::new();
+    let same = |uid: &str| {
+        json!({"expect": {
+            "id": REQUIREMENT, "name": format!("same-{uid}"),
+            "object": {"in": "west", "kind": "Service", "name": "store"},
+            "where": [{"path": "metadata.uid", "same_as": uid}],
+            "within": "2s",
+        }})
+    };
+    let seen = |name: &str| {
+        json!({"expect": {
+            "id": REQUIREMENT, "name": name,
+            "object": {"in": "west", "kind": "Service", "name": "store"}, "within": "10s",
+        }})
+    };
+    let object = json!({"kind": "Service", "name": "store"});
+    let steps = json!([
+        {"deploy": {"service": "store", "in": "west", "replicas": 0}},
+        seen("first"),
+        {"upgrade": {"in": ["east", "west"]}},
+        same("first"),
+        {"delete": {"in": "west", "object": object}},
+        {"apply": {"in": "west", "manifest": {
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "store"}, "spec": {"ports": [{"port": 80}]},
+        }}},
+        seen("second"),
+        same("second"),
+        same("first"),
+    ]);
+    let summary = world.run(vec![scenario("upgraded", steps, json!({"setup": {}}))]).await;
+    let scenario = &summary.history.scenarios[0];
+    let outcomes: Vec<Outcome> = scenario.checks.iter().map(CheckHistory::outcome).collect();
+    // Only the object that was made anew is not the first one any more.
+    let expected = [
+        Outcome::Pass,
+        Outcome::Pass,
+        Outcome::Pass,
+        Outcome::Pass,
+        Outcome::Fail,
+    ];
+    assert_eq!(outcomes, expected, "{scenario:#?}");
+    let upgrades: Vec<(&str, &str, &str)> = scenario
+        .upgrades
+        .iter()
+        .map(|upgrade| (upgrade.cluster.as_str(), upgrade.from.as_str(), upgrade.to.as_str()))
+        .collect();
+    assert_eq!(
+        upgrades,
+        [("east", "plain 1.0", "plain 2.0"), ("west", "plain 1.0", "plain 2.0")]
+    );
+    // The journal says the same as what the run knew.
+    let written = events(&world)
+        .into_iter()
+        .filter(|event| matches!(event, Event::MeshUpgraded { .. }));
+    assert_eq!(written.count(), 2);
+}

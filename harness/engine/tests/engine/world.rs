@@ -16,7 +16,7 @@ use meshproof_apiserver::{Selector, Store, gvr};
 use meshproof_cluster::fabric::{Effect, EffectGuard, Fabric, FabricConfig, PathSelector};
 use meshproof_cluster::pace::Pace;
 use meshproof_cluster::{ClusterConfig, EmbeddedCluster, ProgramRegistry};
-use meshproof_engine::driver::{Counter, Flow, MeshDriver, Owner, RouteRequest, Undo, WorkloadRef};
+use meshproof_engine::driver::{Counter, Flow, MeshDriver, Owner, RouteRequest, Undo, Upgraded, WorkloadRef};
 use meshproof_engine::environment::{Cluster, Environment, EnvironmentRequest, NetworkFault, RunningEnvironment, Tap};
 use meshproof_engine::plan::{RunIdentity, Selection, Suite, SuiteScenario, Surroundings};
 use meshproof_engine::problem::{self, Problem};
@@ -294,7 +294,7 @@ impl MeshDriver for PlainDriver {
     }
 
     fn capabilities(&self) -> BTreeSet<String> {
-        ["export-gateway", "install-mesh", "link-clusters"]
+        ["export-gateway", "install-mesh", "link-clusters", "upgrade-mesh"]
             .map(ToOwned::to_owned)
             .into()
     }
@@ -308,6 +308,13 @@ impl MeshDriver for PlainDriver {
             ));
         }
         Ok(())
+    }
+
+    async fn upgrade(&self, _: &Cluster, _: &[Cluster], _: &Setup) -> Result<Upgraded, Problem> {
+        Ok(Upgraded {
+            from: "1.0".to_owned(),
+            to: "2.0".to_owned(),
+        })
     }
 
     async fn uninstall(&self, _: &Cluster) -> Result<(), Problem> {

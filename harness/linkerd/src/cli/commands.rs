@@ -64,7 +64,16 @@ pub(crate) fn version() -> Invocation {
 /// Prints Linkerd's definitions. `brought_gateway_api` tells a CLI that does not look by itself (up to 2.17) that the
 /// Gateway API is there already.
 pub(crate) fn definitions(kubeconfig: &str, model: ObjectModel, brought_gateway_api: bool) -> Invocation {
-    Line::new(&["install", "--crds"])
+    crds("install", kubeconfig, model, brought_gateway_api)
+}
+
+/// Prints Linkerd's definitions, as [`definitions`] does, for a cluster that has those of an earlier version.
+pub(crate) fn upgraded_definitions(kubeconfig: &str, model: ObjectModel, brought_gateway_api: bool) -> Invocation {
+    crds("upgrade", kubeconfig, model, brought_gateway_api)
+}
+
+fn crds(verb: &str, kubeconfig: &str, model: ObjectModel, brought_gateway_api: bool) -> Invocation {
+    Line::new(&[verb, "--crds"])
         .when(model == ObjectModel::Legacy && brought_gateway_api, |line| {
             line.set("enableHttpRoutes", "false")
                 .set("enableTlsRoutes", "false")
@@ -123,6 +132,16 @@ pub(crate) fn control_plane_anywhere(sets: &[String]) -> Invocation {
     let line = Line::new(&["install", "--ignore-cluster"]);
     let line = sets.iter().fold(line, |line, set| line.flag("--set", set));
     Invocation::new(LINKERD, line.0, RENDERS)
+}
+
+/// Prints the control plane for a cluster that has an earlier version. Trust and all values are those that the cluster has.
+pub(crate) fn upgraded_control_plane(kubeconfig: &str) -> Invocation {
+    Line::new(&["upgrade"]).on(kubeconfig, RENDERS)
+}
+
+/// Prints what a cluster has of an earlier version's control plane and this one does not have.
+pub(crate) fn prune(kubeconfig: &str) -> Invocation {
+    Line::new(&["prune"]).on(kubeconfig, RENDERS)
 }
 
 /// Prints the multicluster extension.

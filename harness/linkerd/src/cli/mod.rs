@@ -4,6 +4,7 @@ pub(crate) mod commands;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use meshproof_engine::action::Action;
@@ -44,7 +45,7 @@ pub struct CliOptions {
 pub struct CliInstaller {
     options: CliOptions,
     tools: Tools,
-    gateway_api: GatewayApi,
+    gateway_api: Arc<GatewayApi>,
     version: OnceCell<String>,
 }
 
@@ -53,9 +54,25 @@ impl CliInstaller {
     #[must_use]
     pub fn new(options: CliOptions, tools: Tools) -> Self {
         Self {
-            gateway_api: GatewayApi::new(options.gateway_api_crds.clone()),
+            gateway_api: Arc::new(GatewayApi::new(options.gateway_api_crds.clone())),
             options,
             tools,
+            version: OnceCell::new(),
+        }
+    }
+
+    /// An installer for the version that clusters of this one are upgraded to: the CLI of `version` (any when absent) in
+    /// `tools`, and otherwise the same options.
+    #[must_use]
+    pub fn next(&self, version: Option<String>, tools: Tools) -> Self {
+        Self {
+            options: CliOptions {
+                version,
+                ..self.options.clone()
+            },
+            tools,
+            // It must know what was brought, to remove it with the mesh.
+            gateway_api: Arc::clone(&self.gateway_api),
             version: OnceCell::new(),
         }
     }
@@ -253,6 +270,52 @@ impl Installer for CliInstaller {
         Ok(images)
     }
 
+    fn upgrade_commands(&self, cluster: &str, topology: &Topology, setup: &Setup) -> Vec<Action> {
+        let model = self.object_model();
+        let options = &self.options;
+        let kubeconfig = plan::kubeconfig(cluster);
+        let mut plan = Plan::new(topology, setup);
+        plan.section(&format!(
+            "upgrade of {cluster}, with the linkerd CLI of the version to go to"
+        ));
+        plan.run(commands::version());
+        plan.gateway_api(cluster, self.gateway_api.file());
+        plan.rendered(
+            commands::upgraded_definitions(&kubeconfig, model, self.gateway_api.file().is_some()),
+            cluster,
+            "until they are established",
+        );
+        plan.rendered(
+            commands::upgraded_control_plane(&kubeconfig),
+            cluster,
+            "until all Deployments are rolled out",
+        );
+        plan.run(commands::prune(&kubeconfig));
+        plan.note(format!("delete from {cluster} what it prints"));
+        let (mut values, links) = plan.links_from(cluster);
+        if model == ObjectModel::Legacy {
+            values.controllers.clear();
+        }
+        plan.rendered(
+            commands::multicluster(&kubeconfig, &values, &options.gateway, &options.multicluster_set),
+            cluster,
+            "until all Deployments are rolled out",
+        );
+        for link in links {
+            plan.rendered(
+                commands::link(
+                    &plan::kubeconfig(link.to),
+                    &link.values,
+                    model,
+                    options.gateway.node_ports,
+                ),
+                cluster,
+                "until the gateway is seen alive",
+            );
+        }
+        plan.actions()
+    }
+
     async fn version(&self) -> Result<String, Problem> {
         let asked = || async {
             let invocation = commands::version();
@@ -271,6 +334,44 @@ impl Installer for CliInstaller {
             }
         };
         self.version.get_or_try_init(asked).await.cloned()
+    }
+
+    fn known_version(&self) -> Option<String> {
+        self.version.get().cloned()
+    }
+
+    async fn upgraded_definitions(&self, cluster: &Cluster) -> Result<Vec<Value>, Problem> {
+        let kubeconfig = kubeconfig(cluster)?;
+        let brought = self.gateway_api.is_ours(&cluster.name);
+        let invocation = commands::upgraded_definitions(&kubeconfig.path(), self.object_model(), brought);
+        self.rendered(&invocation).await
+    }
+
+    async fn upgraded_control_plane(&self, cluster: &Cluster, _trust: &ClusterTrust) -> Result<Vec<Value>, Problem> {
+        let kubeconfig = kubeconfig(cluster)?;
+        self.rendered(&commands::upgraded_control_plane(&kubeconfig.path()))
+            .await
+    }
+
+    async fn pruned(&self, cluster: &Cluster, _earlier: &[Value], _present: &[Value]) -> Result<Vec<Value>, Problem> {
+        let kubeconfig = kubeconfig(cluster)?;
+        let invocation = commands::prune(&kubeconfig.path());
+        let output = self.tools.run(&invocation).await?;
+        let nothing = output.stdout.chars().all(|c| c == '-' || c.is_whitespace());
+        if nothing {
+            return Ok(Vec::new());
+        }
+        manifests::printed_by(&invocation, &output.stdout)
+    }
+
+    async fn installed_control_plane(&self, _: &Cluster, _: &ClusterTrust) -> Result<Vec<Value>, Problem> {
+        // `linkerd prune` of the next version finds out by itself.
+        Ok(Vec::new())
+    }
+
+    async fn installed_multicluster(&self, _: &Cluster, _: &MulticlusterValues) -> Result<Vec<Value>, Problem> {
+        // There is no command that prunes the extension: what a new version does not have stays.
+        Ok(Vec::new())
     }
 
     async fn prerequisites(&self, cluster: &Cluster) -> Result<Vec<Value>, Problem> {

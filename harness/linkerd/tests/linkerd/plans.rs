@@ -10,7 +10,7 @@ use meshproof_engine::tool::{Invocation, Tools};
 use meshproof_linkerd::installer::{GatewayOptions, Installer, NodePorts};
 use meshproof_linkerd::version::ObjectModel;
 use meshproof_linkerd::{
-    Chart, CliInstaller, CliOptions, HelmInstaller, HelmOptions, Linkerd, Preinstalled, manifests,
+    Chart, CliInstaller, CliOptions, HelmInstaller, HelmOptions, Linkerd, NextCharts, Preinstalled, manifests,
 };
 use meshproof_spec::scenario::Setup;
 use serde_json::json;
@@ -103,6 +103,57 @@ fn a_pair_by_charts() {
 #[test]
 fn a_hub_and_its_spokes_by_charts_alone() {
     insta::assert_snapshot!(printed(helm(false), "hub-and-spoke", &Setup::default()));
+}
+
+fn upgrade(first: impl Installer + 'static, next: impl Installer + 'static) -> String {
+    let driver = Linkerd::new(Arc::new(first), 1.0).upgradable(Arc::new(next));
+    let actions = driver.upgrade_commands("west", &topology("pair"), &Setup::default());
+    actions.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn an_upgrade_by_the_next_cli() {
+    let first = cli("edge-25.8.5");
+    let next = first.next(Some("edge-26.8.3".to_owned()), Tools::default());
+    insta::assert_snapshot!(upgrade(first, next));
+}
+
+#[test]
+fn an_upgrade_within_the_legacy_model() {
+    let first = cli("stable-2.13.7");
+    let next = first.next(Some("stable-2.14.10".to_owned()), Tools::default());
+    insta::assert_snapshot!(upgrade(first, next));
+}
+
+#[test]
+fn an_upgrade_by_the_next_charts() {
+    let first = helm(false);
+    let chart = |name: &str| Chart {
+        reference: format!("linkerd-edge/{name}"),
+        version: Some("2026.9.1".to_owned()),
+    };
+    let charts = NextCharts {
+        crds: chart("linkerd-crds"),
+        control_plane: chart("linkerd-control-plane"),
+        multicluster: chart("linkerd-multicluster"),
+    };
+    let next = first.next(charts, Tools::default());
+    insta::assert_snapshot!(upgrade(first, next));
+}
+
+#[test]
+fn there_is_something_to_upgrade_to_only_when_it_is_given() {
+    let can = |driver: &Linkerd| driver.capabilities().contains("upgrade-mesh");
+    let first = cli("edge-25.8.5");
+    let next = first.next(None, Tools::default());
+    let driver = Linkerd::new(Arc::new(first), 1.0);
+    assert!(!can(&driver));
+    assert!(
+        driver
+            .upgrade_commands("west", &topology("pair"), &Setup::default())
+            .is_empty()
+    );
+    assert!(can(&driver.upgradable(Arc::new(next))));
 }
 
 #[test]

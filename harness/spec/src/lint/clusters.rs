@@ -122,6 +122,7 @@ impl Mentions<'_, '_> {
             Step::Link(link) => self.pair(&at("link"), &link.from, &link.to),
             Step::Unlink(link) => self.pair(&at("unlink"), &link.from, &link.to),
             Step::Install(install) => self.several(&at("install/in"), &install.r#in),
+            Step::Upgrade(install) => self.several(&at("upgrade/in"), &install.r#in),
             Step::Uninstall(install) => self.several(&at("uninstall/in"), &install.r#in),
             Step::Rotate(rotate) => {
                 if let Some(link) = &rotate.credentials {

@@ -43,8 +43,8 @@ pub(super) fn matchers_compare_once(file: &File<'_>, _: &World, problems: &mut V
     }
 }
 
-const COMPARISONS: [&str; 8] = [
-    "equals", "one_of", "contains", "excludes", "exists", "at_least", "at_most", "length",
+const COMPARISONS: [&str; 9] = [
+    "equals", "one_of", "contains", "excludes", "exists", "at_least", "at_most", "length", "same_as",
 ];
 const HEADER_COMPARISONS: [&str; 4] = ["equals", "contains", "excludes", "exists"];
 
@@ -58,6 +58,7 @@ fn comparisons(matcher: &Matcher) -> Vec<&'static str> {
         matcher.at_least.is_some(),
         matcher.at_most.is_some(),
         matcher.length.is_some(),
+        matcher.same_as.is_some(),
     ];
     COMPARISONS
         .into_iter()

@@ -15,6 +15,7 @@ mod requirements;
 mod rotation;
 mod steps;
 mod topology;
+mod upgrades;
 mod workloads;
 mod world;
 
@@ -118,6 +119,7 @@ const RULES: &[Rule] = &[
     steps::objects_are_objects,
     steps::namespaces_are_absent_first,
     rotation::rotations_make_sense,
+    upgrades::upgrades_go_forward,
     deadlines::waits_have_deadlines,
     deadlines::deadlines_are_bounded,
     dialect::mesh_is_named,

@@ -8,7 +8,7 @@ use crate::code;
 use crate::diagnostic::{Diagnostic, closest};
 use crate::fact::{Fact, Part, parts};
 use crate::scalar::Name;
-use crate::scenario::Step;
+use crate::scenario::{Presence, Step};
 use crate::structure::list;
 use crate::yaml::escape;
 
@@ -108,6 +108,11 @@ pub(super) fn references(file: &File<'_>, world: &World, problems: &mut Vec<Diag
                 if let Some(unchanged) = &expect.unchanged {
                     refer(&[Kind::Inventory], &unchanged.since, step, at("unchanged/since"));
                 }
+                for (index, matcher) in expect.r#where.iter().enumerate() {
+                    if let Some(check) = &matcher.same_as {
+                        refer(&[Kind::Check], check, step, at(&format!("where/{index}/same_as")));
+                    }
+                }
                 for (index, control) in expect.control.iter().enumerate() {
                     let kinds = [Kind::Check, Kind::Call, Kind::Traffic];
                     refer(&kinds, control, step, at(&format!("control/{index}")));
@@ -117,6 +122,7 @@ pub(super) fn references(file: &File<'_>, world: &World, problems: &mut Vec<Diag
         }
     }
     inventories_cover(file, world, problems);
+    remembered_checks_look_at_one_object(file, problems);
     faults_are_healed_once(file, problems);
 }
 
@@ -211,6 +217,32 @@ fn inventories_cover(file: &File<'_>, _: &World, problems: &mut Vec<Diagnostic>)
                     )
                     .also(file.at(&format!("/steps/{index}/inventory/in")), "it remembers these")
                     .help("add the cluster to the inventory, or leave it out here"),
+                );
+            }
+        }
+    }
+}
+
+/// `same_as` compares with a check of one object: another one has no value to compare with.
+fn remembered_checks_look_at_one_object(file: &File<'_>, problems: &mut Vec<Diagnostic>) {
+    for (step, base, expect) in file.expects() {
+        for (index, matcher) in expect.r#where.iter().enumerate() {
+            let Some(name) = &matcher.same_as else { continue };
+            let earlier = file
+                .expects()
+                .find(|(other, _, earlier)| *other < step && earlier.name.as_ref() == Some(name));
+            let Some((_, other, earlier)) = earlier else { continue };
+            let sees_one =
+                earlier.object.is_some() && earlier.is != Some(Presence::Absent) && earlier.never_for.is_none();
+            if !sees_one {
+                problems.push(
+                    Diagnostic::error(
+                        code::UNKNOWN_REFERENCE,
+                        format!("the check `{name}` does not see one object"),
+                        file.at(&format!("{base}/where/{index}/same_as")),
+                    )
+                    .also(file.at(&format!("{other}/name")), "this check")
+                    .expected("an earlier check of one `object` that is there"),
                 );
             }
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -46,6 +46,7 @@ pub(crate) struct LiveConnection {
     flags: AtomicU8,
     changed: watch::Sender<u8>,
     force: Mutex<Force>,
+    closed: AtomicBool,
     /// Tasks that wait on a pending read or write and must look again when something changes.
     pub(crate) wakers: Wakers,
     registry: Weak<Registry>,
@@ -90,6 +91,16 @@ impl LiveConnection {
 
     pub(crate) fn accepted_by(&self, scope: Option<ScopeId>) {
         lock(&self.parties).acceptor = scope;
+    }
+
+    /// One of the ends has said all that it had to say.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Whether one end was closed in good order: what it said before is on its way, and its going takes nothing of that back.
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Both ends see a reset from now on.
@@ -296,6 +307,7 @@ impl Registry {
             flags: AtomicU8::new(0),
             changed: watch::channel(0).0,
             force: Mutex::new(Force::default()),
+            closed: AtomicBool::new(false),
             wakers: Wakers::default(),
             registry: Arc::downgrade(self),
         });
@@ -389,16 +401,20 @@ impl Registry {
         self.reset_where(|connection, parties| !parties.local && selector.chooses(&connection.info()))
     }
 
-    /// Resets everything that a program opened or accepted.
+    /// Resets everything that a program opened or accepted and did not close.
     pub(crate) fn reset_scope(&self, scope: ScopeId) {
-        self.reset_where(|_, p| p.dialler == Some(scope) || p.acceptor == Some(scope));
+        self.reset_where(|connection, p| {
+            let own = p.dialler == Some(scope) || p.acceptor == Some(scope);
+            own && !connection.is_closed()
+        });
     }
 
-    /// Resets every connection from or to a pod's address.
+    /// Resets every connection from or to a pod's address that is not closed.
     pub(crate) fn reset_address(&self, address: Ipv4Addr) {
         self.reset_where(|connection, _| {
             let info = connection.info();
-            *info.source.ip() == address || info.hops.last().is_some_and(|h| *h.ip() == address)
+            let own = *info.source.ip() == address || info.hops.last().is_some_and(|h| *h.ip() == address);
+            own && !connection.is_closed()
         });
     }
 

@@ -270,6 +270,7 @@ impl AsyncWrite for DialledStream {
 
 impl Drop for DialledStream {
     fn drop(&mut self) {
+        self.live.close();
         let flags = self.live.flags();
         if flags & flag::RESET != 0 {
             self.break_off();
@@ -299,6 +300,12 @@ impl AcceptedStream {
         }
         self.tcp.set_zero_linger().ok();
         Err(reset_error())
+    }
+}
+
+impl Drop for AcceptedStream {
+    fn drop(&mut self) {
+        self.live.close();
     }
 }
 

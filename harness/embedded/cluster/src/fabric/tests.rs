@@ -447,6 +447,30 @@ async fn the_end_of_a_program_closes_its_ports_and_connections() {
 }
 
 #[tokio::test]
+async fn what_a_server_said_before_it_left_still_arrives() {
+    let fabric = fabric();
+    let client = Pod::new(&fabric, "east", "10.11.0.8").await;
+    let server = Pod::new(&fabric, "east", "10.11.0.9").await;
+    let mut listener = server.socket.listen(80, server.scope).unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let dialled = client.dial("10.11.0.9:80").await;
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        accepted.write_all(b"bye").await.unwrap();
+        accepted.shutdown().await.unwrap();
+        drop(accepted);
+        streams.push(dialled.unwrap());
+    }
+    // Its program ends, and then its pod goes.
+    server.socket.end_scope(server.scope);
+    let mut heard = Vec::new();
+    streams[0].read_to_end(&mut heard).await.unwrap();
+    fabric.remove_pod(&server.socket);
+    streams[1].read_to_end(&mut heard).await.unwrap();
+    assert_eq!(heard, b"byebye");
+}
+
+#[tokio::test]
 async fn a_cluster_that_leaves_takes_everything_with_it() {
     let fabric = fabric();
     let (client, server) = pair(&fabric).await;

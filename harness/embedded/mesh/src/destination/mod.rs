@@ -24,11 +24,15 @@ pub use view::{EndpointTarget, Transport, View};
 #[derive(Clone, Default)]
 pub struct Destinations {
     shared: Arc<Shared>,
+    /// Only what the version of the model that is installed at first says: a defect's doing.
+    of_first_version: bool,
 }
 
 #[derive(Default)]
 struct Shared {
     view: watch::Sender<Arc<View>>,
+    /// The last view that a service of the first version published.
+    of_first_version: watch::Sender<Arc<View>>,
     /// How many pods of the service answer.
     serving: watch::Sender<usize>,
 }
@@ -40,20 +44,44 @@ impl Destinations {
         Self::default()
     }
 
+    /// The same service as it looks to proxies that learn nothing from a version later than the first.
+    #[must_use]
+    pub(crate) fn as_of_first_version(&self) -> Self {
+        Self {
+            shared: Arc::clone(&self.shared),
+            of_first_version: true,
+        }
+    }
+
+    fn followed(&self) -> &watch::Sender<Arc<View>> {
+        if self.of_first_version {
+            &self.shared.of_first_version
+        } else {
+            &self.shared.view
+        }
+    }
+
     /// The present view.
     #[must_use]
     pub fn view(&self) -> Arc<View> {
-        self.shared.view.borrow().clone()
+        self.followed().borrow().clone()
     }
 
     /// Tells of every later view.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<View>> {
-        self.shared.view.subscribe()
+        self.followed().subscribe()
     }
 
-    /// Replaces the view.
+    /// Replaces the view, in the name of a service of the first version.
     pub fn publish(&self, view: View) {
+        let view = Arc::new(view);
+        self.shared.of_first_version.send_replace(Arc::clone(&view));
+        self.shared.view.send_replace(view);
+    }
+
+    /// Replaces the view in the name of a later version.
+    pub(crate) fn publish_of_later_version(&self, view: View) {
         self.shared.view.send_replace(Arc::new(view));
     }
 

@@ -17,6 +17,8 @@ use super::objects::{Key, key, unmodelled_annotations};
 use super::route::POLICY_CONTROLLER;
 use crate::defect::{Defect, Defects};
 use crate::model::Model;
+use crate::names::VERSION;
+use crate::version;
 
 /// How long a defective proxy withholds the mirrors of a restarted controller, in scenario time: longer than failfast, so
 /// that requests fail.
@@ -148,12 +150,20 @@ impl Program for DestinationProgram {
         let mut index = Index::default();
         let mut controllers = Controllers::new(container.pace.wall(WITHHELD));
         let mut serving = None;
+        let later = version::of_container(&container.pod, &container.container) != VERSION;
+        let publish = |view| {
+            if later {
+                cluster.destinations.publish_of_later_version(view);
+            } else {
+                cluster.destinations.publish(view);
+            }
+        };
         loop {
             let news = tokio::select! {
                 () = container.shutdown.cancelled() => return Exit::Done,
                 news = follower.streams.next() => news,
                 () = controllers.until_released() => {
-                    cluster.destinations.publish(index.view(controllers.withheld()));
+                    publish(index.view(controllers.withheld()));
                     continue;
                 }
             };
@@ -173,7 +183,7 @@ impl Program for DestinationProgram {
                 index.ready_controllers(),
                 defects.has(Defect::ControllerRestartDropsTraffic),
             );
-            cluster.destinations.publish(index.view(controllers.withheld()));
+            publish(index.view(controllers.withheld()));
             serving.get_or_insert_with(|| cluster.destinations.serve());
             container.started.cancel();
             write_route_statuses(&follower.store, &index, &container);

@@ -28,7 +28,8 @@ use super::watcher::{self, Local, Place, SYNC_TIMEOUT};
 use crate::defect::Defect;
 use crate::metrics::Registry;
 use crate::model::Model;
-use crate::names::{KUBECONFIG_KEY, REMOTE_KUBECONFIG_TYPE, VERSION, credentials_secret, lease};
+use crate::names::{KUBECONFIG_KEY, REMOTE_KUBECONFIG_TYPE, credentials_secret, lease};
+use crate::version;
 
 /// Pause before a Link that could not be served is tried again, scenario time.
 const RESTART_AFTER: Duration = Duration::from_secs(10);
@@ -40,7 +41,8 @@ pub(super) async fn run(model: Model, container: ContainerContext) -> Exit {
         Ok(arguments) => Arc::new(arguments),
         Err(error) => return fatal(&log, error),
     };
-    log.info(format!("running version {VERSION}"));
+    let version = version::of_container(&container.pod, &container.container).to_owned();
+    log.info(format!("running version {version}"));
     container.started.cancel();
 
     let registry = Registry::new();
@@ -49,6 +51,7 @@ pub(super) async fn run(model: Model, container: ContainerContext) -> Exit {
     let admin = admin::serve(container.network.clone(), registry.clone(), ready.clone());
     let place = Place {
         model,
+        version,
         cluster: container.cluster.clone(),
         arguments,
         network: container.network.clone(),

@@ -50,6 +50,8 @@ pub(super) struct Local {
 #[derive(Clone)]
 pub(super) struct Place {
     pub(super) model: Model,
+    /// The controller's own version.
+    pub(super) version: String,
     pub(super) cluster: String,
     pub(super) arguments: Arc<Arguments>,
     pub(super) network: Arc<dyn Network>,

@@ -17,7 +17,7 @@ use super::stale_content::Content;
 use super::unasked;
 use super::watcher::Watcher;
 use crate::defect::Defect;
-use crate::names::{annotation, label};
+use crate::names::{VERSION, annotation, label};
 
 /// When an unexported mirror comes back under the defect that brings it back, scenario time.
 const RETURN_AFTER: Duration = Duration::from_secs(10);
@@ -358,11 +358,12 @@ impl Watcher {
         let defects = self.defects();
         let desired = self.desired(&defects);
         let mut failed = None;
+        let anew = self.place.version != VERSION && self.has(Defect::UpgradeRecreatesMirrors);
         let orphans = self.local.services.filter(|local| {
             desired.is_own_mirror(local) && {
                 let namespace = local.namespace().unwrap_or_default();
                 let remote = self.remote_name(local);
-                self.remote.services.get(&namespace, &remote).is_none()
+                anew || self.remote.services.get(&namespace, &remote).is_none()
             }
         });
         if self.has(Defect::NoOrphanCollectionAtStart) {

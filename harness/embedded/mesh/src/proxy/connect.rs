@@ -10,6 +10,7 @@ use tokio_rustls::TlsConnector;
 
 use super::Proxy;
 use super::transport_header::{SessionProtocol, TransportHeader, UNENCRYPTED_PREFACE};
+use crate::defect::Defect;
 use crate::destination::{EndpointTarget, Transport};
 use crate::identity::TRANSPORT_HEADER_ALPN;
 use crate::metrics::Labels;
@@ -29,6 +30,10 @@ impl Proxy {
             port,
             protocol,
             client: unencrypted.then(|| self.identity.name().to_owned()),
+            version: self
+                .model
+                .has(Defect::NewerProxiesRefused)
+                .then(|| self.config.version.clone()),
         };
         let (address, header) = match &target.transport {
             Transport::Gateway { host, port, .. } => (target.address, Some(header(Some(host.clone()), *port))),

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::uri::Authority;
 use http::{Request, Response, Version};
-use hyper::body::Incoming;
+use http_body_util::{Either, Empty};
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use meshproof_cluster::intercept::BoxedStream;
@@ -35,11 +37,15 @@ const SHORTEST_CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(3));
 /// No ping is given up sooner than after this wall time.
 const SHORTEST_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a request that the peer did not process waits for the next connection, in scenario time: as long as failfast.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Flow-control windows, large enough not to matter.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 
-type Http2Sender = http2::SendRequest<Incoming>;
+/// A request's body; nothing when a request without one is sent again.
+type Outgoing = Either<Incoming, Empty<Bytes>>;
+type Http2Sender = http2::SendRequest<Outgoing>;
 
 pub(super) struct Endpoint {
     pub(super) target: EndpointTarget,
@@ -49,6 +55,8 @@ pub(super) struct Endpoint {
     fallback_authority: Authority,
     override_authority: Option<Authority>,
     http2: Mutex<Option<Http2Sender>>,
+    /// Tells of each new lasting connection.
+    connected: Notify,
     http1: Http1Pool,
     ready: AtomicBool,
     in_flight: AtomicUsize,
@@ -89,6 +97,7 @@ impl Endpoint {
             fallback_authority: address.parse().unwrap_or_else(|_| Authority::from_static("localhost")),
             override_authority,
             http2: Mutex::new(None),
+            connected: Notify::new(),
             http1: Http1Pool::default(),
             ready: AtomicBool::new(unencrypted || target.transport == Transport::Plain),
             in_flight: AtomicUsize::new(0),
@@ -135,6 +144,9 @@ impl Endpoint {
         let ready = sender.is_some();
         *self.http2.lock().unwrap_or_else(PoisonError::into_inner) = sender;
         self.ready.store(ready, Ordering::Release);
+        if ready {
+            self.connected.notify_waiters();
+        }
     }
 
     /// Sends a request and waits for the head of its response, which comes back in the request's own version.
@@ -151,7 +163,7 @@ impl Endpoint {
         }
         let outcome = if self.has_lasting_connection() {
             onto_http2(&mut request, &self.fallback_authority);
-            self.send_to_proxy(request).await
+            self.send_to_proxy(proxy, request).await
         } else {
             self.send_plain(proxy, request).await
         };
@@ -162,26 +174,61 @@ impl Endpoint {
         Ok(response)
     }
 
-    async fn send_to_proxy(&self, request: Request<Incoming>) -> Result<Response<Incoming>, SendError> {
+    async fn send_to_proxy(&self, proxy: &Proxy, request: Request<Incoming>) -> Result<Response<Incoming>, SendError> {
         let Some(mut sender) = self.sender() else {
             return Err(SendError::Unsent(Box::new(request)));
         };
-        match sender.try_send_request(request).await {
+        let again = without_body(&request);
+        match sender.try_send_request(request.map(Either::Left)).await {
             Ok(response) => {
                 self.requests.increment();
                 Ok(response)
             }
-            Err(mut error) => match error.take_message() {
-                Some(request) => {
+            Err(mut error) => {
+                if let Some(unsent) = error.take_message().and_then(with_body) {
                     self.ready.store(false, Ordering::Release);
-                    Err(SendError::Unsent(Box::new(request)))
+                    return Err(SendError::Unsent(Box::new(unsent)));
                 }
-                None => {
-                    self.requests.increment();
-                    Err(SendError::Failed(error.error().to_string()))
+                self.requests.increment();
+                match again.filter(|_| is_unprocessed(error.error())) {
+                    Some(again) => self.send_again(proxy, sender, again).await,
+                    None => Err(SendError::Failed(error.error().to_string())),
                 }
-            },
+            }
         }
+    }
+
+    /// Sends a request over the next connection, when the peer closed the one before in good order and did not process it:
+    /// frames that were under way when it said goodbye.
+    async fn send_again(
+        &self,
+        proxy: &Proxy,
+        last: Http2Sender,
+        mut request: Request<Outgoing>,
+    ) -> Result<Response<Incoming>, SendError> {
+        drop(last);
+        let next = async {
+            loop {
+                let connected = self.connected.notified();
+                let Some(mut sender) = self.sender().filter(|sender| !sender.is_closed()) else {
+                    connected.await;
+                    continue;
+                };
+                match sender.try_send_request(request).await {
+                    Ok(response) => return Ok(response),
+                    Err(mut error) => match error.take_message() {
+                        // It was closing, too.
+                        Some(unsent) => request = unsent,
+                        None => return Err(SendError::Failed(error.error().to_string())),
+                    },
+                }
+                drop(sender);
+                connected.await;
+            }
+        };
+        tokio::time::timeout(proxy.pace.wall(PATIENCE), next)
+            .await
+            .unwrap_or_else(|_| Err(SendError::Failed("no new connection in time".to_owned())))
     }
 
     async fn send_plain(
@@ -214,6 +261,37 @@ impl Endpoint {
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
+}
+
+/// The same request, if it has no body.
+fn without_body(request: &Request<Incoming>) -> Option<Request<Outgoing>> {
+    if !request.body().is_end_stream() {
+        return None;
+    }
+    let mut again = Request::new(Either::Right(Empty::new()));
+    request.method().clone_into(again.method_mut());
+    request.uri().clone_into(again.uri_mut());
+    *again.version_mut() = request.version();
+    request.headers().clone_into(again.headers_mut());
+    Some(again)
+}
+
+/// A request as it was before it was to be sent.
+fn with_body(request: Request<Outgoing>) -> Option<Request<Incoming>> {
+    let (parts, body) = request.into_parts();
+    match body {
+        Either::Left(body) => Some(Request::from_parts(parts, body)),
+        Either::Right(_) => None,
+    }
+}
+
+/// Whether the peer says that it did nothing with a request (RFC 9113, 8.7): it may be sent again.
+fn is_unprocessed(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| {
+        let refused = cause.reason() == Some(h2::Reason::REFUSED_STREAM);
+        refused || (cause.is_go_away() && cause.reason() == Some(h2::Reason::NO_ERROR))
+    })
 }
 
 /// Counts a request as under way until it is dropped.

@@ -177,7 +177,9 @@ async fn serve_transport_header(proxy: &Arc<Proxy>, mut stream: BoxedStream, mut
     }
     count_transport_header(proxy, &header, &peer);
     if header.name.is_some() {
-        if proxy.config.gateway {
+        let version = header.version.as_deref();
+        let newer = version.is_some_and(|version| version > proxy.config.version.as_str());
+        if proxy.config.gateway && !newer {
             gateway::serve(proxy, stream, header, peer).await;
         } else {
             count_tcp_error(proxy, "unexpected");

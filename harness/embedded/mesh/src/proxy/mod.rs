@@ -51,20 +51,26 @@ use rustls::pki_types::pem::PemObject;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::defect::Defect;
 use crate::destination::policy::DefaultPolicy;
 use crate::destination::{Destinations, Pod, PortSet, Service};
 use crate::identity::{Authority, WorkloadIdentity};
 use crate::metrics::Registry;
 use crate::model::Model;
-use crate::names::{PROXY_ADMIN_PORT, PROXY_INBOUND_PORT, annotation};
+use crate::names::{PROXY_ADMIN_PORT, PROXY_INBOUND_PORT, VERSION, annotation};
+use crate::version;
 
 use self::http1_pool::Http1Pool;
 use self::logical::Logical;
 
+/// Name of the proxy's container.
+const CONTAINER: &str = "linkerd-proxy";
 /// How long protocol detection waits for first bytes, in scenario time.
 const DETECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long requests under way may take once the pod is being stopped, in scenario time.
 const DRAIN: Duration = Duration::from_secs(5);
+/// How late a defective gateway starts, in scenario time: longer than requests wait for one.
+const LATE: Duration = Duration::from_secs(10);
 /// Ports of proxies that nothing is redirected to or from.
 const CONTROL_PORTS: [u16; 3] = [4190, 4567, 4568];
 
@@ -90,16 +96,27 @@ impl Program for ProxyProgram {
         let config = Config::read(&container);
         let services = ControlPlane {
             authority: cluster.authority.clone(),
-            destinations: cluster.destinations.clone(),
+            destinations: if config.version == VERSION && self.model.has(Defect::OlderProxiesNotTold) {
+                cluster.destinations.as_of_first_version()
+            } else {
+                cluster.destinations.clone()
+            },
         };
         let shutdown = container.shutdown.clone();
-        let start = Proxy::start(
-            self.model.clone(),
-            services,
-            config,
-            container.sidecar.clone(),
-            container.pace,
-        );
+        let late = config.gateway && config.version != VERSION && self.model.has(Defect::UpgradeDropsTraffic);
+        let start = async {
+            if late {
+                tokio::time::sleep(container.pace.wall(LATE)).await;
+            }
+            Proxy::start(
+                self.model.clone(),
+                services,
+                config,
+                container.sidecar.clone(),
+                container.pace,
+            )
+            .await
+        };
         let proxy = tokio::select! {
             () = shutdown.cancelled() => return Exit::Done,
             proxy = start => match proxy {
@@ -136,6 +153,8 @@ pub struct Config {
     pub cluster: String,
     /// The pod's object.
     pub pod: Arc<Value>,
+    /// The proxy's own version.
+    pub version: String,
     /// Trust roots in PEM; without them those of the cluster are taken.
     pub trust_roots: Option<String>,
     /// Policy for ports without a Server; without it the namespace's or the mesh's applies.
@@ -165,6 +184,7 @@ impl Config {
         let set = |name: &str| env.get(name).filter(|value| !value.is_empty()).cloned();
         Self {
             cluster: cluster.to_owned(),
+            version: version::of_container(&pod, CONTAINER).to_owned(),
             trust_roots: set("LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS"),
             default_inbound_policy: annotated(annotation::DEFAULT_INBOUND_POLICY)
                 .or_else(|| set("LINKERD2_PROXY_INBOUND_DEFAULT_POLICY")),

@@ -52,6 +52,9 @@ pub(super) struct TransportHeader {
     /// Identity of the client, where no certificate can tell it; only a defective proxy says or believes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) client: Option<String>,
+    /// Version of the proxy that sends it; only a defective proxy says it or minds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) version: Option<String>,
 }
 
 impl TransportHeader {
@@ -93,6 +96,7 @@ mod tests {
             port: 8080,
             protocol: SessionProtocol::Http2,
             client: None,
+            version: None,
         };
         header.write(&mut a).await.unwrap();
         a.write_all(b"after").await.unwrap();

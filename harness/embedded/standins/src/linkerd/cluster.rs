@@ -16,6 +16,8 @@ pub(super) struct Cluster {
     pub(super) client: Client,
     /// URL of its API server in the kubeconfig.
     pub(super) server: String,
+    /// Version of the command that speaks to it.
+    pub(super) version: &'static str,
 }
 
 fn failed(error: &kube::Error) -> Failure {
@@ -34,13 +36,13 @@ impl Cluster {
         let text = call
             .read(path)
             .map_err(|failure| failure.within("error configuring Kubernetes API client"))?;
-        Self::from_text(&text, context)
+        Self::from_text(&text, context, super::version(call))
             .await
             .map_err(|error| Failure::new(format!("error configuring Kubernetes API client: {error}")))
     }
 
     /// The cluster of a kubeconfig's text.
-    pub(super) async fn from_text(text: &str, context: Option<&str>) -> Result<Self, String> {
+    pub(super) async fn from_text(text: &str, context: Option<&str>, version: &'static str) -> Result<Self, String> {
         let parsed = Kubeconfig::from_yaml(text).map_err(|error| error.to_string())?;
         let options = KubeConfigOptions {
             context: context.map(ToOwned::to_owned),
@@ -51,7 +53,11 @@ impl Cluster {
             .map_err(|error| error.to_string())?;
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let client = Client::try_from(config).map_err(|error| error.to_string())?;
-        Ok(Self { client, server })
+        Ok(Self {
+            client,
+            server,
+            version,
+        })
     }
 
     /// The values that the control plane was installed with.

@@ -5,7 +5,7 @@ use futures::FutureExt;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod, ServiceAccount};
 use kube::{Api, ResourceExt};
-use meshproof_mesh::names::{CONTROL_PLANE_NAMESPACE, VERSION, label};
+use meshproof_mesh::names::{CONTROL_PLANE_NAMESPACE, label};
 use x509_parser::pem::Pem;
 
 use super::checks::{Level, Outcome, Report, plain, until};
@@ -154,7 +154,8 @@ pub(super) async fn run(cluster: &Cluster, report: &mut Report) {
     let version = "linkerd-version";
     let latest = async {
         Err(format!(
-            "failed to resolve version check server: https://versioncheck.linkerd.io/version.json?version={VERSION}&uuid=unknown&source=cli"
+            "failed to resolve version check server: https://versioncheck.linkerd.io/version.json?version={}&uuid=unknown&source=cli",
+            cluster.version
         ))
     };
     report

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Endpoints, Pod, Secret, Service, ServiceAccount
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use kube::{Api, ResourceExt};
 use meshproof_mesh::names::{
-    CONTROLLER_CLUSTER_ROLE, KUBECONFIG_KEY, MULTICLUSTER_NAMESPACE, VERSION, annotation, controller,
+    CONTROLLER_CLUSTER_ROLE, KUBECONFIG_KEY, MULTICLUSTER_NAMESPACE, annotation, controller,
     controller_cluster_role_binding, credentials_role, label,
 };
 use serde_json::Value;
@@ -145,7 +145,8 @@ pub(super) async fn run(world: &World, cluster: &Cluster, terminal: &Terminal, r
         .await;
     let latest = async {
         Err(format!(
-            "failed to resolve version check server: https://versioncheck.linkerd.io/version.json?version={VERSION}&uuid=unknown&source=cli"
+            "failed to resolve version check server: https://versioncheck.linkerd.io/version.json?version={}&uuid=unknown&source=cli",
+            cluster.version
         ))
     };
     let up_to_date = (
@@ -186,9 +187,10 @@ impl Context<'_> {
                 .as_str()
                 .unwrap_or_default();
             match created_by.strip_prefix("linkerd/cli ") {
-                Some(VERSION) => fine.push(name),
+                Some(version) if version == self.cluster.version => fine.push(name),
                 Some(other) => problems.push(format!(
-                    "* {name}: CLI version is {VERSION} but Link version is {other}"
+                    "* {name}: CLI version is {} but Link version is {other}",
+                    self.cluster.version
                 )),
                 None => problems.push(format!("* {name}: unable to determine version")),
             }
@@ -224,12 +226,14 @@ impl Context<'_> {
             )
         })?;
         value["clusters"][0]["cluster"]["server"] = real.into();
-        Cluster::from_text(&value.to_string(), None).await.map_err(|error| {
-            format!(
-                "* secret: [{place}] cluster: [{}]: unable to parse api config: {error}",
-                target(link)
-            )
-        })
+        Cluster::from_text(&value.to_string(), None, self.cluster.version)
+            .await
+            .map_err(|error| {
+                format!(
+                    "* secret: [{place}] cluster: [{}]: unable to parse api config: {error}",
+                    target(link)
+                )
+            })
     }
 
     async fn real_address(&self, server: &str) -> Option<String> {
@@ -542,7 +546,7 @@ impl Context<'_> {
         let other: Vec<String> = pods
             .iter()
             .filter_map(|pod| Some((pod, pod.annotations().get(annotation::PROXY_VERSION)?)))
-            .filter(|(_, version)| *version != VERSION)
+            .filter(|(_, version)| *version != self.cluster.version)
             .map(|(pod, version)| format!("\t* {} ({version})", pod.name_any()))
             .collect();
         if other.is_empty() {

@@ -5,13 +5,18 @@ use meshproof_mesh::names::{CONTROL_PLANE_NAMESPACE, LINKERD_CONFIG};
 use serde_json::{Map, Value, json};
 
 use super::cluster::Cluster;
-use super::{Install, MulticlusterInstall, print, with_values};
+use super::{Install, MulticlusterInstall, of_version, print, upgrade, version, with_values};
 use crate::exchange::{Call, Failure, Terminal, not_modelled};
 use crate::values;
 use crate::world::World;
 
 /// Looks whether the cluster takes an installation; prints the definitions when they are asked for, and tells that by `true`.
-pub(super) async fn may_install(terminal: &Terminal, cluster: &Cluster, options: &Install) -> Result<bool, Failure> {
+pub(super) async fn may_install(
+    world: &World,
+    terminal: &Terminal,
+    cluster: &Cluster,
+    options: &Install,
+) -> Result<bool, Failure> {
     if cluster.linkerd_values().await.is_ok() {
         return Err(Failure::new(format!(
             "Can't install the Linkerd control plane in the '{CONTROL_PLANE_NAMESPACE}' namespace. Reason: \
@@ -24,7 +29,8 @@ pub(super) async fn may_install(terminal: &Terminal, cluster: &Cluster, options:
                 "The Gateway API CRDs must be installed prior to installing Linkerd.",
             ));
         }
-        print(terminal, &options.values.output, &install::crds())?;
+        let objects = of_version(world, cluster.version, install::crds());
+        print(terminal, &options.values.output, &objects)?;
         terminal.note(
             "Rendering Linkerd CRDs...\nNext, run `linkerd install | kubectl apply -f -` to install the control plane.\n",
         );
@@ -39,7 +45,12 @@ pub(super) async fn may_install(terminal: &Terminal, cluster: &Cluster, options:
 }
 
 /// `linkerd install`.
-pub(super) async fn control_plane(call: &Call, terminal: &Terminal, options: Install) -> Result<(), Failure> {
+pub(super) async fn control_plane(
+    world: &World,
+    call: &Call,
+    terminal: &Terminal,
+    options: Install,
+) -> Result<(), Failure> {
     let mut given = Value::Object(Map::new());
     let file = |path: &Option<String>| path.as_deref().map(|path| call.read(path)).transpose();
     let certificates = (
@@ -82,7 +93,10 @@ pub(super) async fn control_plane(call: &Call, terminal: &Terminal, options: Ins
             "making trust anchors and issuer (give all three files); it",
         ));
     }
-    let objects = install::control_plane(&values::control_plane(given)?);
+    let overrides = upgrade::overrides(&given);
+    let mut objects = install::control_plane(&values::control_plane(given)?);
+    objects.push(overrides);
+    let objects = of_version(world, version(call), objects);
     print(terminal, &options.values.output, &objects)
 }
 
@@ -104,5 +118,6 @@ pub(super) async fn multicluster(
     }
     let given = with_values(call, terminal, given, &options.values).await?;
     let objects = install::multicluster(&world.model.defects(), &values::multicluster(given, trust_domain)?);
+    let objects = of_version(world, version(call), objects);
     print(terminal, &options.values.output, &objects)
 }

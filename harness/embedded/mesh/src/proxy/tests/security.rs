@@ -104,6 +104,7 @@ async fn tls_client(pair: &Pair, certificate: Option<TestRoot>) -> (Option<Vec<u
         port: 8080,
         protocol: super::super::transport_header::SessionProtocol::Http2,
         client: Some(CLIENT_ID.into()),
+        version: None,
     };
     let _ = header.write(&mut stream).await;
     (alpn, stream.read(&mut [0; 64]).await)
