@@ -100,11 +100,11 @@ impl Environment for Embedded {
         .into()
     }
 
-    /// Testbeds for each core: more at once bring nothing but memory, because scenarios that have one to themselves keep it
-    /// busy.
+    /// Two and a half testbeds for each core: scenarios that have one to themselves wait half of their time, and each costs
+    /// some 30 MB of memory.
     fn at_once(&self) -> Option<usize> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Some(cores * 2)
+        Some(cores * 5 / 2)
     }
 
     async fn up(&self, request: &EnvironmentRequest) -> Result<Arc<dyn RunningEnvironment>, Problem> {
