@@ -96,19 +96,22 @@ async fn run_all(session: &Session) -> Result<(), Problem> {
     }
 }
 
-/// Time that a request of a closed loop is taken to need when scenarios are ordered (scenario time). Only the order rests on
-/// it.
+/// Times that a request of a closed loop and a step are taken to need when scenarios are ordered (scenario time). Only the
+/// order rests on them.
 const REQUEST_TIME: Duration = Duration::from_millis(5);
+const STEP_TIME: Duration = Duration::from_secs(2);
 
 /// The scenarios in the order in which they are started: one repetition after the other, in each of them those that take
 /// longest first, so that none of them is left for the end; otherwise in the plan's order.
 fn longest_first(plan: &Plan) -> Vec<&ScenarioPlan> {
     let takes = |scenario: &ScenarioPlan| {
         let requests = u32::try_from(scenario.cost.requests).unwrap_or(u32::MAX);
+        let steps = u32::try_from(scenario.scenario.scenario.steps.len()).unwrap_or(u32::MAX);
         scenario
             .cost
             .least
             .saturating_add(REQUEST_TIME.saturating_mul(requests))
+            .saturating_add(STEP_TIME.saturating_mul(steps))
     };
     let mut work: BTreeMap<&str, Duration> = BTreeMap::new();
     for scenario in &plan.scenarios {

@@ -44,7 +44,7 @@ pub struct StoreConfig {
 impl Default for StoreConfig {
     fn default() -> Self {
         Self {
-            watch_history: 128,
+            watch_history: 64,
             service_cidr: (Ipv4Addr::new(10, 96, 0, 0), 16),
             node_ports: 30000..=32767,
             ca_pem: String::new(),
