@@ -141,8 +141,7 @@ async fn perform_steps(scene: &mut Scene) -> Result<(), Problem> {
             scene.disturbed_us = started_us;
         }
         let mut outcome = Outcome::Pass;
-        let following = scenario.scenario.steps.get(index + 1);
-        let result = perform(scene, step, following, line).await.map(|found| outcome = found);
+        let result = perform(scene, step, index, line).await.map(|found| outcome = found);
         let problem = result.err();
         if let Some(problem) = &problem
             && problem.code == "journal-write"
@@ -176,12 +175,12 @@ async fn perform_steps(scene: &mut Scene) -> Result<(), Problem> {
 }
 
 /// Performs one step; the outcome is that of a check, or pass.
-async fn perform(scene: &mut Scene, step: &Step, following: Option<&Step>, line: u32) -> Result<Outcome, Problem> {
+async fn perform(scene: &mut Scene, step: &Step, index: usize, line: u32) -> Result<Outcome, Problem> {
     let interrupts = scene.run.interrupts.clone();
     if interrupts.stopping() {
         return Err(interrupted());
     }
-    if scene.step == 0 {
+    if index == 0 {
         tokio::select! {
             biased;
             () = interrupts.stopped() => return Err(interrupted()),
@@ -189,11 +188,7 @@ async fn perform(scene: &mut Scene, step: &Step, following: Option<&Step>, line:
         }
     }
     let bed = Arc::clone(&scene.testbed);
-    let resolve = |step| references::resolve(step, scene.plan.namespace.as_str(), bed.clusters(), bed.driver.as_ref());
-    let step = resolve(step)?;
-    if let Some(Ok(Step::Expect(next))) = following.map(resolve) {
-        expect::foresee(scene, &next).await;
-    }
+    let step = references::resolve(step, scene.plan.namespace.as_str(), bed.clusters(), bed.driver.as_ref())?;
     if let Step::Expect(expect) = &step {
         return expect::expect(scene, expect, line).await;
     }

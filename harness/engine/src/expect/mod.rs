@@ -43,19 +43,6 @@ const LEDGER_SHARE: u32 = 4;
 /// Longest such pause (wall time).
 const LONGEST_LEDGER_PAUSE: Duration = Duration::from_millis(250);
 
-/// Begins to watch what a check will look at, one step before it is asked, so that its time does not begin with a list of
-/// the objects. What can't be foreseen yet is left to the check, which tells what is wrong with it.
-pub(crate) async fn foresee(scene: &mut Scene, expect: &Expect) {
-    if let Ok(Lowered {
-        look: Look::Objects(look),
-        ..
-    }) = lower(expect, scene)
-        && let Err(problem) = sources::hold(scene, &look).await
-    {
-        tracing::debug!(check = scene.step + 1, problem = problem.message, "not foreseen");
-    }
-}
-
 /// Asks a check to its end. Returns its outcome; a check that does not pass stops nothing.
 ///
 /// # Errors

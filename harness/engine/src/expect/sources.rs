@@ -16,27 +16,8 @@ use crate::watch::{Subscription, View, WatchKey};
 
 /// All objects that a check looks at: now, and at each change of any of them.
 pub(super) async fn objects(scene: &Scene, look: &ObjectsLook) -> Result<Source, Problem> {
-    let subscription = scene.testbed.watches.subscribe(watch_key(scene, look).await?);
-    Ok(changes(subscription, look.name.clone()))
-}
-
-/// Keeps in sight what a check looks at.
-///
-/// # Errors
-/// When its kind is not known, or not yet.
-pub(super) async fn hold(scene: &mut Scene, look: &ObjectsLook) -> Result<(), Problem> {
-    let key = watch_key(scene, look).await?;
-    if !scene.held.iter().any(|held| *held.key() == key) {
-        let mut subscription = scene.testbed.watches.subscribe(key);
-        subscription.hold();
-        scene.held.push(subscription);
-    }
-    Ok(())
-}
-
-async fn watch_key(scene: &Scene, look: &ObjectsLook) -> Result<WatchKey, Problem> {
     let kind = scene.kind(&look.cluster, &look.kind, look.api.as_deref()).await?;
-    Ok(WatchKey {
+    let subscription = scene.testbed.watches.subscribe(WatchKey {
         cluster: look.cluster.clone(),
         namespace: look
             .namespace
@@ -45,7 +26,8 @@ async fn watch_key(scene: &Scene, look: &ObjectsLook) -> Result<WatchKey, Proble
             .map(ToOwned::to_owned),
         resource: kind.resource,
         labels: look.labels.clone(),
-    })
+    });
+    Ok(changes(subscription, look.name.clone()))
 }
 
 /// What a subscription shows of the objects with a name (or of all), whenever that differs from what it showed before.
