@@ -135,7 +135,12 @@ impl State {
     #[must_use]
     pub fn alive(&self, name: &str) -> bool {
         match File::open(self.0.join(name).join("lock")) {
-            Ok(lock) => matches!(lock.try_lock(), Err(TryLockError::WouldBlock)),
+            Ok(lock) => {
+                let taken = matches!(lock.try_lock(), Err(TryLockError::WouldBlock));
+                // Closing would not do: a command that is just being started has a copy of the file.
+                let _ = lock.unlock();
+                taken
+            }
             Err(_) => false,
         }
     }

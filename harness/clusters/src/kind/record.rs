@@ -57,7 +57,15 @@ impl RecordedCluster {
 #[derive(Debug)]
 pub(super) struct Claim {
     folder: PathBuf,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // Closing would not do: a command that another thread starts just now has a copy of the file until it is replaced by
+        // its program, and the lock stays as long as any copy does.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Claim {
@@ -86,7 +94,7 @@ impl Claim {
             if same_file(&lock, &path) {
                 return Ok(Self {
                     folder: folder.to_owned(),
-                    _lock: lock,
+                    lock,
                 });
             }
         }
@@ -252,6 +260,17 @@ mod tests {
         claim.remove().unwrap();
         assert!(environments(state.path()).unwrap().is_empty());
         Claim::take(&folder).unwrap();
+    }
+
+    #[test]
+    fn an_environment_is_free_though_a_command_that_starts_still_has_a_copy_of_its_lock() {
+        let state = tempfile::tempdir().unwrap();
+        let folder = state.path().join("meshproof-pair");
+        let claim = Claim::take(&folder).unwrap();
+        let copy = claim.lock.try_clone().unwrap();
+        drop(claim);
+        Claim::take(&folder).unwrap();
+        drop(copy);
     }
 
     #[test]
