@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
 
 use super::desired::Export;
@@ -77,6 +77,9 @@ impl Watcher {
         let desired = self.desired(&defects);
         let (namespace, name) = (remote.namespace().unwrap_or_default(), remote.name_any());
         let key = (namespace.clone(), name.clone());
+        if self.has(Defect::SecondTargetOverwritesFirst) {
+            self.look_for_mirrors_anew(&namespace).await;
+        }
         let local = self.local.services.get(&namespace, &self.local_name(remote));
         self.consider_federation(remote).await;
 
@@ -457,6 +460,15 @@ impl Watcher {
         }
         self.local.services.deleted(namespace, name);
         Ok(())
+    }
+
+    /// Takes the mirrors of all links from the cluster: the cache may lack what another link's controller has just made.
+    async fn look_for_mirrors_anew(&self, namespace: &str) {
+        let services = Api::<Service>::namespaced(self.local.client.clone(), namespace);
+        let mirrors = ListParams::default().labels(label::MIRRORED_SERVICE);
+        if let Ok(list) = services.list(&mirrors).await {
+            list.into_iter().for_each(|mirror| self.local.services.written(mirror));
+        }
     }
 
     /// Name of the local Service that mirrors `remote`.
