@@ -2,8 +2,8 @@
 //!
 //! Collected per cluster: the events of the scenario's namespace and of the mesh, the objects of the scenario's namespace,
 //! the mesh's own objects everywhere, the logs of the scenario's pods and of the mesh's gateway and controllers (current and
-//! previous container), and the metrics of their proxies; and what the mesh's own tools and the environment say. Bounded in size and time; what could not be had is named in
-//! `missing.txt`. What Secrets hold, and tokens in texts, are replaced.
+//! previous container), and the metrics of their proxies; and what the mesh's own tools and the environment say. Bounded in
+//! size and time; what could not be had is named in `missing.txt`. What Secrets hold, and tokens in texts, are replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -1,16 +1,14 @@
 //! Runs a whole plan: clusters brought up when they are first needed, scenarios side by side as far as their locks allow.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use meshproof_verdict::record::Outcome;
 
 use crate::environment::Environment;
-use crate::plan::{Plan, ScenarioPlan};
+use crate::plan::{Plan, ScenarioPlan, start_order};
 use crate::problem::Problem;
 use crate::session::{RunOptions, RunSummary, Session};
 use crate::testbed::DriverFactory;
@@ -63,7 +61,7 @@ impl Engine {
 
 async fn run_all(session: &Session) -> Result<(), Problem> {
     let options = session.options();
-    let mut waiting = longest_first(session.plan());
+    let mut waiting = start_order(session.plan());
     let mut running: BTreeMap<&str, &ScenarioPlan> = BTreeMap::new();
     let mut up: BTreeSet<&str> = BTreeSet::new();
     let mut tasks = FuturesUnordered::new();
@@ -94,40 +92,6 @@ async fn run_all(session: &Session) -> Result<(), Problem> {
             session.release(environment).await;
         }
     }
-}
-
-/// Times that a request of a closed loop and a step are taken to need when scenarios are ordered (scenario time). Only the
-/// order rests on them.
-const REQUEST_TIME: Duration = Duration::from_millis(5);
-const STEP_TIME: Duration = Duration::from_secs(2);
-
-/// The scenarios in the order in which they are started: one repetition after the other, in each of them those that take
-/// longest first, so that none of them is left for the end; otherwise in the plan's order.
-fn longest_first(plan: &Plan) -> Vec<&ScenarioPlan> {
-    let takes = |scenario: &ScenarioPlan| {
-        let requests = u32::try_from(scenario.cost.requests).unwrap_or(u32::MAX);
-        let steps = u32::try_from(scenario.scenario.scenario.steps.len()).unwrap_or(u32::MAX);
-        scenario
-            .cost
-            .least
-            .saturating_add(REQUEST_TIME.saturating_mul(requests))
-            .saturating_add(STEP_TIME.saturating_mul(steps))
-    };
-    let mut work: BTreeMap<&str, Duration> = BTreeMap::new();
-    for scenario in &plan.scenarios {
-        *work.entry(&scenario.environment).or_default() += takes(scenario);
-    }
-    // The clusters with the most work come up first: what is done there fills the time that others spend waiting.
-    let busiest = work.iter().max_by_key(|(_, work)| **work).map(|(key, _)| *key);
-    let mut scenarios: Vec<&ScenarioPlan> = plan.scenarios.iter().collect();
-    scenarios.sort_by_key(|scenario| (scenario.repetition, Reverse(takes(scenario))));
-    if let Some(first) = scenarios
-        .iter()
-        .position(|scenario| Some(scenario.environment.as_str()) == busiest)
-    {
-        scenarios[..=first].rotate_right(1);
-    }
-    scenarios
 }
 
 /// The first scenario that may run beside those that run already: its clusters are up or may come up beside the others

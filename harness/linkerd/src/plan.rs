@@ -94,14 +94,7 @@ impl<'a> Plan<'a> {
 
     /// Values of the extension in each cluster when all links are there.
     pub(crate) fn extensions(&self) -> Vec<MulticlusterValues> {
-        let links = self.links();
-        let of = |cluster| {
-            let last = links.iter().rfind(|planned| planned.from == cluster);
-            last.map_or_else(
-                || MulticlusterValues::of(self.topology, self.setup, cluster),
-                |last| last.source.clone(),
-            )
-        };
+        let of = |cluster| self.links_from(cluster).0;
         self.clusters().into_iter().map(of).collect()
     }
 

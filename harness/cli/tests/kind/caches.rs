@@ -19,7 +19,7 @@ fn caches_of_registries_come_and_go_and_what_they_pulled_stays() {
     let machine = Machine::new();
     machine.standins.add_image("registry:3", "registry");
     let said = Machine::said(machine.run(&caches).arg(SCENARIO));
-    assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+    assert_eq!(said.code, Some(0), "{}", said.all());
     let calls: Vec<String> = machine.standins.calls().iter().map(LoggedCall::line).collect();
     let position = |start: &str| calls.iter().position(|call| call.starts_with(start)).unwrap();
     let started = position("docker run --detach --name meshproof-pair-cache-docker-io --network kind");
@@ -52,7 +52,7 @@ fn kept_clusters_keep_their_caches() {
     let machine = Machine::new();
     machine.standins.add_image("registry:3", "registry");
     let said = Machine::said(machine.run(&["--registry-cache", "docker.io", "--reuse"]).arg(SCENARIO));
-    assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+    assert_eq!(said.code, Some(0), "{}", said.all());
     let left = machine.standins.leftovers();
     assert!(
         left.containers.contains(&"meshproof-pair-cache-docker-io".to_owned()),
@@ -67,7 +67,7 @@ fn kept_clusters_keep_their_caches() {
         );
     }
     let said = Machine::said(&mut machine.meshproof(&["gc", "--caches"]));
-    assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+    assert_eq!(said.code, Some(0), "{}", said.all());
     machine.assert_nothing_left("gc of kept clusters");
 }
 
@@ -101,7 +101,7 @@ fn a_cache_that_does_not_work_is_an_error(#[case] fault: &str, #[case] image: Op
         "3",
     ];
     let said = Machine::said(machine.run(&caches).arg(SCENARIO));
-    let all = format!("{}\n{}", said.out, said.err);
+    let all = said.all();
     assert_eq!(said.code, Some(6), "{all}");
     assert!(all.contains(told), "{all}");
     assert!(all.contains("  try: ") || all.contains("help: "), "{all}");

@@ -22,7 +22,7 @@ fn images_of_the_mesh_are_listed_without_a_cluster(#[case] from: &str, #[case] a
         SCENARIO,
     ];
     let said = Machine::said(&mut machine.meshproof(&arguments));
-    assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+    assert_eq!(said.code, Some(0), "{}", said.all());
     let text = format!("{}\n", said.out.trim_end());
     insta::assert_snapshot!("images", text);
     let calls: Vec<String> = machine.standins.calls().iter().map(LoggedCall::line).collect();
@@ -43,7 +43,7 @@ fn images_that_cannot_be_found_out_are_told_to_be_missing() {
         .fault("linkerd multicluster install = exit 1 boom")
         .unwrap();
     let said = Machine::said(&mut machine.meshproof(&["images", "--on", "kind", SCENARIO]));
-    assert_eq!(said.code, Some(6), "{}\n{}", said.out, said.err);
+    assert_eq!(said.code, Some(6), "{}", said.all());
     assert!(said.out.contains("meshproof-agent:"), "{}", said.out);
     assert!(
         said.err.contains("the mesh's images are not among these") && said.err.contains("boom"),

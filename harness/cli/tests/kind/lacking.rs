@@ -33,7 +33,7 @@ fn what_a_plan_lacks_is_told_before_anything_is_made(
         command.args(options);
     }
     let said = Machine::said(&mut run);
-    let all = format!("{}\n{}", said.out, said.err);
+    let all = said.all();
     assert_eq!(said.code, Some(6), "{all}");
     assert!(all.contains(told), "{all}");
     let calls = machine.standins.calls();
@@ -55,7 +55,7 @@ fn a_mesh_without_the_gateway_api_is_told_before_anything_is_made() {
     let machine = Machine::new();
     let mut run = machine.meshproof(&["run", "--on", "kind", "--no-relay", SCENARIO]);
     let said = Machine::said(run.arg("--out").arg(machine.folder.path().join("runs")));
-    let all = format!("{}\n{}", said.out, said.err);
+    let all = said.all();
     assert_eq!(said.code, Some(6), "{all}");
     assert!(
         all.contains("does not bring it (DOC021)") && all.contains("--gateway-api-crds"),

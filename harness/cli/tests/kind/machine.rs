@@ -30,6 +30,13 @@ pub(crate) struct Said {
     pub(crate) err: String,
 }
 
+impl Said {
+    /// Both streams, for messages.
+    pub(crate) fn all(&self) -> String {
+        format!("{}\n{}", self.out, self.err)
+    }
+}
+
 impl Machine {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();

@@ -32,7 +32,7 @@ fn scenarios_run_unchanged_and_leave_nothing() {
         "same-name-from-two-clusters",
     ];
     let said = Machine::said(&mut machine.run(&scenarios));
-    assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+    assert_eq!(said.code, Some(0), "{}", said.all());
     assert!(said.out.contains("pass: 6 scenarios (6 pass)"), "{}", said.out);
     machine.assert_nothing_left("a green run");
 
@@ -53,7 +53,7 @@ fn broken_promises_are_found_through_the_tools_too() {
     let machine = Machine::new();
     let file = machine.wrong_scenario();
     let said = Machine::said(&mut machine.run(&[file.to_str().unwrap()]));
-    assert_eq!(said.code, Some(1), "{}\n{}", said.out, said.err);
+    assert_eq!(said.code, Some(1), "{}", said.all());
     machine.assert_nothing_left("a red run");
 
     // What the tools did and said is among the evidence of the check.
@@ -97,7 +97,7 @@ fn logs_that_cannot_be_had_break_nothing(#[case] fault: &str, #[case] told: &str
     machine.standins.fault(fault).unwrap();
     let file = machine.wrong_scenario();
     let said = Machine::said(&mut machine.run(&[file.to_str().unwrap()]));
-    assert_eq!(said.code, Some(1), "{}\n{}", said.out, said.err);
+    assert_eq!(said.code, Some(1), "{}", said.all());
     let missing: Vec<String> = ["west", "east"]
         .iter()
         .map(|cluster| machine.evidence_path(WRONG, &format!("environment/kind/{cluster}/missing.txt")))
@@ -119,7 +119,7 @@ fn logs_that_cannot_be_had_break_nothing(#[case] fault: &str, #[case] told: &str
 fn charts_install_the_same_mesh() {
     let machine = Machine::new();
     let said = Machine::said(&mut machine.run(&["--mesh-from", "helm", SCENARIO]));
-    assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+    assert_eq!(said.code, Some(0), "{}", said.all());
     let calls = machine.standins.calls();
     let rendered = calls
         .iter()
@@ -180,7 +180,7 @@ fn a_tool_that_misbehaves_is_an_error_with_a_remedy(#[case] fault: &str, #[case]
     machine.standins.fault(fault).unwrap();
     let from = if fault.starts_with("helm") { "helm" } else { "cli" };
     let said = Machine::said(&mut machine.run(&["--tool-deadline", "3", "--mesh-from", from, SCENARIO]));
-    let all = format!("{}\n{}", said.out, said.err);
+    let all = said.all();
     assert_eq!(said.code, Some(6), "{fault}: {all}");
     assert!(all.contains(named), "{fault}: {all}");
     if let Some((_, message)) = fault.split_once("exit 1 ") {
@@ -200,12 +200,12 @@ fn removing_that_fails_is_told_and_made_up_for_by_gc() {
         .fault("kind delete cluster = exit 1 the engine is busy\ndocker rm = exit 1 the engine is busy")
         .unwrap();
     let said = Machine::said(&mut machine.run(&[SCENARIO]));
-    assert_eq!(said.code, Some(6), "{}\n{}", said.out, said.err);
+    assert_eq!(said.code, Some(6), "{}", said.all());
     assert!(said.err.contains("the engine is busy"), "{}", said.err);
     assert_eq!(machine.standins.leftovers().clusters.len(), 2);
     machine.standins.heal().unwrap();
     let said = Machine::said(&mut machine.meshproof(&["gc"]));
-    assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+    assert_eq!(said.code, Some(0), "{}", said.all());
     machine.assert_nothing_left("gc");
 }
 
@@ -215,7 +215,7 @@ fn an_interrupt_at_any_moment_leaves_nothing() {
     let began = Instant::now();
     let machine = Machine::new();
     let said = Machine::said(&mut machine.run(&[SCENARIO]));
-    assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+    assert_eq!(said.code, Some(0), "{}", said.all());
     let whole = began.elapsed();
     drop(machine);
     for moment in 0..10 {
@@ -271,7 +271,7 @@ fn what_a_killed_run_leaves_is_removed_by_gc() {
     child.wait().unwrap();
     assert!(!machine.standins.leftovers().clusters.is_empty());
     let said = Machine::said(&mut machine.meshproof(&["gc"]));
-    assert_eq!(said.code, Some(0), "{}\n{}", said.out, said.err);
+    assert_eq!(said.code, Some(0), "{}", said.all());
     assert!(said.out.contains("removed: "), "{}", said.out);
     machine.assert_nothing_left("gc");
 }

@@ -40,7 +40,7 @@ async fn addresses(tools: &Tools, options: &KindOptions, requests: &[Environment
         let sets = requests.len();
         findings.push(Finding::ok(
             "DOC026",
-            format!("clusters: {sets} sets can be made, and no addresses overlap"),
+            format!("sets of clusters that can be made: {sets}; no addresses overlap"),
         ));
     }
     findings
@@ -75,7 +75,7 @@ async fn loaded(tools: &Tools, options: &KindOptions) -> Vec<Finding> {
         let number = options.loaded().len() + options.archives.len();
         findings.push(Finding::ok(
             "DOC027",
-            format!("loaded into nodes: {number} images and archives, all of them here"),
+            format!("images and archives to be loaded into nodes, all of them here: {number}"),
         ));
     }
     findings

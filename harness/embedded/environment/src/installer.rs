@@ -7,8 +7,8 @@ use meshproof_linkerd::installer::{Installer, InstallerKind, LinkValues, Multicl
 use meshproof_linkerd::trust::ClusterTrust;
 use meshproof_mesh::install::{
     ControlPlaneValues, ControllerValues, GatewayServiceType, GatewayValues, LinkGenError, LinkGenOptions,
-    RemovalError, Trust, control_plane, crds, gateway_api_crds, link_gen, link_side_effects, multicluster,
-    next_version, uninstall, uninstall_control_plane, unlink,
+    RemovalError, Trust, control_plane, crds, gateway_api_crds, link_gen, link_side_effects, multicluster, of_version,
+    uninstall, uninstall_control_plane, unlink,
 };
 use meshproof_mesh::model::Model;
 use meshproof_mesh::names::{NEXT_VERSION, REMOTE_ACCESS, VERSION};
@@ -42,11 +42,7 @@ impl ModelInstaller {
 
     /// Manifests of the model, as this version has them.
     fn of_version(&self, manifests: Vec<Value>) -> Vec<Value> {
-        if self.version == NEXT_VERSION {
-            next_version(&self.model.defects(), manifests)
-        } else {
-            manifests
-        }
+        of_version(self.version, &self.model.defects(), manifests)
     }
 }
 

@@ -121,11 +121,7 @@ async fn execute(world: &World, call: &Call, terminal: &Terminal, command: Comma
                 "linkerd-control-plane" => install::control_plane(&values::control_plane(given)?),
                 _ => install::multicluster(&world.model.defects(), &values::multicluster(given, None)?),
             };
-            let objects = if version(&options.chart) == NEXT_VERSION {
-                install::next_version(&world.model.defects(), objects)
-            } else {
-                objects
-            };
+            let objects = install::of_version(version(&options.chart), &world.model.defects(), objects);
             let objects: Vec<Value> = objects
                 .into_iter()
                 .filter(|object| object["kind"] != "Namespace")

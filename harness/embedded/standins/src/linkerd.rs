@@ -70,6 +70,8 @@ enum Command {
         #[arg(long)]
         crds: bool,
         #[command(flatten)]
+        certificates: Certificates,
+        #[command(flatten)]
         values: Values,
     },
     Prune {
@@ -87,10 +89,9 @@ enum Command {
     Multicluster(Multicluster),
 }
 
+/// Flags about certificates that `install` and `upgrade` share.
 #[derive(Args)]
-struct Install {
-    #[arg(long)]
-    crds: bool,
+struct Certificates {
     #[arg(long)]
     identity_trust_anchors_file: Option<String>,
     #[arg(long)]
@@ -99,6 +100,43 @@ struct Install {
     identity_issuer_key_file: Option<String>,
     #[arg(long)]
     identity_issuance_lifetime: Option<String>,
+}
+
+impl Certificates {
+    /// The chart's values that they stand for.
+    fn values(&self, call: &Call) -> Result<Value, Failure> {
+        let file = |path: &Option<String>| path.as_deref().map(|path| call.read(path)).transpose();
+        let mut given = json!({});
+        if let Some(anchors) = file(&self.identity_trust_anchors_file)? {
+            given["identityTrustAnchorsPEM"] = anchors.into();
+        }
+        match (
+            file(&self.identity_issuer_certificate_file)?,
+            file(&self.identity_issuer_key_file)?,
+        ) {
+            (Some(certificate), Some(key)) => {
+                given["identity"] = json!({"issuer": {"tls": {"crtPEM": certificate, "keyPEM": key}}});
+            }
+            (None, None) => {}
+            _ => {
+                return Err(Failure::new(
+                    "a private key file must be specified if other credentials are provided",
+                ));
+            }
+        }
+        if let Some(lifetime) = &self.identity_issuance_lifetime {
+            given["identity"]["issuer"]["issuanceLifetime"] = lifetime.as_str().into();
+        }
+        Ok(given)
+    }
+}
+
+#[derive(Args)]
+struct Install {
+    #[arg(long)]
+    crds: bool,
+    #[command(flatten)]
+    certificates: Certificates,
     #[arg(long)]
     identity_trust_domain: Option<String>,
     #[arg(long)]
@@ -209,11 +247,7 @@ fn version(call: &Call) -> &'static str {
 
 /// The model's manifests as a version of the command prints them.
 fn of_version(world: &World, version: &str, manifests: Vec<Value>) -> Vec<Value> {
-    if version == NEXT_VERSION {
-        install::next_version(&world.model.defects(), manifests)
-    } else {
-        manifests
-    }
+    install::of_version(version, &world.model.defects(), manifests)
 }
 
 /// Runs `linkerd`.
@@ -280,9 +314,13 @@ async fn execute(world: &World, call: &Call, terminal: &Terminal, parsed: Linker
             }
             installing::control_plane(world, call, terminal, options).await?;
         }
-        Command::Upgrade { crds, values } => {
+        Command::Upgrade {
+            crds,
+            certificates,
+            values,
+        } => {
             let cluster = connect().await?;
-            let given = with_values(call, terminal, json!({}), &values).await?;
+            let given = with_values(call, terminal, certificates.values(call)?, &values).await?;
             let objects = if crds {
                 of_version(world, cluster.version, install::crds())
             } else {

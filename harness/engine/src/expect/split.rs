@@ -8,15 +8,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use meshproof_agent::protocol::{ClientRow, Job, Load, Outcome, Protocol};
+use meshproof_agent::protocol::{ClientRow, Outcome};
 use meshproof_spec::scalar::{Name, Target};
 use meshproof_spec::scenario::CallProtocol;
 
-use crate::agents::{self, AgentPod};
+use crate::agents::AgentPod;
 use crate::lower::SplitLook;
 use crate::problem::Problem;
 use crate::scene::Scene;
-use crate::steps::traffic::{Pace, REQUEST_TIMEOUT, Sending, run_job, send_all, wall_ms};
+use crate::steps::probing::{Probing, send_until};
+use crate::steps::traffic::{Pace, REQUEST_TIMEOUT, Sending, send_all};
 
 /// Time for every backend to answer once (scenario time).
 const WARM_UP_TIME: Duration = Duration::from_secs(10);
@@ -52,38 +53,20 @@ pub(super) async fn measure(scene: &mut Scene, look: &SplitLook) -> Result<(), P
 
 /// Sends requests until every backend that has a share has answered once, or the time is over.
 async fn warm_up(scene: &Scene, pod: &AgentPod, look: &SplitLook) -> Result<(), Problem> {
-    let clock = scene.clock();
-    let job = Job {
+    let probing = Probing {
         name: format!("{}.{}.warm-up", scene.namespace(), look.ledger),
-        run: scene.run.nonce.clone(),
         host: look.service.clone(),
         port: look.port,
-        protocol: Protocol::Http1,
-        load: Load::Closed {
-            requests: 1_000_000,
-            gap_ms: wall_ms(clock, WARM_UP_GAP),
-        },
-        connections: 1,
-        timeout_ms: wall_ms(clock, REQUEST_TIMEOUT),
-        path: "/".to_owned(),
-        headers: BTreeMap::new(),
+        gap: WARM_UP_GAP,
+        timeout: REQUEST_TIMEOUT,
         record: Vec::new(),
-        until_seen: None,
-        fresh_connections: false,
     };
     let mut missing = look.backends.clone();
-    let warming = async {
-        let client = agents::connect(scene.cluster(&pod.cluster)?, pod, &scene.run.requests).await?;
-        let mut running = run_job(client, pod, &job, clock).await?;
-        while !missing.is_empty() {
-            match running.next_row().await? {
-                Some(row) => strike_out(&mut missing, &row),
-                None => break,
-            }
-        }
-        Ok(())
-    };
-    clock.within(WARM_UP_TIME, warming).await.unwrap_or(Ok(()))
+    let warming = send_until(scene, pod, probing, |row| {
+        strike_out(&mut missing, row);
+        missing.is_empty()
+    });
+    scene.clock().within(WARM_UP_TIME, warming).await.unwrap_or(Ok(()))
 }
 
 fn strike_out(missing: &mut BTreeSet<String>, row: &ClientRow) {

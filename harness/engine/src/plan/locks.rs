@@ -84,8 +84,8 @@ impl Locks {
     ///
     /// * Shared: every cluster and control plane of the topology (the scenario's namespace and sidecars are there), and
     ///   the links and gateways behind everything that it exports, calls, routes to or looks at.
-    /// * Exclusive: what it scales, restarts, breaks, links, installs, upgrades, rotates or remembers, and clusters in which it
-    ///   changes objects outside of its namespace.
+    /// * Exclusive: what it scales, restarts, breaks, links, installs, upgrades, rotates or remembers, and clusters in
+    ///   which it changes objects outside of its namespace.
     #[must_use]
     pub fn of(scenario: &Scenario, topology: &Topology) -> Self {
         let mut locks = Self::default();

@@ -3,6 +3,7 @@
 mod cost;
 pub mod locks;
 mod needs;
+mod order;
 pub mod permission;
 mod print;
 pub mod rbac;
@@ -19,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 pub use cost::Cost;
 pub use locks::{Locks, Thing, Use};
+pub(crate) use order::start_order;
 pub use selection::{Partition, Selection, SelectionError};
 pub use suite::{Suite, SuiteScenario};
 

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::locks::is_outside;
 use super::{
     Partition, Plan, PlanError, RunIdentity, Selection, SelectionError, Suite, SuiteScenario, Surroundings, namespace,
+    start_order,
 };
 
 fn topology() -> Topology {
@@ -372,6 +373,41 @@ fn a_topology_needs_all_its_clusters(#[case] given: &[&str], #[case] code: Optio
     let skip = plan.scenarios[0].skip.as_ref();
     assert_eq!(skip.map(|skip| skip.code.as_str()), code);
     assert!(skip.is_none_or(|skip| skip.reason.contains("north")), "{skip:?}");
+}
+
+#[test]
+fn the_busiest_clusters_come_first_and_then_what_takes_longest_in_each_repetition() {
+    let holds = |time: &str| json!([{"expect": {"id": "MC-A-001", "object": {"in": "west", "kind": "Service", "name": "s"}, "within": "1s", "then_for": time}}]);
+    let own = json!({"setup": {}});
+    let scenarios = vec![
+        scenario("short", holds("10s"), json!({})),
+        scenario("alone", holds("50s"), own.clone()),
+        scenario("long", holds("40s"), json!({})),
+        scenario("skipped", holds("300s"), json!({"mesh": "istio", "setup": {}})),
+        scenario("alone-briefly", holds("20s"), own),
+    ];
+    let selection = Selection {
+        repeat: 2,
+        ..Selection::default()
+    };
+    let plan = plan(scenarios, &selection).unwrap();
+    let order: Vec<&str> = start_order(&plan)
+        .iter()
+        .map(|scenario| scenario.key.as_str())
+        .collect();
+    let expected = [
+        "long#1",
+        "skipped#1",
+        "alone#1",
+        "alone-briefly#1",
+        "short#1",
+        "skipped#2",
+        "alone#2",
+        "long#2",
+        "alone-briefly#2",
+        "short#2",
+    ];
+    assert_eq!(order, expected);
 }
 
 proptest! {

@@ -61,11 +61,11 @@ pub(crate) async fn deploy(scene: &mut Scene, step: &Deploy) -> Result<(), Probl
 
 /// Keeps the pods of the scenario in sight from now on: every step asks for them.
 fn hold_watches(scene: &mut Scene, cluster: &str) {
+    if scene.held.iter().any(|held| held.key().cluster == cluster) {
+        return;
+    }
     for kind in ["Pod", "Deployment"] {
         let mut subscription = scene.watch(cluster, kind);
-        if scene.held.iter().any(|held| held.key() == subscription.key()) {
-            continue;
-        }
         subscription.hold();
         scene.held.push(subscription);
     }

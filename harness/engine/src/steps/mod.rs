@@ -6,6 +6,7 @@ pub(crate) mod fault;
 pub(crate) mod mesh;
 pub(crate) mod namespace;
 pub(crate) mod objects;
+pub(crate) mod probing;
 pub(crate) mod route;
 pub(crate) mod traffic;
 pub(crate) mod workloads;

@@ -8,19 +8,18 @@
 //! no agent, which only this route can cause as long as something answered before. When all backends exist and all are
 //! dead, nothing can tell the new route from the old one: the step fails with `route-not-live` after its time.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
-use meshproof_agent::protocol::{ClientRow, Job, Load, Outcome, Protocol};
+use meshproof_agent::protocol::{ClientRow, Outcome};
 use meshproof_spec::scalar::Target;
 use meshproof_spec::scenario::{Route, Unroute};
 use meshproof_verdict::record::Event;
 use serde_json::Value;
 
-use super::traffic::{run_job, wall_ms};
-use crate::agents::{self, AgentPod};
+use super::probing::{Probing, send_until};
+use crate::agents::AgentPod;
 use crate::api::{dynamic, text_at};
 use crate::driver::{MARKER_HEADER, RouteRequest};
 use crate::lower::Surroundings;
@@ -154,44 +153,26 @@ async fn await_live(
     marker: &str,
     sign: Sign,
 ) -> Result<(), Problem> {
-    let clock = scene.clock();
-    let job = Job {
+    let probing = Probing {
         name: format!("{marker}.barrier.{}", pod.pod),
-        run: scene.run.nonce.clone(),
         host: host.to_owned(),
         port,
-        protocol: Protocol::Http1,
-        load: Load::Closed {
-            requests: 1_000_000,
-            gap_ms: wall_ms(clock, GAP),
-        },
-        connections: 1,
-        timeout_ms: wall_ms(clock, REQUEST_LIMIT),
-        path: "/".to_owned(),
-        headers: BTreeMap::new(),
+        gap: GAP,
+        timeout: REQUEST_LIMIT,
         record: vec![MARKER_HEADER.to_owned()],
-        until_seen: None,
-        fresh_connections: false,
     };
     let (mut requests, mut in_a_row, mut last) = (0_u64, 0_u32, String::from("no answer"));
-    let waiting = async {
-        let client = agents::connect(scene.cluster(&pod.cluster)?, pod, &scene.run.requests).await?;
-        let mut running = run_job(client, pod, &job, clock).await?;
-        while in_a_row < IN_A_ROW {
-            let Some(row) = running.next_row().await? else {
-                return Err(agents::unreachable_agent(pod, "it stopped looking for the marker"));
-            };
-            requests += 1;
-            match says(&row, marker, sign) {
-                Says::Live => in_a_row += 1,
-                Says::NotLive => in_a_row = 0,
-                Says::Nothing => {}
-            }
-            last = format!("{:?}", row.outcome);
+    let waiting = send_until(scene, pod, probing, |row| {
+        requests += 1;
+        match says(row, marker, sign) {
+            Says::Live => in_a_row += 1,
+            Says::NotLive => in_a_row = 0,
+            Says::Nothing => {}
         }
-        Ok(())
-    };
-    match clock.within(LIVE_TIME, waiting).await {
+        last = format!("{:?}", row.outcome);
+        in_a_row == IN_A_ROW
+    });
+    match scene.clock().within(LIVE_TIME, waiting).await {
         Ok(done) => done?,
         Err(_) => {
             last.truncate(last.char_indices().nth(400).map_or(last.len(), |(end, _)| end));

@@ -5,7 +5,7 @@
 //! fine, and applying again changes nothing) and, from the control plane on, waited for until its Deployments are
 //! available: only a running injector injects. [`link_gen`] reads a target cluster and returns what its source cluster
 //! has to apply. [`unlink`] and [`uninstall`] return what has to be deleted, in order. An upgrade applies the same manifests,
-//! in the same order, as [`next_version`] changes them.
+//! in the same order, as [`of_version`] changes them.
 //!
 //! # Not modelled
 //! Webhook configurations (injection is part of the API server's admission here), the heartbeat, the viz extension, the
@@ -26,7 +26,7 @@ pub use crds::crds;
 pub use gateway_api::gateway_api_crds;
 pub use link_gen::{LinkGenError, LinkGenOptions, link_gen, link_side_effects};
 pub use multicluster::{ControllerValues, GatewayServiceType, GatewayValues, MulticlusterValues, multicluster};
-pub use next_version::next_version;
+pub use next_version::of_version;
 pub use removal::{RemovalError, uninstall, uninstall_control_plane, unlink};
 
 use crate::names::{VERSION, annotation};

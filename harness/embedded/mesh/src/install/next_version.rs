@@ -5,12 +5,21 @@ use serde_json::{Value, json};
 use crate::defect::{Defect, Defects};
 use crate::names::{GATEWAY, NEXT_VERSION, VERSION};
 
+/// Manifests of [`VERSION`] as `version` has them.
+#[must_use]
+pub fn of_version(version: &str, defects: &Defects, manifests: Vec<Value>) -> Vec<Value> {
+    if version == NEXT_VERSION {
+        next_version(defects, manifests)
+    } else {
+        manifests
+    }
+}
+
 /// The manifests of the version that an upgrade goes to, made from those of [`VERSION`].
 ///
 /// [`NEXT_VERSION`] does what the version before it does: what changes are the image tags, labels and annotations that tell
 /// it, so that every Deployment is rolled out anew, as an upgrade of the real mesh does. Names, ports and selectors stay.
-#[must_use]
-pub fn next_version(defects: &Defects, mut manifests: Vec<Value>) -> Vec<Value> {
+fn next_version(defects: &Defects, mut manifests: Vec<Value>) -> Vec<Value> {
     for manifest in &mut manifests {
         renew(manifest);
         if defects.has(Defect::UpgradeDropsTraffic)

@@ -2,7 +2,7 @@
 
 use meshproof_mesh::install;
 use meshproof_mesh::names::{CONTROL_PLANE_NAMESPACE, LINKERD_CONFIG};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::cluster::Cluster;
 use super::{Install, MulticlusterInstall, of_version, print, upgrade, version, with_values};
@@ -51,27 +51,12 @@ pub(super) async fn control_plane(
     terminal: &Terminal,
     options: Install,
 ) -> Result<(), Failure> {
-    let mut given = Value::Object(Map::new());
-    let file = |path: &Option<String>| path.as_deref().map(|path| call.read(path)).transpose();
-    let certificates = (
-        file(&options.identity_trust_anchors_file)?,
-        file(&options.identity_issuer_certificate_file)?,
-        file(&options.identity_issuer_key_file)?,
-    );
-    match certificates {
-        (Some(anchors), Some(certificate), Some(key)) => {
-            given["identityTrustAnchorsPEM"] = anchors.into();
-            given["identity"] = json!({"issuer": {"tls": {"crtPEM": certificate, "keyPEM": key}}});
-        }
-        (None, None, None) => {}
-        _ => {
-            return Err(Failure::new(
-                "a trust anchors file must be specified if other credentials are provided",
-            ));
-        }
-    }
-    if let Some(lifetime) = options.identity_issuance_lifetime {
-        given["identity"]["issuer"]["issuanceLifetime"] = lifetime.into();
+    let mut given = options.certificates.values(call)?;
+    let has = |pointer: &str| given.pointer(pointer).is_some();
+    if has("/identityTrustAnchorsPEM") != has("/identity/issuer/tls") {
+        return Err(Failure::new(
+            "a trust anchors file must be specified if other credentials are provided",
+        ));
     }
     for (key, value) in [
         ("identityTrustDomain", options.identity_trust_domain),
@@ -86,7 +71,7 @@ pub(super) async fn control_plane(
         // Nobody can install this; the real one makes certificates here.
         let pem = "stand-in: made by the command";
         given["identityTrustAnchorsPEM"] = pem.into();
-        given["identity"] = json!({"issuer": {"tls": {"crtPEM": pem, "keyPEM": pem}}});
+        given["identity"]["issuer"]["tls"] = json!({"crtPEM": pem, "keyPEM": pem});
     }
     if given.get("identityTrustAnchorsPEM").is_none() {
         return Err(not_modelled(

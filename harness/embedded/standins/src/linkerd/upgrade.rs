@@ -1,8 +1,8 @@
 //! `linkerd upgrade` and `linkerd prune`: what is left of an installation to be rendered again, and of what was rendered
 //! before.
 //!
-//! Like the real ones they take no certificates: values come from the Secret that `linkerd install` printed, trust from the
-//! cluster.
+//! Values come from the Secret that `linkerd install` printed, and trust from the cluster, but for the anchors and the issuer
+//! that `upgrade` is given.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -22,8 +22,8 @@ const OVERRIDES: &str = "linkerd-config-overrides";
 /// What `linkerd install` keeps of its values; the issuer's key is in a Secret of its own.
 pub(super) fn overrides(given: &Value) -> Value {
     let mut kept = given.clone();
-    if let Some(kept) = kept.as_object_mut() {
-        kept.remove("identity");
+    if let Some(issuer) = kept.pointer_mut("/identity/issuer").and_then(Value::as_object_mut) {
+        issuer.remove("tls");
     }
     json!({
         "apiVersion": "v1",
@@ -42,10 +42,12 @@ pub(super) async fn control_plane(world: &World, cluster: &Cluster, more: &Value
     let mut given = stored(cluster).await?;
     values::merge(&mut given, more.clone());
     let overrides = overrides(&given);
-    let issuer = secret(cluster, IDENTITY_ISSUER)
-        .await?
-        .ok_or_else(|| Failure::new("unable to fetch the existing issuer credentials from Kubernetes"))?;
-    given["identity"] = json!({"issuer": {"tls": {"crtPEM": issuer("tls.crt"), "keyPEM": issuer("tls.key")}}});
+    if given.pointer("/identity/issuer/tls").is_none() {
+        let issuer = secret(cluster, IDENTITY_ISSUER)
+            .await?
+            .ok_or_else(|| Failure::new("unable to fetch the existing issuer credentials from Kubernetes"))?;
+        given["identity"]["issuer"]["tls"] = json!({"crtPEM": issuer("tls.crt"), "keyPEM": issuer("tls.key")});
+    }
     let mut objects = install::control_plane(&values::control_plane(given)?);
     objects.push(overrides);
     Ok(of_version(world, cluster.version, objects))

@@ -1,0 +1,310 @@
+//! Records, one after another, into a history.
+
+use super::{
+    CheckHistory, CleanupHistory, Closed, ClosedLedger, EnvironmentHistory, Event, EvidenceHistory, LedgerHistory,
+    MarkerHistory, Record, RunHistory, ScenarioHistory, Skipped, StepHistory, UpgradeHistory,
+};
+
+impl RunHistory {
+    /// Folds records. Nothing makes it fail; what does not fit is told in [`RunHistory::oddities`].
+    #[must_use]
+    pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
+        let mut run = Self::default();
+        for record in records {
+            run.apply(record);
+        }
+        run
+    }
+
+    /// Adds one record: a running engine keeps its history up to date with this.
+    pub fn apply(&mut self, record: &Record) {
+        self.last_us = self.last_us.max(record.at_us);
+        if let Err(oddity) = self.take(record) {
+            self.oddities.push(format!("record {}: {oddity}", record.seq));
+        }
+    }
+
+    fn take(&mut self, record: &Record) -> Result<(), String> {
+        let at_us = record.at_us;
+        match &record.event {
+            Event::RunStarted(started) => {
+                if self.started.is_some() {
+                    return Err("the run starts a second time".to_owned());
+                }
+                for planned in &started.scenarios {
+                    let scenario = self.scenario_entry(&planned.key);
+                    scenario.planned = Some(planned.clone());
+                }
+                self.started = Some((**started).clone());
+            }
+            Event::EnvironmentReady {
+                environment,
+                clusters,
+                links,
+                took_wall_us,
+            } => {
+                self.environments.push(EnvironmentHistory {
+                    environment: environment.clone(),
+                    at_us,
+                    clusters: clusters.clone(),
+                    links: links.clone(),
+                    took_wall_us: *took_wall_us,
+                    problem: None,
+                });
+            }
+            Event::EnvironmentFailed { environment, problem } => {
+                self.environments.push(EnvironmentHistory {
+                    environment: environment.clone(),
+                    at_us,
+                    clusters: Vec::new(),
+                    links: Vec::new(),
+                    took_wall_us: 0,
+                    problem: Some(problem.clone()),
+                });
+            }
+            Event::Interrupted { .. } => self.interrupted.push(at_us),
+            Event::RunEnded { outcome } => self.ended = Some((at_us, *outcome)),
+            Event::ScenarioStarted { scenario, .. }
+            | Event::ScenarioSkipped { scenario, .. }
+            | Event::StepStarted { scenario, .. }
+            | Event::StepEnded { scenario, .. }
+            | Event::MarkerSeen { scenario, .. }
+            | Event::MeshUpgraded { scenario, .. }
+            | Event::LedgerOpened { scenario, .. }
+            | Event::LedgerClosed { scenario, .. }
+            | Event::CheckOpened { scenario, .. }
+            | Event::Observed { scenario, .. }
+            | Event::CheckClosed { scenario, .. }
+            | Event::Judged { scenario, .. }
+            | Event::EvidenceFrozen { scenario, .. }
+            | Event::CleanedUp { scenario, .. }
+            | Event::ScenarioEnded { scenario, .. } => {
+                let unplanned = self.started.is_some() && self.scenario(scenario).is_none();
+                let key = scenario.clone();
+                self.scenario_entry(&key).take(at_us, &record.event)?;
+                if unplanned {
+                    return Err(format!("scenario `{key}` is not in the plan"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn scenario_entry(&mut self, key: &str) -> &mut ScenarioHistory {
+        let position = self
+            .scenarios
+            .iter()
+            .position(|scenario| scenario.key == key)
+            .unwrap_or_else(|| {
+                self.scenarios.push(ScenarioHistory {
+                    key: key.to_owned(),
+                    ..ScenarioHistory::default()
+                });
+                self.scenarios.len() - 1
+            });
+        &mut self.scenarios[position]
+    }
+}
+
+impl ScenarioHistory {
+    fn take(&mut self, at_us: u64, event: &Event) -> Result<(), String> {
+        match event {
+            Event::ScenarioStarted {
+                namespace, environment, ..
+            } => {
+                if self.started_us.is_some() {
+                    return Err(format!("scenario `{}` starts a second time", self.key));
+                }
+                self.started_us = Some(at_us);
+                self.namespace.clone_from(namespace);
+                self.environment.clone_from(environment);
+            }
+            Event::ScenarioSkipped { code, reason, .. } => {
+                self.skipped = Some(Skipped {
+                    at_us,
+                    code: code.clone(),
+                    reason: reason.clone(),
+                });
+            }
+            Event::ScenarioEnded { outcome, .. } => self.ended = Some((at_us, *outcome)),
+            Event::StepStarted {
+                step,
+                line,
+                verb,
+                text,
+                disturbs,
+                ..
+            } => self.steps.push(StepHistory {
+                step: *step,
+                line: *line,
+                verb: verb.clone(),
+                text: text.clone(),
+                disturbs: *disturbs,
+                started_us: at_us,
+                ended_us: None,
+                problem: None,
+            }),
+            Event::StepEnded { step, problem, .. } => {
+                let open = self
+                    .steps
+                    .iter_mut()
+                    .rev()
+                    .find(|known| known.step == *step && known.ended_us.is_none());
+                let known = open.ok_or_else(|| format!("step {step} ends and was not started"))?;
+                known.ended_us = Some(at_us);
+                known.problem.clone_from(problem);
+            }
+            Event::MarkerSeen {
+                step,
+                client,
+                marker,
+                requests,
+                ..
+            } => self.markers.push(MarkerHistory {
+                at_us,
+                step: *step,
+                client: client.clone(),
+                marker: marker.clone(),
+                requests: *requests,
+            }),
+            Event::MeshUpgraded {
+                step,
+                cluster,
+                from,
+                to,
+                ..
+            } => self.upgrades.push(UpgradeHistory {
+                at_us,
+                step: *step,
+                cluster: cluster.clone(),
+                from: from.clone(),
+                to: to.clone(),
+            }),
+            Event::CleanedUp {
+                left, problem, kept, ..
+            } => {
+                self.cleanup = Some(CleanupHistory {
+                    at_us,
+                    left: left.clone(),
+                    problem: problem.clone(),
+                    kept: *kept,
+                });
+            }
+            Event::EvidenceFrozen {
+                check,
+                folder,
+                rung,
+                note,
+                ..
+            } => self.evidence.push(EvidenceHistory {
+                at_us,
+                check: *check,
+                folder: folder.clone(),
+                rung: rung.clone(),
+                note: note.clone(),
+            }),
+            Event::LedgerOpened { ledger, file, text, .. } => {
+                if self.ledger(ledger).is_some() {
+                    return Err(format!("ledger `{ledger}` is opened a second time"));
+                }
+                self.ledgers.push(LedgerHistory {
+                    name: ledger.clone(),
+                    file: file.clone(),
+                    text: text.clone(),
+                    opened_us: at_us,
+                    closed: None,
+                });
+            }
+            Event::LedgerClosed {
+                ledger,
+                rows,
+                sha256,
+                unaccounted,
+                max_late_us,
+                reconciliation,
+                ..
+            } => {
+                let known = self
+                    .ledgers
+                    .iter_mut()
+                    .find(|known| known.name == *ledger && known.closed.is_none())
+                    .ok_or_else(|| format!("ledger `{ledger}` is closed and was not open"))?;
+                known.closed = Some(ClosedLedger {
+                    at_us,
+                    rows: *rows,
+                    sha256: sha256.clone(),
+                    unaccounted: unaccounted.clone(),
+                    max_late_us: *max_late_us,
+                    reconciliation: reconciliation.as_deref().cloned(),
+                });
+            }
+            _ => return self.take_check_event(at_us, event),
+        }
+        Ok(())
+    }
+
+    fn take_check_event(&mut self, at_us: u64, event: &Event) -> Result<(), String> {
+        match event {
+            Event::CheckOpened {
+                check,
+                line,
+                requirement,
+                name,
+                place,
+                control,
+                question,
+                ..
+            } => {
+                if self.check(*check).is_some() {
+                    return Err(format!("check {check} is opened a second time"));
+                }
+                let mut opened = CheckHistory::new(*check, requirement, place, (**question).clone(), at_us);
+                opened.line = *line;
+                opened.name.clone_from(name);
+                opened.control.clone_from(control);
+                self.checks.push(opened);
+            }
+            Event::Observed { check, observation, .. } => {
+                let known = self.check_mut(*check)?;
+                if known.closed.is_some() {
+                    return Err(format!("check {check} sees something after it was closed"));
+                }
+                known.observations.push((at_us, observation.clone()));
+            }
+            Event::CheckClosed {
+                check,
+                reason,
+                rows,
+                stalled_us,
+                ..
+            } => {
+                let known = self.check_mut(*check)?;
+                if known.closed.is_some() {
+                    return Err(format!("check {check} is closed a second time"));
+                }
+                known.closed = Some(Closed {
+                    at_us,
+                    reason: reason.clone(),
+                    rows: rows.clone(),
+                    stalled_us: *stalled_us,
+                });
+            }
+            Event::Judged { check, judgement, .. } => {
+                let known = self.check_mut(*check)?;
+                if known.judgement.is_some() {
+                    return Err(format!("check {check} is judged a second time"));
+                }
+                known.judgement = Some((**judgement).clone());
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn check_mut(&mut self, check: u32) -> Result<&mut CheckHistory, String> {
+        self.checks
+            .iter_mut()
+            .find(|known| known.check == check)
+            .ok_or_else(|| format!("check {check} was not opened"))
+    }
+}
