@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
 use hyper_util::rt::TokioIo;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -15,7 +15,7 @@ use crate::problem::{self, Problem};
 
 /// Time for one fetch (scenario time).
 const FETCH_TIME: Duration = Duration::from_secs(60);
-/// Largest page that is read, bytes.
+/// Largest page that is read, bytes. A proxy drops what was idle for ten minutes, so that its page follows what is in use.
 const LARGEST_PAGE: usize = 16 * 1024 * 1024;
 
 /// One value.
@@ -71,7 +71,13 @@ pub async fn fetch(
         let body = Limited::new(response.into_body(), LARGEST_PAGE)
             .collect()
             .await
-            .map_err(|error| broken(error.to_string()))?
+            .map_err(|error| {
+                broken(if error.is::<LengthLimitError>() {
+                    format!("the page is longer than {} MiB", LARGEST_PAGE >> 20)
+                } else {
+                    error.to_string()
+                })
+            })?
             .to_bytes();
         if !status.is_success() {
             return Err(broken(format!("status {status}")));

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// All metrics of one process. Cheap to clone; all clones are the same registry.
 #[derive(Clone, Default)]
@@ -16,13 +17,40 @@ pub struct Registry {
 struct Family {
     help: &'static str,
     kind: &'static str,
-    series: BTreeMap<Labels, Series>,
+    series: BTreeMap<Labels, Entry>,
+}
+
+struct Entry {
+    series: Series,
+    /// What it was when it was last seen to be in use, and when that was.
+    used: Option<(u64, Instant)>,
 }
 
 enum Series {
     Counter(Counter),
     Gauge(Gauge),
     Histogram(Histogram),
+}
+
+impl Series {
+    /// A number that differs after every use, but for a gauge that is set to what it was.
+    fn state(&self) -> u64 {
+        match self {
+            Self::Counter(counter) => counter.value(),
+            Self::Gauge(gauge) => gauge.value().to_bits(),
+            Self::Histogram(histogram) => histogram.count(),
+        }
+    }
+
+    /// Whether anybody has a handle to count with.
+    fn is_held(&self) -> bool {
+        let handles = match self {
+            Self::Counter(counter) => Arc::strong_count(&counter.0),
+            Self::Gauge(gauge) => Arc::strong_count(&gauge.0),
+            Self::Histogram(histogram) => Arc::strong_count(&histogram.0),
+        };
+        handles > 1
+    }
 }
 
 /// The labels of one series, in the order in which they are printed.
@@ -189,11 +217,11 @@ impl Registry {
             kind,
             series: BTreeMap::new(),
         });
-        if let Some(handle) = family.series.get(labels).and_then(existing) {
+        if let Some(handle) = family.series.get(labels).and_then(|entry| existing(&entry.series)) {
             return handle;
         }
         let (handle, series) = create();
-        family.series.insert(labels.clone(), series);
+        family.series.insert(labels.clone(), Entry { series, used: None });
         handle
     }
 
@@ -261,6 +289,21 @@ impl Registry {
             .is_some_and(|family| family.series.remove(labels).is_some())
     }
 
+    /// Drops every series that nobody has a handle of and that has not been used for `idle`, as far as earlier calls saw;
+    /// what has no labels is about the process itself and stays. One that is used again starts at zero.
+    pub fn forget_idle(&self, now: Instant, idle: Duration) {
+        for family in self.families().values_mut() {
+            family.series.retain(|labels, entry| {
+                let state = entry.series.state();
+                let since = entry
+                    .used
+                    .filter(|(known, _)| *known == state && !entry.series.is_held());
+                let (_, since) = *entry.used.insert(since.unwrap_or((state, now)));
+                labels.0.is_empty() || now.saturating_duration_since(since) < idle
+            });
+        }
+    }
+
     /// The page that `/metrics` serves.
     #[must_use]
     pub fn render(&self) -> String {
@@ -271,8 +314,8 @@ impl Registry {
             }
             let _ = writeln!(page, "# HELP {name} {}", family.help);
             let _ = writeln!(page, "# TYPE {name} {}", family.kind);
-            for (labels, series) in &family.series {
-                match series {
+            for (labels, entry) in &family.series {
+                match &entry.series {
                     Series::Counter(counter) => sample(&mut page, name, "", labels, counter.value()),
                     Series::Gauge(gauge) => sample(&mut page, name, "", labels, gauge.value()),
                     Series::Histogram(histogram) => render_histogram(&mut page, name, labels, histogram),
@@ -304,6 +347,8 @@ fn render_histogram(page: &mut String, name: &str, labels: &Labels, histogram: &
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use super::{Labels, Registry};
 
     #[test]
@@ -326,6 +371,37 @@ mod tests {
         assert!(!registry.remove("gateway_alive", &labels));
         assert_eq!(registry.render(), "");
         assert_eq!(registry.gauge("gateway_alive", "Alive.", &labels).value(), 0.0);
+    }
+
+    #[test]
+    fn what_nobody_counts_any_more_is_forgotten_after_a_while() {
+        let registry = Registry::new();
+        let named = |name: &str| Labels::from([("name", name)]);
+        let count = |name: &str| registry.counter("request_total", "Requests.", &named(name));
+        let (start, idle) = (Instant::now(), Duration::from_secs(600));
+        let held = count("held");
+        count("used").increment();
+        count("gone").increment();
+        registry.gauge("started", "When.", &Labels::new()).set(1.0);
+
+        let look = |seconds: u64| {
+            registry.forget_idle(start + Duration::from_secs(seconds), idle);
+            registry.render()
+        };
+        assert!(look(0).contains("gone"));
+        assert!(look(599).contains("gone"));
+        count("used").increment();
+        let page = look(600);
+        assert!(!page.contains("gone"), "{page}");
+        assert!(
+            page.contains("used\"} 2") && page.contains("held") && page.contains("started 1"),
+            "{page}"
+        );
+        drop(held);
+        let page = look(1200);
+        assert!(!page.contains("held") && !page.contains("used"), "{page}");
+        count("used").increment();
+        assert!(look(1201).contains("used\"} 1"));
     }
 
     #[test]

@@ -117,6 +117,11 @@ impl Logical {
         self.service.0 == service.namespace && self.service.1 == service.name
     }
 
+    /// Whether its Service is not there any more. Its balancers have no endpoints then, once it was refreshed.
+    pub(super) fn is_gone(&self, view: &View) -> bool {
+        !view.services.contains_key(&self.service)
+    }
+
     /// Brings routes and endpoints up to date.
     pub(super) fn refresh(&self, proxy: &Arc<Proxy>, view: &View) {
         let table = self.table();

@@ -39,7 +39,7 @@ mod transport_header;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use meshproof_cluster::intercept::{BoxedStream, Interceptor};
@@ -53,7 +53,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::defect::Defect;
 use crate::destination::policy::DefaultPolicy;
-use crate::destination::{Destinations, Pod, PortSet, Service};
+use crate::destination::{Destinations, Pod, PortSet, Service, View};
 use crate::identity::{Authority, WorkloadIdentity};
 use crate::metrics::Registry;
 use crate::model::Model;
@@ -71,6 +71,8 @@ const DETECT_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_secs(5);
 /// How late a defective gateway starts, in scenario time: longer than requests wait for one.
 const LATE: Duration = Duration::from_secs(10);
+/// How long metrics stay that nothing counts any more, in scenario time: the real proxy's default.
+const RETAIN_IDLE: Duration = Duration::from_secs(600);
 /// Ports of proxies that nothing is redirected to or from.
 const CONTROL_PORTS: [u16; 3] = [4190, 4567, 4568];
 
@@ -315,7 +317,17 @@ impl Proxy {
                     logical.refresh(&self, &view);
                 }
             }
+            self.drop_unused(&view);
         }
+    }
+
+    /// Forgets Services that are gone and that no connection is for any more.
+    fn drop_unused(&self, view: &View) {
+        let used = |logical: &mut Arc<Logical>| !logical.is_gone(view) || Arc::strong_count(logical) > 1;
+        let mut outbound = self.outbound.lock().unwrap_or_else(PoisonError::into_inner);
+        outbound.retain(|_, logical| used(logical));
+        let mut gateway = self.gateway.lock().unwrap_or_else(PoisonError::into_inner);
+        gateway.retain(|_, logical| used(logical));
     }
 
     fn application(&self, port: u16) -> Arc<Http1Pool> {
@@ -339,6 +351,7 @@ impl Proxy {
     /// The page of `/metrics`.
     #[must_use]
     pub fn metrics(&self) -> String {
+        self.metrics.forget_idle(Instant::now(), self.pace.wall(RETAIN_IDLE));
         self.metrics.render()
     }
 

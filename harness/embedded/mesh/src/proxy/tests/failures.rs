@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rstest::rstest;
 use serde_json::json;
 
-use super::testbed::{Answer, Http1Client, gateway_slice, slice};
+use super::testbed::{Answer, Http1Client, gateway_slice, service, slice};
 use super::{EAST_GATEWAY, ECHO, ECHO_EAST, Pair, SPLIT, echo_ports, route};
 use crate::defect::Defect;
 
@@ -328,4 +328,36 @@ async fn a_service_that_is_deleted_under_an_open_connection_has_no_endpoints_and
     );
     pair.west.set(&mirror);
     answered_by(&pair, ECHO_EAST, "east", Duration::from_secs(2)).await;
+}
+
+#[tokio::test]
+async fn services_that_are_gone_are_forgotten_and_later_their_metrics() {
+    let pair = Pair::new(&[]).await;
+    assert_eq!(pair.client.get(ECHO_EAST, &[]).await.cluster(), "east");
+    let proxies = [pair.client.proxy(), pair.gateway.proxy()];
+    let known = || proxies.each_ref().map(|proxy| proxy.logicals().len());
+    assert_eq!(known(), [1, 1]);
+    let ports = echo_ports();
+    pair.west
+        .remove(&super::mirror("echo-east", "east", "echo", "10.42.0.9", &ports));
+    pair.east.remove(&service("echo", "10.43.0.8", &ports));
+    let start = Instant::now();
+    for change in 0.. {
+        // The client's connection may have ended after the Service was gone; any change makes the proxies look again.
+        for cluster in [&pair.west, &pair.east] {
+            cluster.set(&service(&format!("other-{change}"), "10.42.0.99", &ports));
+        }
+        if known() == [0, 0] {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", known());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for pod in [&pair.client, &pair.gateway] {
+        let requests = || pod.metric("request_total", &["direction=\"outbound\""]);
+        assert_eq!(requests(), 1);
+        let (proxy, idle) = (pod.proxy(), Duration::from_secs(60));
+        proxy.metrics.forget_idle(Instant::now() + idle, idle);
+        assert_eq!(requests(), 0);
+    }
 }
