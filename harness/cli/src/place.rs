@@ -52,8 +52,8 @@ pub struct Place {
     pub defects: Vec<String>,
     /// Static binary that the agent's image is made from when it is not there.
     pub agent_binary: Option<PathBuf>,
-    /// Who installs the mesh there; the model's own installer on embedded clusters is nobody's to ask.
-    pub installer: Option<Arc<dyn Installer>>,
+    /// Who brings the mesh there; the model's own installer on embedded clusters is nobody's to ask.
+    pub installers: Option<Installers>,
     /// The tools that it is reached with.
     pub tools: Tools,
     /// Clusters of kind, when it is that.
@@ -100,7 +100,7 @@ impl Place {
             installs: true,
             defects: names,
             agent_binary: None,
-            installer: None,
+            installers: None,
             tools: Tools::default(),
             kind: None,
             contexts: None,
@@ -137,8 +137,8 @@ impl Place {
         let installers = Installers::of(&args.mesh, MeshFrom::Cli, gateway, &tools).await?;
         Ok(Self {
             environment: Arc::new(kind.clone()),
-            installer: Some(Arc::clone(&installers.first)),
-            driver: driver(installers, 1.0),
+            driver: driver(installers.clone(), 1.0),
+            installers: Some(installers),
             agent_image,
             installs: args.mesh.from != Some(MeshFrom::Preinstalled),
             defects: Vec::new(),
@@ -168,8 +168,8 @@ impl Place {
         let installers = Installers::of(&args.mesh, MeshFrom::Preinstalled, gateway, &tools).await?;
         Ok(Self {
             environment: Arc::new(Contexts::new(options.clone())),
-            installer: Some(Arc::clone(&installers.first)),
-            driver: driver(installers, pace),
+            driver: driver(installers.clone(), pace),
+            installers: Some(installers),
             agent_image: args.agent.agent_image.clone().unwrap_or_else(|| AGENT_IMAGE.to_owned()),
             installs: from != MeshFrom::Preinstalled,
             defects: Vec::new(),
@@ -294,10 +294,12 @@ fn driver(installers: Installers, pace: f64) -> Arc<DriverFactory> {
 }
 
 /// Who brings the mesh.
-struct Installers {
-    first: Arc<dyn Installer>,
+#[derive(Clone)]
+pub struct Installers {
+    /// Brings the version that is installed.
+    pub first: Arc<dyn Installer>,
     /// Brings the version that scenarios upgrade to.
-    next: Option<Arc<dyn Installer>>,
+    pub next: Option<Arc<dyn Installer>>,
 }
 
 impl Installers {

@@ -97,6 +97,30 @@ fn the_vendors_next_cli_upgrades_what_its_first_one_installed() {
 }
 
 #[test]
+fn images_of_the_version_to_go_to_are_listed_where_a_scenario_upgrades() {
+    let machine = Machine::new();
+    let images = |scenario: &str| {
+        let next = next_linkerd(&machine);
+        let said =
+            Machine::said(&mut machine.meshproof(&["images", "--on", "kind", "--upgrade-linkerd", &next, scenario]));
+        assert_eq!(said.code, Some(0), "{}", said.all());
+        said.out
+    };
+    let listed = images("under-load");
+    for version in ["model-2.20", "model-2.21"] {
+        assert!(
+            listed.contains(&format!("model.linkerd/proxy-injector:{version}")),
+            "{listed}"
+        );
+    }
+    let listed = images("exported-service-appears");
+    assert!(
+        listed.contains("model-2.20") && !listed.contains("model-2.21"),
+        "{listed}"
+    );
+}
+
+#[test]
 fn charts_of_the_next_version_upgrade_too() {
     let machine = Machine::new();
     let said = run(

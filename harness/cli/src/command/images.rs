@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use meshproof_clusters::kind::{self, KindOptions};
 use meshproof_engine::environment::EnvironmentRequest;
 use meshproof_engine::problem::Problem;
+use meshproof_spec::scenario::Step;
 
 use crate::args::{Format, ImagesArgs, On};
 use crate::command::plan::requests;
@@ -58,13 +59,25 @@ pub async fn run(args: &ImagesArgs) -> Result<Exit, Exit> {
     }
 }
 
-/// Images of the mesh, which its own tools tell without a cluster.
+/// Images of the mesh, which its own tools tell without a cluster: those of the version that is installed, and of the one that
+/// scenarios of the plan upgrade to.
 async fn mesh(planned: &Planned, requests: &[EnvironmentRequest]) -> Result<BTreeSet<String>, Problem> {
     let mut images = BTreeSet::new();
-    if let Some(installer) = planned.place.installer.as_ref().filter(|_| planned.place.installs) {
+    let Some(installers) = planned.place.installers.as_ref().filter(|_| planned.place.installs) else {
+        return Ok(images);
+    };
+    let next = installers.next.as_ref().filter(|_| upgrades(planned));
+    for installer in std::iter::once(&installers.first).chain(next) {
         for request in requests {
             images.extend(installer.images(&request.topology, &request.setup).await?);
         }
     }
     Ok(images)
+}
+
+/// Whether a scenario of the plan upgrades the mesh.
+fn upgrades(planned: &Planned) -> bool {
+    let run = planned.plan.scenarios.iter().filter(|scenario| scenario.skip.is_none());
+    run.flat_map(|scenario| &scenario.scenario.scenario.steps)
+        .any(|step| matches!(step, Step::Upgrade(_)))
 }
