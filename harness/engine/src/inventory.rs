@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures::future::{join_all, try_join_all};
+use futures::future::try_join_all;
 use kube::api::ListParams;
 use kube::core::ApiResource;
 use kube::discovery::{Discovery, Scope};
@@ -122,6 +122,31 @@ async fn take_one(
     cluster: &Cluster,
     wanted: &(impl Fn(&str, &Value) -> bool + Sync),
 ) -> Result<Inventory, Problem> {
+    let mut inventory = Inventory::default();
+    for (resource, objects) in listed(requests, cluster).await? {
+        inventory.resources.insert(resource.kind.clone(), resource);
+        for object in objects {
+            if wanted(&cluster.name, &object) {
+                inventory
+                    .entries
+                    .entry(entry(&cluster.name, &object))
+                    .or_default()
+                    .push(digest(&object));
+            }
+        }
+    }
+    for digests in inventory.entries.values_mut() {
+        digests.sort_unstable();
+    }
+    Ok(inventory)
+}
+
+/// All objects of a cluster by resource, as the head of this module says but with Leases: each has its `apiVersion` and
+/// `kind`. Resources without objects are there, too.
+///
+/// # Errors
+/// A [`Problem`] when the API server does not tell everything in time.
+pub async fn listed(requests: &Requests, cluster: &Cluster) -> Result<Vec<(ApiResource, Vec<Value>)>, Problem> {
     let what = format!("{}: discover all kinds", cluster.name);
     // Two requests where the server knows aggregated discovery (Kubernetes 1.27 and newer), else one for each group.
     let aggregated = requests.send(&what, INVENTORY_TIME, || {
@@ -146,24 +171,13 @@ async fn take_one(
         })
         .map(|(resource, _)| resource)
         .collect();
-    let lists = join_all(kinds.iter().map(|resource| list(requests, cluster, resource))).await;
-    let mut inventory = Inventory::default();
-    for (resource, objects) in kinds.iter().zip(lists) {
-        inventory.resources.insert(resource.kind.clone(), resource.clone());
-        for object in objects? {
-            if !is_noise(&object) && wanted(&cluster.name, &object) {
-                inventory
-                    .entries
-                    .entry(entry(&cluster.name, &object))
-                    .or_default()
-                    .push(digest(&object));
-            }
-        }
+    let lists = try_join_all(kinds.iter().map(|resource| list(requests, cluster, resource))).await?;
+    let mut all = Vec::with_capacity(kinds.len());
+    for (resource, mut objects) in kinds.into_iter().zip(lists) {
+        objects.retain(|object| !is_noise(object));
+        all.push((resource, objects));
     }
-    for digests in inventory.entries.values_mut() {
-        digests.sort_unstable();
-    }
-    Ok(inventory)
+    Ok(all)
 }
 
 async fn list(requests: &Requests, cluster: &Cluster, resource: &ApiResource) -> Result<Vec<Value>, Problem> {
@@ -241,7 +255,8 @@ fn entry(cluster: &str, object: &Value) -> Entry {
 }
 
 /// Digest of what somebody wanted an object to be. Objects that controllers make anew are all alike.
-fn digest(object: &Value) -> String {
+#[must_use]
+pub fn digest(object: &Value) -> String {
     if RANDOM_NAMES.contains(&text_at(object, "/kind")) {
         return String::new();
     }
