@@ -227,7 +227,10 @@ pub fn kind_options(args: &KindArgs, topologies: &Path) -> Result<KindOptions, E
         output::note(&format!("error: {problem:#}"));
         Exit::Error
     })?;
-    let usual = KindOptions::new(topologies, state.kind_folder());
+    let mut usual = KindOptions::new(topologies, state.kind_folder());
+    if let Some(longest) = args.tool_deadline {
+        usual.waits.clear = usual.waits.clear.min(Duration::from_secs(longest));
+    }
     Ok(KindOptions {
         node_image: args.node_image.clone(),
         images: args.load_images.clone(),

@@ -75,7 +75,8 @@ pub struct KindArgs {
     /// volume until `gc --caches`
     #[arg(long = "registry-cache", value_name = "REGISTRY")]
     pub registry_caches: Vec<String>,
-    /// Take clusters over that an earlier run kept, when nothing that they were made from has changed
+    /// Leave clusters up, and take them over that an earlier run left: when nothing that they were made from has changed and
+    /// everything that was put into them can be removed
     #[arg(long)]
     pub reuse: bool,
     /// Sets of clusters at the same time; each needs 2 to 4 GiB of memory
@@ -87,7 +88,8 @@ pub struct KindArgs {
     /// `kind` to use instead of that on the PATH
     #[arg(long = "kind", value_name = "PATH")]
     pub kind_path: Option<PathBuf>,
-    /// Longest time that any command may take, in seconds; each has a deadline of its own otherwise
+    /// Longest time that any command may take, and clearing clusters for --reuse, in seconds; each has a deadline of its own
+    /// otherwise
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub tool_deadline: Option<u64>,
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use meshproof_clusters::kind::Kind;
 use meshproof_clusters::preflight::{Level, kind_resources};
 use meshproof_engine::environment::Environment;
 use meshproof_engine::interrupts::Interrupts;
@@ -70,6 +71,9 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
     listening.abort();
     let _ = shown.await;
     place.finish().await;
+    for note in place.kind.iter().flat_map(Kind::notes) {
+        output::note(&note);
+    }
     let summary = summary.map_err(|problem| anyhow::anyhow!("{}", problem.message))?;
 
     let read = RunFolder::read(&summary.run_dir)?;

@@ -11,6 +11,7 @@ mod caches;
 mod images;
 mod lacking;
 mod machine;
+mod reuse;
 
 use std::fs;
 use std::time::{Duration, Instant};

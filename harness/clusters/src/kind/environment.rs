@@ -1,8 +1,8 @@
 //! Bringing a topology's clusters up.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use meshproof_engine::action::Action;
@@ -42,6 +42,7 @@ pub(super) struct Shared {
     /// Work that goes on although nobody waits for it.
     pub(super) tracker: TaskTracker,
     relays: Option<Arc<dyn Relays>>,
+    notes: Mutex<Vec<String>>,
 }
 
 impl Kind {
@@ -66,6 +67,7 @@ impl Kind {
                 commands,
                 tracker: TaskTracker::new(),
                 relays,
+                notes: Mutex::default(),
             }),
         }
     }
@@ -73,6 +75,13 @@ impl Kind {
     /// Looks whether the clusters of these requests can be made on this machine. Makes nothing.
     pub async fn feasibility(&self, requests: &[EnvironmentRequest]) -> Vec<Finding> {
         feasibility::look(&self.shared.tools, &self.shared.options, requests).await
+    }
+
+    /// What people should know although nothing failed: which clusters were made anew instead of taken over, and why. Each is
+    /// told once.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        std::mem::take(&mut *self.shared.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until everything that goes on in the background is done: removing what was given up or dropped, healing faults
@@ -155,6 +164,7 @@ async fn bring_up(
         commands: &shared.commands,
         blueprint: &blueprint,
         begun: AtomicBool::new(false),
+        notes: &shared.notes,
     };
     let making = async {
         let made = maker.make(&claim).await?;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
@@ -17,8 +18,10 @@ use meshproof_engine::tool::{Invocation, Tools, failed};
 use super::answers::{self, Node};
 use super::blueprint::{Blueprint, ClusterBlueprint};
 use super::caches;
+use super::clearing;
 use super::commands::Commands;
 use super::config;
+use super::contents::{Contents, Note};
 use super::options::KindOptions;
 use super::record::{self, Claim, Record, RecordedCluster};
 use super::removal::{self, Certainty};
@@ -44,6 +47,8 @@ pub(super) struct Maker<'a> {
     pub(super) blueprint: &'a Blueprint,
     /// Whether anything was changed: then it has to be removed again when it fails.
     pub(super) begun: AtomicBool,
+    /// What people should know although nothing failed.
+    pub(super) notes: &'a Mutex<Vec<String>>,
 }
 
 impl Maker<'_> {
@@ -61,11 +66,7 @@ impl Maker<'_> {
         if let Some(earlier) = claim.record()? {
             match self.take_over(&earlier, &digest).await {
                 Ok(made) => return Ok(made),
-                Err(why) => tracing::info!(
-                    environment = earlier.environment,
-                    why,
-                    "earlier clusters are not taken over"
-                ),
+                Err(why) => self.not_taken_over(&earlier.environment, &why),
             }
             self.begun.store(true, Ordering::Relaxed);
             removal::clusters(self.tools, self.commands, &earlier, Certainty::Ended).await?;
@@ -91,6 +92,10 @@ impl Maker<'_> {
         self.caches().await?;
         self.mirrors().await?;
         let made = self.finish(nodes).await?;
+        let notes = join_all(made.clusters.iter().map(note)).await;
+        for (recorded, note) in record.clusters.iter_mut().zip(notes) {
+            recorded.contents = Some(note?);
+        }
         record.complete = true;
         claim.write_record(&record)?;
         Ok(made)
@@ -101,6 +106,7 @@ impl Maker<'_> {
             kind_name: cluster.kind_name.clone(),
             kubeconfig: cluster.kubeconfig_path.clone(),
             nodes: Vec::new(),
+            contents: None,
         });
         Record {
             environment: self.blueprint.environment.clone(),
@@ -108,6 +114,14 @@ impl Maker<'_> {
             digest,
             complete: false,
             clusters: clusters.collect(),
+        }
+    }
+
+    fn not_taken_over(&self, environment: &str, why: &str) {
+        tracing::info!(environment, why, "earlier clusters are not taken over");
+        if self.options.reuse {
+            let note = format!("clusters of {environment} are made anew: {why}");
+            self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note);
         }
     }
 
@@ -296,6 +310,8 @@ impl Maker<'_> {
         if earlier.digest != digest {
             return Err("what they were made from has changed".to_owned());
         }
+        let notes: Option<Vec<&Note>> = earlier.clusters.iter().map(|one| one.contents.as_ref()).collect();
+        let notes = notes.ok_or("what was in them when they were new is not known: another version made them")?;
         let nodes = self.nodes().await.map_err(|problem| problem.message)?;
         for (cluster, recorded) in self.blueprint.clusters.iter().zip(&earlier.clusters) {
             let mut now = recorded.clone();
@@ -317,8 +333,21 @@ impl Maker<'_> {
             }
         }
         self.caches().await.map_err(|problem| problem.message)?;
-        self.finish(nodes).await.map_err(|problem| problem.message)
+        let made = self.finish(nodes).await.map_err(|problem| problem.message)?;
+        let within = self.options.waits.clear;
+        let cleared = made
+            .clusters
+            .iter()
+            .zip(notes)
+            .map(|(cluster, note)| clearing::clear(cluster, note, within));
+        join_all(cleared).await.into_iter().collect::<Result<(), String>>()?;
+        Ok(made)
     }
+}
+
+/// What is in a cluster that is new.
+async fn note(cluster: &Cluster) -> Result<Note, Problem> {
+    Ok(Contents::of(&clearing::requests(), cluster).await?.note())
 }
 
 /// Subnets of the docker network; `None` when there is no such network yet.

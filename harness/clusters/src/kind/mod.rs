@@ -8,6 +8,7 @@
 //! | what would be done, for people | [`plan`] |
 //! | what stands on disk | [`record`] |
 //! | making and removing | [`making`], [`removal`], [`sweep`](mod@sweep) |
+//! | what is in a cluster, and removing what was put into it | [`contents`], [`clearing`] |
 //! | exposure of gateways, faults, relays | [`load_balancer`], [`faults`], [`relays`] |
 //! | what nodes logged | [`logs`] |
 //! | registries that keep what nodes pull | [`caches`] |
@@ -15,8 +16,10 @@
 mod answers;
 mod blueprint;
 mod caches;
+mod clearing;
 mod commands;
 mod config;
+mod contents;
 mod environment;
 mod faults;
 mod feasibility;

@@ -41,7 +41,8 @@ pub struct KindOptions {
     /// Registries, e.g. `docker.io`, for each of which a cache is started on the docker network that nodes pull through.
     /// What it pulled stays in a docker volume when the clusters go.
     pub registry_caches: Vec<String>,
-    /// Take clusters over that an earlier run kept, when nothing that they were made from has changed.
+    /// Take clusters over that an earlier run kept, when nothing that they were made from has changed and everything that
+    /// was put into them can be removed.
     pub reuse: bool,
     /// Leave clusters up when they are not needed any more.
     pub keep: bool,
@@ -64,6 +65,9 @@ pub struct Waits {
     pub load: Duration,
     /// Any other command.
     pub command: Duration,
+    /// Clusters that are taken over to be rid of everything that an earlier run put into them. Longer than pods take to end
+    /// (30 s of grace), shorter than making clusters anew takes.
+    pub clear: Duration,
     /// An API server to answer again after it was paused.
     pub resume: Duration,
 }
@@ -76,6 +80,7 @@ impl Default for Waits {
             nodes: Duration::from_secs(120),
             load: Duration::from_secs(300),
             command: Duration::from_secs(60),
+            clear: Duration::from_secs(120),
             resume: Duration::from_secs(60),
         }
     }

@@ -111,7 +111,7 @@ pub(super) fn actions(options: &KindOptions, blueprint: &Blueprint) -> Vec<Actio
         Action::Note(format!(
             "its subnets must not overlap the clusters' ranges; kind makes the network if there is none{}",
             if options.reuse {
-                "; clusters that are up and unchanged are taken over"
+                "; clusters that are up are taken over when nothing that they were made from has changed, and everything is removed that was not in them when they were new: webhooks first, then namespaces, definitions and the rest"
             } else {
                 ""
             }
@@ -271,6 +271,15 @@ mod tests {
         let mut options = KindOptions::new("/nowhere", "/state");
         options.registry_caches = vec!["docker.io".to_owned(), "registry.example:5000".to_owned()];
         insta::assert_snapshot!(printed(&options, &topology("pair")));
+    }
+
+    #[test]
+    fn taking_clusters_over_is_told_where_it_was_asked_for() {
+        let mut options = KindOptions::new(configs(), "/state");
+        let told = "everything is removed that was not in them when they were new";
+        assert!(!printed(&options, &topology("pair")).contains(told));
+        options.reuse = true;
+        assert!(printed(&options, &topology("pair")).contains(told));
     }
 
     #[test]

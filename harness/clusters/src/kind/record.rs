@@ -11,6 +11,7 @@ use meshproof_engine::problem::{self, Problem};
 use serde::{Deserialize, Serialize};
 
 use super::answers::Node;
+use super::contents::Note;
 
 const RECORD: &str = "record.json";
 const LOCK: &str = "lock";
@@ -41,6 +42,9 @@ pub(super) struct RecordedCluster {
     pub(super) kubeconfig: PathBuf,
     /// Nodes with their addresses, once they were known.
     pub(super) nodes: Vec<(String, String)>,
+    /// What was in it when it was new; absent while it is not ready, and in records of earlier versions.
+    #[serde(default)]
+    pub(super) contents: Option<Note>,
 }
 
 impl RecordedCluster {

@@ -122,6 +122,7 @@ impl Sweep<'_> {
                     kubeconfig: self.options.state.join(format!("{cluster}.kubeconfig")),
                     kind_name: cluster.clone(),
                     nodes: Vec::new(),
+                    contents: None,
                 }],
             };
             match removal::clusters(self.tools, &self.commands, &record, Certainty::Ended).await {

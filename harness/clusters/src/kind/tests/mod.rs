@@ -2,6 +2,7 @@
 
 mod lab;
 mod recorded;
+mod reuse;
 mod running;
 
 use meshproof_engine::environment::Environment as _;
