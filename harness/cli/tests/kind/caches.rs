@@ -1,11 +1,11 @@
 //! Caches of registries that nodes pull through.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use meshproof_standins::LoggedCall;
 use rstest::rstest;
 
-use crate::machine::{Machine, SCENARIO, wait};
+use crate::machine::{Machine, SCENARIO, await_moment, wait};
 
 /// Nodes pull through caches that the harness starts; with the clusters everything goes but what was pulled.
 #[test]
@@ -117,17 +117,10 @@ fn an_interrupt_takes_caches_along() {
         .run(&["--registry-cache", "docker.io", SCENARIO])
         .spawn()
         .unwrap();
-    let began = Instant::now();
-    while !machine
-        .standins
-        .leftovers()
-        .containers
-        .iter()
-        .any(|name| name.contains("-cache-"))
-    {
-        assert!(began.elapsed() < Duration::from_secs(60), "no cache was ever started");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    await_moment(|| {
+        let containers = machine.standins.leftovers().containers;
+        containers.iter().any(|name| name.contains("-cache-"))
+    });
     let process = rustix::process::Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
     rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
     assert_eq!(wait(&mut child, Duration::from_secs(60)), Some(130));

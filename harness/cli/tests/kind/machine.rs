@@ -137,6 +137,15 @@ impl Machine {
     }
 }
 
+/// Waits until another process has come as far as `reached` tells.
+pub(crate) fn await_moment(reached: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !reached() {
+        assert!(began.elapsed() < Duration::from_secs(60), "it never came that far");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// The exit code; `None` when a signal ended it.
 pub(crate) fn wait(child: &mut std::process::Child, longest: Duration) -> Option<i32> {
     let began = Instant::now();

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use meshproof_report::run_folder::RunFolder;
 use rstest::rstest;
 
-use crate::machine::{Machine, SCENARIO, WRONG, wait};
+use crate::machine::{Machine, SCENARIO, WRONG, await_moment, wait};
 
 #[test]
 fn scenarios_run_unchanged_and_leave_nothing() {
@@ -263,11 +263,7 @@ fn the_doctor_asks_the_tools() {
 fn what_a_killed_run_leaves_is_removed_by_gc() {
     let machine = Machine::new();
     let mut child = machine.run(&[SCENARIO]).spawn().unwrap();
-    let began = Instant::now();
-    while machine.standins.leftovers().clusters.is_empty() {
-        assert!(began.elapsed() < Duration::from_secs(60), "no cluster was ever made");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    await_moment(|| !machine.standins.leftovers().clusters.is_empty());
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(!machine.standins.leftovers().clusters.is_empty());

@@ -1,14 +1,12 @@
 //! `--reuse`: clusters stay up, and the next run finds them as they were when they were new.
 
-use std::time::{Duration, Instant};
-
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use serde_json::json;
 
-use crate::machine::{Machine, SCENARIO};
+use crate::machine::{Machine, SCENARIO, await_moment};
 
 fn created(machine: &Machine) -> usize {
     let calls = machine.standins.calls();
@@ -43,17 +41,12 @@ fn a_second_run_takes_the_clusters_of_the_first_over() {
 fn clusters_of_a_killed_run_are_taken_over() {
     let machine = Machine::new();
     let mut child = machine.run(&["--reuse", SCENARIO]).spawn().unwrap();
-    let began = Instant::now();
-    let linked = |machine: &Machine| {
+    await_moment(|| {
         let calls = machine.standins.calls();
         calls
             .iter()
             .any(|call| call.line().starts_with("linkerd multicluster link-gen"))
-    };
-    while !linked(&machine) {
-        assert!(began.elapsed() < Duration::from_secs(60), "nothing was ever linked");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    });
     child.kill().unwrap();
     child.wait().unwrap();
     let said = Machine::said(&mut machine.run(&["--reuse", SCENARIO]));

@@ -71,7 +71,7 @@ const DETECT_TIMEOUT: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_secs(5);
 /// How late a defective gateway starts, in scenario time: longer than requests wait for one.
 const LATE: Duration = Duration::from_secs(10);
-/// How long metrics stay that nothing counts any more, in scenario time: the real proxy's default.
+/// How long metrics stay that nothing counts any more, in scenario time: the default of `LINKERD2_PROXY_METRICS_RETAIN_IDLE`.
 const RETAIN_IDLE: Duration = Duration::from_secs(600);
 /// Ports of proxies that nothing is redirected to or from.
 const CONTROL_PORTS: [u16; 3] = [4190, 4567, 4568];
@@ -348,7 +348,7 @@ impl Proxy {
         crate::destination::policy::default_policy(own, &self.destinations.view(), &self.this)
     }
 
-    /// The page of `/metrics`.
+    /// The page of `/metrics`. Asking for it is also when idle metrics are dropped.
     #[must_use]
     pub fn metrics(&self) -> String {
         self.metrics.forget_idle(Instant::now(), self.pace.wall(RETAIN_IDLE));
