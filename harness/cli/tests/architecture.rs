@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Room → rooms that it may use.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("meshproof-spec", &[]),
+    ("meshproof-kinds", &[]),
+    ("meshproof-spec", &["meshproof-kinds"]),
     ("meshproof-verdict", &[]),
     ("meshproof-agent", &[]),
-    ("meshproof-apiserver", &[]),
+    ("meshproof-apiserver", &["meshproof-kinds"]),
     ("meshproof-cluster", &["meshproof-agent", "meshproof-apiserver"]),
     ("meshproof-mesh", &["meshproof-apiserver", "meshproof-cluster"]),
     (
@@ -47,6 +48,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 
 /// Crates that a room may not have, because they are what the room must not know.
 const FORBIDDEN: &[(&str, &[&str])] = &[
+    ("meshproof-kinds", &["tokio", "kube"]),
     ("meshproof-spec", &["tokio", "kube", "k8s-openapi"]),
     ("meshproof-verdict", &["tokio", "kube", "k8s-openapi"]),
     ("meshproof-report", &["tokio", "kube", "k8s-openapi"]),
