@@ -15,6 +15,7 @@ pub mod output;
 pub mod place;
 pub mod planning;
 pub mod preflight;
+pub mod signals;
 pub mod state;
 pub mod suite;
 

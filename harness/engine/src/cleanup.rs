@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::api::{ErrorClass, dynamic, text_at, to_json};
 use crate::ownership::delete_own;
+use crate::panics::isolated;
 use crate::plan::locks::is_cluster_scoped;
 use crate::plan::{Thing, Use};
 use crate::problem::Problem;
@@ -32,24 +33,24 @@ pub(crate) enum Extent {
     ClustersGo,
 }
 
-/// Ends a scenario, writes down how that went, and never hides what went wrong before.
+/// Ends a scenario, writes down how that went, and never hides what went wrong before. Its parts don't depend on each other:
+/// what goes wrong in one of them, a panic too, does not keep the others from being done.
 pub(crate) async fn clean_up(scene: &mut Scene, extent: Extent) -> CleanupHistory {
-    let mut problems = fault::heal_all(scene).await;
-    let names: Vec<String> = scene.traffic.keys().cloned().collect();
-    for name in names {
-        if extent == Extent::HealOnly {
-            // The job ends with the connection that its rows come over.
-            if let Some(running) = scene.traffic.get_mut(&name) {
-                running.pump = None;
-            }
-        } else if let Err(problem) = traffic::stop_traffic(scene, &name).await {
-            problems.push(problem);
-        }
+    let (mut left, mut problems) = (Vec::new(), Vec::new());
+    match isolated("healing faults", fault::heal_all(scene)).await {
+        Ok(unhealed) => problems.extend(unhealed),
+        Err(problem) => problems.push(problem),
     }
-    let mut left = Vec::new();
+    match isolated("stopping traffic", end_traffic(scene, extent)).await {
+        Ok(running) => problems.extend(running),
+        Err(problem) => problems.push(problem),
+    }
     if extent == Extent::Everything {
         for undoing in scene.undoings.take() {
-            if let Err(problem) = undo(scene, &undoing).await {
+            let undone = isolated("undoing", undo(scene, &undoing))
+                .await
+                .and_then(|undone| undone);
+            if let Err(problem) = undone {
                 left.push(undoing.to_string());
                 problems.push(problem);
             }
@@ -57,8 +58,9 @@ pub(crate) async fn clean_up(scene: &mut Scene, extent: Extent) -> CleanupHistor
         scene.held.clear();
         let scene = &*scene;
         let deleted = join_all(scene.namespaces.iter().map(|cluster| async move {
-            namespace::delete(scene, cluster)
+            isolated("deleting a namespace", namespace::delete(scene, cluster))
                 .await
+                .and_then(|deleted| deleted)
                 .map_err(|problem| (cluster.clone(), problem))
         }))
         .await;
@@ -66,12 +68,14 @@ pub(crate) async fn clean_up(scene: &mut Scene, extent: Extent) -> CleanupHistor
             left.push(format!("{cluster} Namespace {}", scene.namespace()));
             problems.push(problem);
         }
-        match leftovers(scene).await {
+        let rest = async {
+            scene.run.panics.here(scene.key(), "cleanup");
+            let found = leftovers(scene).await?;
+            await_disturbed_links(scene).await.map(|()| found)
+        };
+        match isolated("looking for what is left", rest).await.and_then(|found| found) {
             Ok(found) => left.extend(found),
             Err(problem) => problems.push(problem),
-        }
-        if let Err(problem) = await_disturbed_links(scene).await {
-            problems.push(problem);
         }
     }
     left.sort_unstable();
@@ -90,6 +94,23 @@ pub(crate) async fn clean_up(scene: &mut Scene, extent: Extent) -> CleanupHistor
         problem,
         kept,
     }
+}
+
+/// Ends traffic that still runs; the problems of that which can't be ended.
+async fn end_traffic(scene: &mut Scene, extent: Extent) -> Vec<Problem> {
+    let names: Vec<String> = scene.traffic.keys().cloned().collect();
+    let mut problems = Vec::new();
+    for name in names {
+        if extent == Extent::HealOnly {
+            // The job ends with the connection that its rows come over.
+            if let Some(running) = scene.traffic.get_mut(&name) {
+                running.pump = None;
+            }
+        } else if let Err(problem) = traffic::stop_traffic(scene, &name).await {
+            problems.push(problem);
+        }
+    }
+    problems
 }
 
 /// One problem that names all. An incomplete cleanup is nobody's broken promise: it is an error of the environment.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use meshproof_verdict::journal::{JournalWriter, Sink};
 use meshproof_verdict::record::{Event, Record};
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::problem::{self, Problem};
@@ -28,6 +29,7 @@ pub struct Journal {
     queue: Arc<Mutex<mpsc::UnboundedSender<Entry>>>,
     records: broadcast::Sender<Arc<Record>>,
     run_dir: Arc<Path>,
+    broken: CancellationToken,
 }
 
 struct Entry {
@@ -60,14 +62,16 @@ impl Journal {
     fn with_sink(sink: impl Sink + Send + 'static, run_dir: &Path, clock: Clock) -> Self {
         let (queue, entries) = mpsc::unbounded_channel();
         let (records, _) = broadcast::channel(DISPLAY_BACKLOG);
-        let sender = records.clone();
+        let (sender, broken) = (records.clone(), CancellationToken::new());
+        let breaks = broken.clone();
         // Writing and syncing block, and must go on while the runtime is busy.
-        tokio::task::spawn_blocking(move || write_entries(entries, JournalWriter::new(sink), &sender));
+        tokio::task::spawn_blocking(move || write_entries(entries, JournalWriter::new(sink), &sender, &breaks));
         Self {
             clock,
             queue: Arc::new(Mutex::new(queue)),
             records,
             run_dir: run_dir.into(),
+            broken,
         }
     }
 
@@ -87,6 +91,19 @@ impl Journal {
     #[must_use]
     pub fn records(&self) -> broadcast::Receiver<Arc<Record>> {
         self.records.subscribe()
+    }
+
+    /// Waits until something could not be written: whatever happens from then on is not known afterwards, so that nothing
+    /// new may be begun. The problem says so.
+    pub async fn broken(&self) -> Problem {
+        self.broken.cancelled().await;
+        unwritable("an earlier record could not be written")
+    }
+
+    /// Whether something could not be written.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken.is_cancelled()
     }
 
     /// Writes an event and returns its time. It is durable before every later event of [`Journal::durable`].
@@ -129,6 +146,7 @@ fn write_entries<S: Sink>(
     mut entries: mpsc::UnboundedReceiver<Entry>,
     mut writer: JournalWriter<S>,
     records: &broadcast::Sender<Arc<Record>>,
+    broken: &CancellationToken,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
     loop {
@@ -157,6 +175,7 @@ fn write_entries<S: Sink>(
             .map_err(Arc::<str>::from);
         if let Err(message) = &result {
             tracing::error!(%message, "the journal can't be written");
+            broken.cancel();
         } else {
             for record in written {
                 // Nobody may be looking.

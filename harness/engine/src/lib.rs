@@ -31,6 +31,7 @@ mod ledgers;
 mod lower;
 pub mod metrics;
 pub mod ownership;
+mod panics;
 pub mod plan;
 pub mod problem;
 mod reconcile;
@@ -48,6 +49,7 @@ mod undo;
 pub mod watch;
 
 pub use interrupts::Interrupts;
+pub use panics::ProvokedPanics;
 pub use plan::Plan;
 pub use scenario_run::Keep;
 pub use scheduler::Engine;

@@ -10,6 +10,7 @@ use crate::cleanup::{Extent, clean_up};
 use crate::describe::{disturbs, text, verb};
 use crate::evidence;
 use crate::ledgers::LedgerBook;
+use crate::panics::isolated;
 use crate::plan::ScenarioPlan;
 use crate::scene::{RunContext, Scene};
 use crate::steps::exports::Exports;
@@ -31,10 +32,11 @@ pub enum Keep {
     Everything,
 }
 
-/// Runs a scenario. Its outcome is written down before this returns.
+/// Runs a scenario. Its outcome is written down before this returns. Whatever happens in a step, a panic of the harness too,
+/// what the scenario did is undone and cleaned up.
 ///
 /// # Errors
-/// When the journal can't be written: nothing else stops a run.
+/// When the journal can't be written. Everything is cleaned up then, too.
 pub(crate) async fn run(
     run: RunContext,
     plan: Arc<ScenarioPlan>,
@@ -74,7 +76,7 @@ pub(crate) async fn run(
         server_rows: crate::reconcile::ServerRows::default(),
         held: Vec::new(),
     };
-    perform_steps(&mut scene).await?;
+    perform_steps(&mut scene).await;
     let extent = extent(&scene, keep);
     let cleanup = clean_up(&mut scene, extent).await;
     scene.history.cleanup = Some(cleanup);
@@ -114,7 +116,7 @@ fn extent(scene: &Scene, keep: Keep) -> Extent {
 
 /// Performs the steps in order. A check that does not pass stops nothing; a step that has a problem ends the scenario, and
 /// checks after it are not reached.
-async fn perform_steps(scene: &mut Scene) -> Result<(), Problem> {
+async fn perform_steps(scene: &mut Scene) {
     let scenario = Arc::clone(&scene.plan.scenario);
     for (index, step) in scenario.scenario.steps.iter().enumerate() {
         scene.step = u32::try_from(index).unwrap_or(u32::MAX);
@@ -141,19 +143,23 @@ async fn perform_steps(scene: &mut Scene) -> Result<(), Problem> {
             scene.disturbed_us = started_us;
         }
         let mut outcome = Outcome::Pass;
-        let result = perform(scene, step, index, line).await.map(|found| outcome = found);
-        let problem = result.err();
-        if let Some(problem) = &problem
-            && problem.code == "journal-write"
-        {
-            return Err(problem.clone());
-        }
+        let journal = scene.run.journal.clone();
+        let what = format!("the step of line {line}");
+        let performed = tokio::select! {
+            biased;
+            problem = journal.broken() => Err(problem),
+            performed = isolated(&what, perform(scene, step, index, line)) => performed.and_then(|performed| performed),
+        };
+        let problem = performed.map(|found| outcome = found).err();
         if outcome != Outcome::Pass
             || problem
                 .as_ref()
                 .is_some_and(|problem| problem.class != ProblemClass::Interrupted)
         {
-            evidence::freeze(scene, problem.as_ref()).await;
+            let frozen = isolated("collecting evidence", evidence::freeze(scene, problem.as_ref()));
+            if let Err(problem) = frozen.await {
+                tracing::warn!(problem = problem.message, "there is less evidence than there could be");
+            }
         }
         let ended_us = scene.run.journal.note(Event::StepEnded {
             scenario: scene.key().to_owned(),
@@ -168,10 +174,9 @@ async fn perform_steps(scene: &mut Scene) -> Result<(), Problem> {
             ..began
         });
         if ends {
-            return Ok(());
+            return;
         }
     }
-    Ok(())
 }
 
 /// Performs one step; the outcome is that of a check, or pass.
@@ -180,6 +185,7 @@ async fn perform(scene: &mut Scene, step: &Step, index: usize, line: u32) -> Res
     if interrupts.stopping() {
         return Err(interrupted());
     }
+    scene.run.panics.here(scene.key(), &index.to_string());
     if index == 0 {
         tokio::select! {
             biased;

@@ -19,6 +19,7 @@ use crate::journal::Journal;
 use crate::kinds::{Kind, known};
 use crate::ledgers::LedgerBook;
 use crate::lower::Surroundings;
+use crate::panics::ProvokedPanics;
 use crate::plan::ScenarioPlan;
 use crate::problem::{self, Problem};
 use crate::reconcile::ServerRows;
@@ -57,6 +58,8 @@ pub(crate) struct RunContext {
     pub(crate) capabilities: Arc<std::collections::BTreeSet<String>>,
     /// When the harness itself did not keep time.
     pub(crate) stalls: Arc<Stalls>,
+    /// Where tests let the harness panic.
+    pub(crate) panics: ProvokedPanics,
 }
 
 /// A scenario while it runs.

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
+use meshproof_verdict::history::ScenarioHistory;
 use meshproof_verdict::record::Outcome;
+use tokio::task::JoinSet;
 
 use crate::environment::Environment;
+use crate::panics::panicked;
 use crate::plan::{Plan, ScenarioPlan, start_order};
 use crate::problem::Problem;
 use crate::session::{RunOptions, RunSummary, Session};
@@ -21,7 +22,7 @@ impl Engine {
     /// Runs a plan to its end, also when the user interrupts it.
     ///
     /// # Errors
-    /// When the run's folder or journal can't be written. Everything else is in the summary.
+    /// When the run's folder or journal can't be made. Everything else is in the summary.
     pub async fn run(
         plan: Plan,
         environment: Arc<dyn Environment>,
@@ -35,9 +36,10 @@ impl Engine {
     /// Runs everything of an open session and closes it.
     ///
     /// # Errors
-    /// As [`Engine::run`].
+    /// None any more: also that the journal could not be written is in the summary.
     pub async fn run_session(session: Session) -> Result<RunSummary, Problem> {
-        let ran = {
+        let session = Arc::new(session);
+        {
             let scenarios = run_all(&session);
             tokio::pin!(scenarios);
             let interrupts = session.options().interrupts.clone();
@@ -49,22 +51,22 @@ impl Engine {
                 std::future::pending::<()>().await;
             };
             tokio::select! {
-                ran = &mut scenarios => ran,
-                () = watched => Ok(()),
+                () = &mut scenarios => {}
+                () = watched => {}
             }
-        };
-        let summary = session.close().await;
-        ran?;
-        summary
+        }
+        session.close().await
     }
 }
 
-async fn run_all(session: &Session) -> Result<(), Problem> {
+/// Runs scenarios, each on a task of its own: what goes wrong in one costs that one.
+async fn run_all(session: &Arc<Session>) {
     let options = session.options();
     let mut waiting = start_order(session.plan());
     let mut running: BTreeMap<&str, &ScenarioPlan> = BTreeMap::new();
     let mut up: BTreeSet<&str> = BTreeSet::new();
-    let mut tasks = FuturesUnordered::new();
+    let mut tasks: JoinSet<Result<ScenarioHistory, Problem>> = JoinSet::new();
+    let mut task_of: BTreeMap<tokio::task::Id, &ScenarioPlan> = BTreeMap::new();
     let mut stop = false;
     loop {
         stop |= options.interrupts.stopping();
@@ -77,20 +79,43 @@ async fn run_all(session: &Session) -> Result<(), Problem> {
                 up.insert(&scenario.environment);
             }
             running.insert(&scenario.key, scenario);
-            tasks.push(async move { (scenario, session.run(&scenario.key).await) });
+            let (session, key) = (Arc::clone(session), scenario.key.clone());
+            let task = tasks.spawn(async move { session.run(&key).await });
+            task_of.insert(task.id(), scenario);
         }
-        let Some((scenario, ended)) = tasks.next().await else {
-            return Ok(());
+        let Some(joined) = tasks.join_next_with_id().await else {
+            return;
+        };
+        let (task, ended) = match joined {
+            Ok((task, ended)) => (task, ended),
+            Err(error) => (error.id(), Err(lost(error))),
+        };
+        let Some(scenario) = task_of.remove(&task) else {
+            continue;
         };
         running.remove(scenario.key.as_str());
-        let outcome = ended?.outcome();
-        let fine = matches!(outcome, Outcome::Pass | Outcome::Skip);
+        let fine = ended
+            .as_ref()
+            .is_ok_and(|history| matches!(history.outcome(), Outcome::Pass | Outcome::Skip));
         stop |= options.until_fail && !fine;
+        if let Err(problem) = ended {
+            session.broke(&scenario.key, problem);
+        }
+        // Nothing that happens from now on could be known afterwards.
+        stop |= session.journal_is_broken();
         let environment = scenario.environment.as_str();
         let mut others = running.values().chain(&waiting);
         if !others.any(|other| other.environment == environment && other.skip.is_none()) && up.remove(environment) {
             session.release(environment).await;
         }
+    }
+}
+
+/// What became of a scenario whose task did not end by itself.
+fn lost(error: tokio::task::JoinError) -> Problem {
+    match error.try_into_panic() {
+        Ok(payload) => panicked("a scenario", payload.as_ref()),
+        Err(error) => crate::problem::harness("task-failed", error.to_string(), None),
     }
 }
 

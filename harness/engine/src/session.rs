@@ -15,6 +15,7 @@ use crate::clock::{Clock, micros};
 use crate::environment::{Cluster, Environment};
 use crate::interrupts::Interrupts;
 use crate::journal::Journal;
+use crate::panics::{ProvokedPanics, isolated};
 use crate::plan::{Plan, ScenarioPlan};
 use crate::problem::{self, Problem};
 use crate::scenario_run::{self, Keep};
@@ -44,6 +45,8 @@ pub struct RunOptions {
     pub command: Vec<String>,
     /// Version of the harness, for the report.
     pub version: String,
+    /// Where tests let the harness panic; nowhere otherwise.
+    pub panics: ProvokedPanics,
 }
 
 impl RunOptions {
@@ -60,6 +63,7 @@ impl RunOptions {
             agent_image: AGENT_IMAGE.to_owned(),
             command: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            panics: ProvokedPanics::default(),
         }
     }
 }
@@ -77,7 +81,7 @@ pub struct RunSummary {
     pub history: RunHistory,
     /// API requests that had to be tried again.
     pub retries: u64,
-    /// Clusters that could not be removed.
+    /// Clusters that could not be removed, scenarios that broke off, and a journal that could not be written.
     pub problems: Vec<Problem>,
     /// Clusters that are left as they are; they go when this goes.
     pub kept: Kept,
@@ -171,6 +175,7 @@ impl Session {
             interrupts: options.interrupts.clone(),
             capabilities: Arc::new(plan.surroundings.environment_capabilities.clone()),
             stalls: Arc::new(Stalls::watch(clock)),
+            panics: options.panics.clone(),
         };
         let testbeds = plan
             .environments
@@ -257,7 +262,7 @@ impl Session {
             });
             return Ok(history);
         }
-        if self.context.interrupts.stopping() {
+        if self.context.interrupts.stopping() || self.journal_is_broken() {
             return Ok(history);
         }
         // A scenario's own clusters are not remembered: nobody else needs them, and they are gone after it.
@@ -340,13 +345,20 @@ impl Session {
         };
         let plan = self.plan.environments.get(key).ok_or_else(missing)?;
         let interrupts = self.context.interrupts.clone();
-        let began = Testbed::bring_up(
-            plan,
-            self.plan.identity.seed,
-            self.environment.as_ref(),
-            self.driver.as_ref(),
-            &self.context.requests,
-        );
+        let began = async {
+            let up = async {
+                self.context.panics.here(key, "up");
+                Testbed::bring_up(
+                    plan,
+                    self.plan.identity.seed,
+                    self.environment.as_ref(),
+                    self.driver.as_ref(),
+                    &self.context.requests,
+                )
+                .await
+            };
+            isolated("bringing the clusters up", up).await.and_then(|up| up)
+        };
         // In a hurry it is left to whoever made it to go away with its process; a first interrupt waits for it to be up,
         // so that it can be brought down in good order.
         let testbed = tokio::select! {
@@ -392,7 +404,11 @@ impl Session {
     }
 
     async fn bring_down(&self, testbed: &Testbed) {
-        if let Err(problem) = testbed.bring_down(self.context.requests.clock).await {
+        let down = isolated(
+            "bringing the clusters down",
+            testbed.bring_down(self.context.requests.clock),
+        );
+        if let Err(problem) = down.await.and_then(|down| down) {
             tracing::warn!(
                 environment = testbed.plan.key,
                 problem = problem.message,
@@ -402,11 +418,23 @@ impl Session {
         }
     }
 
+    /// Takes note of a scenario that broke off.
+    pub(crate) fn broke(&self, key: &str, mut problem: Problem) {
+        problem.message = format!("{key}: {}", problem.message);
+        lock(&self.leftovers).push(problem);
+    }
+
+    /// Whether the journal could not be written: nothing new may be begun then.
+    #[must_use]
+    pub(crate) fn journal_is_broken(&self) -> bool {
+        self.context.journal.is_broken()
+    }
+
     /// Removes all clusters that are left (unless they are to be kept), writes the end down and returns what happened.
     ///
     /// # Errors
-    /// When the journal can't be written.
-    pub async fn close(self) -> Result<RunSummary, Problem> {
+    /// None any more: also that the journal could not be written is in the summary.
+    pub async fn close(&self) -> Result<RunSummary, Problem> {
         let keep_all = self.options.keep == Keep::Everything;
         let kept = self.kept_in();
         let up: Vec<Arc<Testbed>> = lock(&self.testbeds)
@@ -418,8 +446,8 @@ impl Session {
             .partition(|testbed| keep_all || kept.contains(&testbed.plan.key));
         left.append(&mut lock(&self.kept));
         join_all(down.iter().map(|testbed| self.bring_down(testbed))).await;
-        let problems = std::mem::take(&mut *lock(&self.leftovers));
-        let outcome = {
+        let mut problems = std::mem::take(&mut *lock(&self.leftovers));
+        let mut outcome = {
             let mut history = self.lock();
             let planned: Vec<&str> = self
                 .plan
@@ -453,13 +481,23 @@ impl Session {
             };
             history.outcome().max(left)
         };
-        let at_us = self.context.journal.durable(Event::RunEnded { outcome }).await?;
-        let mut history = self.history.into_inner().unwrap_or_else(PoisonError::into_inner);
-        history.ended = Some((at_us, outcome));
-        history.last_us = at_us;
+        let mut history = std::mem::take(&mut *self.lock());
+        match self.context.journal.durable(Event::RunEnded { outcome }).await {
+            Ok(at_us) => {
+                history.ended = Some((at_us, outcome));
+                history.last_us = at_us;
+            }
+            Err(problem) => {
+                // Whatever was found: it can't be shown.
+                outcome = Outcome::Error;
+                history.ended = None;
+                problems.retain(|other| !other.message.ends_with(&problem.message));
+                problems.push(problem);
+            }
+        }
         Ok(RunSummary {
             run: self.plan.identity.run.clone(),
-            run_dir: self.options.run_dir,
+            run_dir: self.options.run_dir.clone(),
             outcome,
             history,
             retries: self.context.requests.retries.count(),

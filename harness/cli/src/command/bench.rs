@@ -22,6 +22,7 @@ use serde::Serialize;
 use crate::args::{BenchArgs, Format};
 use crate::exit_code::Exit;
 use crate::place::Place;
+use crate::signals::listen_once;
 use crate::{output, planning, suite};
 
 /// Checks of the waiting benchmark.
@@ -77,7 +78,12 @@ pub async fn run(args: &BenchArgs) -> Result<Exit, Exit> {
         }
         anyhow::Ok(measures)
     };
-    let measures = Box::pin(measured).await.map_err(|problem| {
+    let measured = tokio::select! {
+        measured = Box::pin(measured) => measured,
+        // What it made is in this process and in folders that go with it.
+        () = listen_once() => return Ok(Exit::Interrupted),
+    };
+    let measures = measured.map_err(|problem| {
         output::note(&format!("error: {problem:#}"));
         Exit::Error
     })?;

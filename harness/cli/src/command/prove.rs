@@ -12,9 +12,9 @@ use meshproof_verdict::record::{Outcome, ProblemClass};
 use serde::Serialize;
 
 use crate::args::{Format, ProveArgs};
-use crate::command::run::listen;
 use crate::exit_code::Exit;
 use crate::place::Place;
+use crate::signals::listen;
 use crate::{output, place, planning, suite};
 
 /// One requirement under one defect, or without any.

@@ -6,10 +6,9 @@ use anyhow::{Context, Result};
 use meshproof_clusters::kind::Kind;
 use meshproof_clusters::preflight::{Level, kind_resources};
 use meshproof_engine::environment::Environment;
-use meshproof_engine::interrupts::Interrupts;
 use meshproof_engine::plan::Plan;
 use meshproof_engine::problem::Problem;
-use meshproof_engine::{Engine, Keep, RunOptions, Session};
+use meshproof_engine::{Engine, Keep, ProvokedPanics, RunOptions, RunSummary, Session};
 use meshproof_report::run_folder::RunFolder;
 use meshproof_report::table;
 
@@ -18,6 +17,7 @@ use crate::exit_code::Exit;
 use crate::place::Place;
 use crate::planning::{self, Planned};
 use crate::preflight::Refused;
+use crate::signals::{listen, listen_once};
 use crate::state::State;
 use crate::{command, display, output, preflight};
 
@@ -76,18 +76,11 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
     }
     let summary = summary.map_err(|problem| anyhow::anyhow!("{}", problem.message))?;
 
-    let read = RunFolder::read(&summary.run_dir)?;
-    let (report, _) = command::report::write(&read)?;
-    if args.format == Format::Text {
-        output::print(&table::table(&report));
-        output::line(&format!(
-            "reports: {}/{{report.html,junit.xml,report.json,summary.md}}",
-            summary.run_dir.display()
-        ));
-    }
+    let shown = show(args, &summary);
     for problem in &summary.problems {
         output::problem(problem);
     }
+    shown?;
     if summary.kept.clusters().next().is_some() && !interrupts.stopping() {
         for (environment, cluster) in summary.kept.clusters() {
             let path = state.write(
@@ -100,6 +93,20 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
         listen_once().await;
     }
     Ok(Exit::of(summary.outcome, interrupts.stopping()))
+}
+
+/// Writes the reports, and shows the table.
+fn show(args: &RunArgs, summary: &RunSummary) -> Result<()> {
+    let read = RunFolder::read(&summary.run_dir)?;
+    let (report, _) = command::report::write(&read)?;
+    if args.format == Format::Text {
+        output::print(&table::table(&report));
+        output::line(&format!(
+            "reports: {}/{{report.html,junit.xml,report.json,summary.md}}",
+            summary.run_dir.display()
+        ));
+    }
+    Ok(())
 }
 
 /// Why nothing can run, if so. What may be too little of the machine is told, and tried all the same.
@@ -130,30 +137,9 @@ fn options(args: &RunArgs, plan: &Plan, place: &Place) -> RunOptions {
         agent_image: place.agent_image.clone(),
         command: std::env::args().collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        // For tests of what a defect of the harness costs: it can only make errors, never another verdict.
+        panics: std::env::var("MESHPROOF_TEST_PANIC")
+            .map_or_else(|_| ProvokedPanics::default(), |at| ProvokedPanics::at(&at)),
         ..usual
     }
-}
-
-/// Turns the process's interrupts into the run's.
-pub async fn listen(interrupts: Interrupts) {
-    while !interrupts.hurrying() {
-        listen_once().await;
-        interrupts.interrupt();
-    }
-}
-
-/// Waits for SIGINT or SIGTERM.
-pub async fn listen_once() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
-            }
-            return;
-        }
-    }
-    let _ = tokio::signal::ctrl_c().await;
 }

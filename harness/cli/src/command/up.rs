@@ -19,9 +19,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::args::{Format, On, StateArgs, StatusArgs, UpArgs};
-use crate::command::run::listen_once;
 use crate::exit_code::Exit;
 use crate::place::Place;
+use crate::signals::Signals;
 use crate::state::{Served, State};
 use crate::{output, suite};
 
@@ -60,12 +60,24 @@ pub async fn up(args: &UpArgs) -> Result<Exit, Exit> {
 }
 
 async fn serve(args: &UpArgs, place: &Place, request: &EnvironmentRequest) -> Result<Exit> {
+    let mut signals = Signals::listen()?;
     let held = State::at(args.state.state.as_deref())?.hold(&args.state.name)?;
     let driver = (place.driver)(request);
-    let running = place.environment.up(request).await.map_err(said)?;
+    // What is dropped half-way takes its clusters with it.
+    let running = tokio::select! {
+        running = place.environment.up(request) => running.map_err(said)?,
+        () = signals.next() => return Ok(Exit::Interrupted),
+    };
     if !args.bare {
         output::note("installing the mesh …");
-        install(running.as_ref(), driver.as_ref(), request).await?;
+        let installed = tokio::select! {
+            installed = install(running.as_ref(), driver.as_ref(), request) => installed.map(|()| true),
+            () = signals.next() => Ok(false),
+        };
+        if !matches!(installed, Ok(true)) {
+            running.down().await.map_err(said)?;
+            return installed.map(|_| Exit::Interrupted);
+        }
     }
 
     let kubeconfig = held.write("kubeconfig", &merged_kubeconfig(running.as_ref())?)?;
@@ -89,7 +101,7 @@ async fn serve(args: &UpArgs, place: &Place, request: &EnvironmentRequest) -> Re
     }
     output::note("serving until interrupted, or until `meshproof down`");
     tokio::select! {
-        () = listen_once() => {}
+        () = signals.next() => {}
         () = stop.notified() => {}
     }
     running.down().await.map_err(said)?;

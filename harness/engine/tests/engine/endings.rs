@@ -16,17 +16,17 @@ use tokio::sync::broadcast;
 
 use crate::world::{REQUIREMENT, World, scenario};
 
-fn present(name: &str) -> Value {
+pub(crate) fn present(name: &str) -> Value {
     json!({"expect": {"id": REQUIREMENT, "object": {"in": "west", "kind": "ConfigMap", "name": name}}})
 }
 
-fn config_map(name: &str) -> Value {
+pub(crate) fn config_map(name: &str) -> Value {
     json!({"apply": {"in": "west", "manifest": {
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "b"},
     }}})
 }
 
-fn records(world: &World) -> Vec<Record> {
+pub(crate) fn records(world: &World) -> Vec<Record> {
     let file = std::fs::File::open(world.folder.path().join("run/journal.ndjson")).unwrap();
     let journal = read_journal(BufReader::new(file)).unwrap();
     assert!(journal.integrity.is_sound(), "{}", journal.integrity);
@@ -34,7 +34,7 @@ fn records(world: &World) -> Vec<Record> {
 }
 
 /// Waits for an event; fails when the run ends without it.
-async fn seen(records: &mut broadcast::Receiver<Arc<Record>>, wanted: impl Fn(&Event) -> bool) {
+pub(crate) async fn seen(records: &mut broadcast::Receiver<Arc<Record>>, wanted: impl Fn(&Event) -> bool) {
     loop {
         let record = records.recv().await.unwrap();
         if wanted(&record.event) {

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 mod endings;
+mod isolation;
 mod scenarios;
 mod watching;
 mod world;
