@@ -16,12 +16,18 @@ use crate::yaml::{Entry, Node, Tree};
 
 /// Rows of a matrix, at most.
 const MAX_ROWS: usize = 64;
-/// Text that expansion may produce from one file, in bytes.
+/// Text that one file may become when all its rows are written out, in bytes.
 const MAX_TEXT: usize = 4 * 1024 * 1024;
 /// References within references.
 const MAX_NESTING: usize = 3;
-/// Values that one expanded file may hold.
-const MAX_NODES: usize = 60_000;
+/// Values that one file may become when all its rows are written out.
+const MAX_NODES: usize = 120_000;
+/// Steps of one scenario, those of its fragments included.
+const MAX_STEPS: usize = 1_000;
+/// Mistakes of one row that are told.
+const MOST_PROBLEMS: usize = 100;
+/// A longer name refers to nothing: it is neither looked up nor quoted whole.
+const LONGEST_NAME: usize = 200;
 
 /// A file of `scenarios/fragments/`, read and checked.
 #[derive(Clone, Debug)]
@@ -62,12 +68,25 @@ struct Scope {
     used: BTreeSet<String>,
 }
 
-/// Work on one row.
-#[derive(Default)]
-struct Expander {
-    problems: Vec<Diagnostic>,
+/// What a file may still grow by. Asked before anything is made, so that nothing larger ever exists.
+struct Budget {
     text: usize,
     nodes: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            text: MAX_TEXT,
+            nodes: MAX_NODES,
+        }
+    }
+}
+
+/// Work on one row.
+struct Expander<'b> {
+    problems: Vec<Diagnostic>,
+    budget: &'b mut Budget,
     exhausted: bool,
     unfilled: Vec<Span>,
 }
@@ -78,17 +97,23 @@ pub fn expand(node: &Node, fragments: &Fragments) -> (Vec<Expansion>, Vec<Diagno
     let rows = rows(node, &mut problems);
     check_keys(node.get("vars"), "constant", &mut problems);
     let mut used = BTreeSet::new();
-    let expansions: Vec<Expansion> = rows
-        .into_iter()
-        .map(|(row, values)| expand_row(node, row, values, fragments, &mut used))
-        .collect();
+    let mut budget = Budget::default();
+    let mut expansions = Vec::new();
+    for (row, values) in rows {
+        let (expansion, exhausted) = expand_row(node, row, values, fragments, &mut used, &mut budget);
+        expansions.push(expansion);
+        if exhausted {
+            break;
+        }
+    }
     unused(node, &used, &mut problems);
     (expansions, problems)
 }
 
 /// Fills the parameters of a fragment with their own names, to find references to nothing when it is linted alone.
 pub fn check_fragment(fragment: &FragmentTree, declared: &Node) -> Vec<Diagnostic> {
-    let mut expander = Expander::default();
+    let mut budget = Budget::default();
+    let mut expander = Expander::new(&mut budget);
     let mut scope = Scope::default();
     for parameter in &fragment.parameters {
         scope
@@ -189,8 +214,9 @@ fn expand_row(
     values: Vec<(String, Option<String>)>,
     fragments: &Fragments,
     used: &mut BTreeSet<String>,
-) -> Expansion {
-    let mut expander = Expander::default();
+    budget: &mut Budget,
+) -> (Expansion, bool) {
+    let mut expander = Expander::new(budget);
     let mut scope = Scope::default();
     for (column, value) in &values {
         scope.values.insert(format!("matrix.{column}"), value.clone());
@@ -214,22 +240,24 @@ fn expand_row(
             entries
                 .iter()
                 .map(|entry| Entry {
+                    key: entry.key.clone(),
+                    key_span: entry.key_span.clone(),
                     value: match entry.key.as_str() {
-                        "vars" | "matrix" => entry.value.clone(),
+                        "vars" | "matrix" => expander.copy(&entry.value),
                         "steps" => {
                             let steps = expander.substitute(&entry.value, &mut scope);
                             expander.insert_fragments(steps, fragments, &mut incomplete)
                         }
                         _ => expander.substitute(&entry.value, &mut scope),
                     },
-                    ..entry.clone()
                 })
                 .collect(),
         ),
         other => other.clone(),
     };
     used.extend(scope.used);
-    Expansion {
+    let exhausted = expander.exhausted;
+    let expansion = Expansion {
         row,
         values: values
             .into_iter()
@@ -242,14 +270,84 @@ fn expand_row(
         incomplete: incomplete || expander.exhausted,
         unfilled: expander.unfilled,
         problems: expander.problems,
-    }
+    };
+    (expansion, exhausted)
 }
 
-impl Expander {
+impl<'b> Expander<'b> {
+    fn new(budget: &'b mut Budget) -> Self {
+        Self {
+            problems: Vec::new(),
+            budget,
+            exhausted: false,
+            unfilled: Vec::new(),
+        }
+    }
+
+    /// Takes one value from the budget; false when nothing more may be made.
+    fn may_hold_another(&mut self, span: &Span) -> bool {
+        match self.budget.nodes.checked_sub(1).filter(|_| !self.exhausted) {
+            Some(left) => {
+                self.budget.nodes = left;
+                true
+            }
+            None => {
+                self.exhaust(span, "values");
+                false
+            }
+        }
+    }
+
+    /// Appends text that the budget has room for; otherwise nothing.
+    fn append(&mut self, filled: &mut String, text: &str, span: &Span) {
+        match self.budget.text.checked_sub(text.len()).filter(|_| !self.exhausted) {
+            Some(left) => {
+                self.budget.text = left;
+                filled.push_str(text);
+            }
+            None => self.exhaust(span, "bytes of text"),
+        }
+    }
+
+    /// Tells a mistake, unless there are many already.
+    fn report(&mut self, problem: impl FnOnce() -> Diagnostic) {
+        if self.problems.len() < MOST_PROBLEMS {
+            self.problems.push(problem());
+        }
+    }
+
+    /// The value as it stands.
+    fn copy(&mut self, node: &Node) -> Node {
+        let mut copy = Node {
+            tree: Tree::Null,
+            span: node.span.clone(),
+        };
+        if self.may_hold_another(&node.span) {
+            copy.tree = match &node.tree {
+                Tree::List(items) => Tree::List(items.iter().map(|item| self.copy(item)).collect()),
+                Tree::Map(entries) => Tree::Map(
+                    entries
+                        .iter()
+                        .map(|entry| Entry {
+                            key: entry.key.clone(),
+                            key_span: entry.key_span.clone(),
+                            value: self.copy(&entry.value),
+                        })
+                        .collect(),
+                ),
+                Tree::Text { text, plain, filled } => {
+                    let mut copied = String::new();
+                    self.append(&mut copied, text, &node.span);
+                    Tree::Text { text: copied, plain: *plain, filled: *filled }
+                }
+                other => other.clone(),
+            };
+        }
+        copy
+    }
+
     fn substitute(&mut self, node: &Node, scope: &mut Scope) -> Node {
-        self.nodes += 1;
-        if self.nodes > MAX_NODES {
-            self.exhaust(&node.span, "values");
+        if !self.may_hold_another(&node.span) {
             return Node {
                 tree: Tree::Null,
                 span: node.span.clone(),
@@ -266,7 +364,7 @@ impl Expander {
                     plain: *plain,
                 }
             }
-            Tree::List(items) => Tree::List(items.iter().map(|item| self.substitute(item, scope)).collect()),
+            Tree::List(items) => Tree::List(self.substitute_all(items, scope)),
             Tree::Map(entries) => self.substitute_map(entries, scope),
             other => other.clone(),
         };
@@ -276,19 +374,34 @@ impl Expander {
         }
     }
 
+    fn substitute_all(&mut self, items: &[Node], scope: &mut Scope) -> Vec<Node> {
+        let mut filled = Vec::new();
+        for item in items {
+            if self.exhausted {
+                break;
+            }
+            filled.push(self.substitute(item, scope));
+        }
+        filled
+    }
+
     fn substitute_map(&mut self, entries: &[Entry], scope: &mut Scope) -> Tree {
         let mut filled: Vec<Entry> = Vec::new();
+        let mut places: BTreeMap<String, Span> = BTreeMap::new();
         for entry in entries {
+            if self.exhausted {
+                break;
+            }
             let key = self.fill(&entry.key, &entry.key_span, scope);
-            if let Some(first) = filled.iter().find(|other| other.key == key) {
-                self.problems.push(
+            if let Some(first) = places.insert(key.clone(), entry.key_span.clone()) {
+                self.report(|| {
                     Diagnostic::error(
                         code::DUPLICATE_KEY,
                         format!("filled in, this key is `{key}`, which is there already"),
                         entry.key_span.clone(),
                     )
-                    .also(first.key_span.clone(), "first here"),
-                );
+                    .also(first, "first here")
+                });
                 continue;
             }
             let value = self.substitute(&entry.value, scope);
@@ -307,21 +420,25 @@ impl Expander {
 
     /// A reference may be a part of another one: `${mirror.${vars.service}.east}`.
     fn fill_nested(&mut self, text: &str, span: &Span, scope: &mut Scope, depth: usize) -> String {
-        if !text.contains("${") {
-            return text.to_owned();
-        }
         let mut filled = String::new();
+        if !text.contains("${") {
+            self.append(&mut filled, text, span);
+            return filled;
+        }
         for part in parts(text) {
+            if self.exhausted {
+                break;
+            }
             match part {
-                Part::Literal(literal) => filled.push_str(literal),
+                Part::Literal(literal) => self.append(&mut filled, literal, span),
                 Part::Unclosed(rest) => {
                     self.unfilled.push(span.clone());
-                    self.problems.push(
+                    self.report(|| {
                         Diagnostic::error(code::UNKNOWN_VARIABLE, "`${` without `}`", span.find("${").first_line())
                             .label("begins here and never ends")
-                            .help("add `}`, or write the `$` differently: every `${` begins a reference"),
-                    );
-                    filled.push_str(rest);
+                            .help("add `}`, or write the `$` differently: every `${` begins a reference")
+                    });
+                    self.append(&mut filled, rest, span);
                 }
                 Part::Reference(inside) => {
                     let before = self.unfilled.len();
@@ -336,11 +453,6 @@ impl Expander {
                 }
             }
         }
-        self.text += filled.len();
-        if self.text > MAX_TEXT {
-            self.exhaust(span, "bytes of text");
-            return String::new();
-        }
         filled
     }
 
@@ -349,18 +461,29 @@ impl Expander {
         if let Some(value) = scope.values.get(name) {
             scope.used.insert(name.to_owned());
             match value {
-                Some(value) => filled.push_str(value),
+                Some(value) => self.append(filled, value, span),
                 None => self.unfilled.push(span.clone()),
             }
             return;
         }
+        if name.len() > LONGEST_NAME {
+            self.unfilled.push(span.clone());
+            let start: String = name.chars().take(20).collect();
+            self.report(|| {
+                Diagnostic::error(
+                    code::UNKNOWN_VARIABLE,
+                    format!("a reference of {} bytes: `${{{start}…`", name.len()),
+                    span.find("${").first_line(),
+                )
+                .expected(format!("a name of at most {LONGEST_NAME} bytes"))
+            });
+            return;
+        }
         if Fact::parse(name).is_none() {
             self.unfilled.push(span.clone());
-            self.problems.push(unknown_reference(name, written, span, scope));
+            self.report(|| unknown_reference(name, written, span, scope));
         }
-        filled.push_str("${");
-        filled.push_str(name);
-        filled.push('}');
+        self.append(filled, &format!("${{{name}}}"), span);
     }
 
     fn exhaust(&mut self, span: &Span, what: &str) {
@@ -384,6 +507,10 @@ impl Expander {
         };
         let mut written = Vec::new();
         for step in items {
+            if written.len() >= MAX_STEPS {
+                self.exhaust(&step.span, &format!("steps (at most {MAX_STEPS})"));
+                break;
+            }
             match step.get("use") {
                 None => written.push(step),
                 Some(used) => match self.fragment(used, fragments) {
@@ -497,13 +624,7 @@ impl Expander {
                 .help(format!("add to `with`: `{}: ...`", missing.join(": ...`, `"))),
             );
         }
-        Some(
-            fragment
-                .steps
-                .iter()
-                .map(|step| self.substitute(step, &mut scope))
-                .collect(),
-        )
+        Some(self.substitute_all(&fragment.steps, &mut scope))
     }
 }
 
@@ -614,12 +735,13 @@ fn keys(node: &Node) -> BTreeSet<&str> {
 
 #[cfg(test)]
 mod tests {
+    use rstest::rstest;
     use serde_json::json;
 
-    use super::{Fragments, expand};
+    use super::{FragmentTree, Fragments, expand};
     use crate::code::{self, Code};
     use crate::source::Source;
-    use crate::yaml::{Limits, read};
+    use crate::yaml::{Limits, Node, Tree, read};
 
     fn expanded(text: &str) -> (Vec<serde_json::Value>, Vec<Code>) {
         let node = read(&Source::new("a.yaml", text), Limits::default()).unwrap();
@@ -649,6 +771,80 @@ mod tests {
                 json!([{"to": "store@west", "n": "2", "o": "x2", "p": "${mirror.store.east}"}]),
             ]
         );
+    }
+
+    /// How large a file gets, in values and in bytes of text, and what is said about it.
+    fn written_out(text: &str, fragments: &Fragments) -> (usize, usize, Vec<String>) {
+        fn size(node: &Node) -> (usize, usize) {
+            let inside: Vec<(usize, usize)> = match &node.tree {
+                Tree::List(items) => items.iter().map(size).collect(),
+                Tree::Map(entries) => entries
+                    .iter()
+                    .map(|entry| {
+                        let (nodes, bytes) = size(&entry.value);
+                        (nodes, bytes + entry.key.len())
+                    })
+                    .collect(),
+                Tree::Text { text, .. } => vec![(0, text.len())],
+                _ => Vec::new(),
+            };
+            inside
+                .iter()
+                .fold((1, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+        }
+        let node = read(&Source::new("a.yaml", text), Limits::default()).unwrap();
+        let (rows, _) = expand(&node, fragments);
+        let sizes: Vec<(usize, usize)> = rows.iter().map(|row| size(&row.node)).collect();
+        let problems = rows.iter().flat_map(|row| &row.problems);
+        (
+            sizes.iter().map(|size| size.0).sum(),
+            sizes.iter().map(|size| size.1).sum(),
+            problems
+                .filter(|problem| problem.code == code::TOO_LARGE)
+                .map(|problem| problem.message.clone())
+                .collect(),
+        )
+    }
+
+    fn fragment(steps: usize) -> Fragments {
+        let text = format!("steps:\n{}", "  - {call: {name: '${params.a}'}}\n".repeat(steps));
+        let node = read(&Source::new("f.yaml", text), Limits::default()).unwrap();
+        let Some(Tree::List(steps)) = node.get("steps").map(|steps| steps.tree.clone()) else {
+            panic!("no steps");
+        };
+        let tree = FragmentTree {
+            parameters: vec!["a".to_owned()],
+            steps,
+            name_span: node.span,
+        };
+        Fragments::from([("f".to_owned(), Some(tree))])
+    }
+
+    #[rstest]
+    #[case::one_value(format!("vars: {{a: {}}}\nsteps: ['{}']\n", "x".repeat(200_000), "${vars.a}".repeat(25_000)), "bytes of text")]
+    #[case::a_key(format!("vars: {{a: {}}}\nsteps: [{{'{}': 1}}]\n", "x".repeat(200_000), "${vars.a}".repeat(60)), "bytes of text")]
+    #[case::many_values(format!("vars: {{a: {}}}\nsteps: [{}]\n", "x".repeat(200_000), "'${vars.a}',".repeat(10_000)), "bytes of text")]
+    #[case::constants_of_a_row(format!("matrix: {{r: {{b: {}}}}}\nvars: {{a: '{}'}}\nsteps: ['{}']\n", "x".repeat(2_000), "${matrix.b}".repeat(2_000), "${vars.a}".repeat(10_000)), "bytes of text")]
+    #[case::a_nested_name(format!("vars: {{a: {}}}\nsteps: ['{}']\n", "x".repeat(200_000), "${mirror.${vars.a}.east}".repeat(9_000)), "bytes of text")]
+    #[case::rows(format!("matrix:\n{}steps: [{}]\n", (0..64).map(|row| format!("  r{row}: {{b: '1'}}\n")).collect::<String>(), format!("[{}]", "'1',".repeat(15_000))), "values")]
+    #[case::text_of_rows(format!("matrix:\n{}steps: ['{}']\n", (0..64).map(|row| format!("  r{row}: {{b: '1'}}\n")).collect::<String>(), "x".repeat(400_000)), "bytes of text")]
+    #[case::fragments(format!("steps:\n{}", "  - use: {fragment: f, with: {a: b}}\n".repeat(1_500)), "steps (at most 1000)")]
+    #[case::text_of_fragments(format!("steps:\n{}", format!("  - use: {{fragment: f, with: {{a: {}}}}}\n", "x".repeat(40_000)).repeat(5)), "bytes of text")]
+    fn what_a_file_becomes_is_bounded_before_it_grows(#[case] text: String, #[case] what: &str) {
+        let (nodes, bytes, told) = written_out(&text, &fragment(60));
+        assert!(nodes <= super::MAX_NODES + super::MAX_ROWS, "{nodes}");
+        assert!(bytes <= super::MAX_TEXT + text.len(), "{bytes}");
+        assert_eq!(told, [format!("written out, the file has too many {what}")]);
+    }
+
+    #[test]
+    fn many_references_to_nothing_are_told_a_few_times() {
+        let names: String = (0..3_000).map(|name| format!("v{name}: x, ")).collect();
+        let text = format!("vars: {{{names}}}\nsteps: ['{}', '${{{}}}']\n", "${vars.y}".repeat(9_000), "y".repeat(100_000));
+        let node = read(&Source::new("a.yaml", text), Limits::default()).unwrap();
+        let (rows, _) = expand(&node, &Fragments::new());
+        assert_eq!(rows[0].problems.len(), super::MOST_PROBLEMS);
+        assert!(rows[0].problems.iter().all(|problem| problem.message.len() < 300));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::catalogue::Catalogue;
 use crate::code;
-use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::expand::{self, Expansion, FragmentTree, Fragments};
 use crate::lint;
 use crate::scenario::{Fragment, Scenario};
@@ -98,17 +98,43 @@ pub fn load_scenario(source: &Arc<Source>, library: &Library) -> (Vec<ExpandedSc
             .row
             .as_ref()
             .map_or_else(|| node.span.clone(), |(_, span)| span.clone());
-        let (scenario, found) = load_row(source, row, library);
+        let (scenario, mut found) = load_row(source, row, library);
         scenarios.extend(scenario);
+        // Comparing the rows' mistakes takes the square of their number.
+        found.truncate(MOST_PROBLEMS);
         by_row.push((name_span, found));
     }
     problems.extend(merge_rows(by_row, count));
-    let problems = Diagnostics(problems).sorted();
+    let problems = first_ones(Diagnostics(problems).sorted(), &node.span);
     if problems.has_errors() {
         (Vec::new(), problems)
     } else {
         (scenarios, problems)
     }
+}
+
+/// Mistakes of one file that are told.
+const MOST_PROBLEMS: usize = 200;
+
+/// As many mistakes as anybody reads; of the others only the number.
+fn first_ones(mut problems: Diagnostics, file: &Span) -> Diagnostics {
+    if problems.0.len() > MOST_PROBLEMS {
+        // Errors count more than warnings.
+        problems.0.sort_by_key(|problem| problem.severity);
+        let more = problems.0.split_off(MOST_PROBLEMS).len();
+        let severity = problems.0.first().map_or(Severity::Error, |first| first.severity);
+        problems = problems.sorted();
+        problems.0.push(Diagnostic {
+            severity,
+            ..Diagnostic::error(
+                code::TOO_LARGE,
+                format!("{more} more mistakes in this file are not shown"),
+                file.first_line(),
+            )
+            .help("correct those that are shown first")
+        });
+    }
+    problems
 }
 
 /// What is wrong in every row is said once; what is wrong in some rows only names the row.

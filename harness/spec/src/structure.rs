@@ -592,6 +592,11 @@ fn synonym<'a>(written: &str, known: &[&'a str]) -> Option<&'a str> {
 
 /// `` `a`, `b` or `c` ``
 pub fn list(names: &[&str]) -> String {
+    const SHOWN: usize = 40;
+    if let Some(more) = names.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        let quoted: Vec<String> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+        return format!("{} or {more} more", quoted.join(", "));
+    }
     let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     match quoted.split_last() {
         None => "nothing".to_owned(),
