@@ -18,11 +18,11 @@ pub use workload::{TlsConfigs, WorkloadIdentity};
 
 /// Namespace of the control plane.
 pub const CONTROL_PLANE_NAMESPACE: &str = "linkerd";
-/// DNS domain of the clusters, and trust domain of their identities.
-pub const CLUSTER_DOMAIN: &str = "cluster.local";
+/// Trust domain of all identities: clusters that are linked share it, whatever their own DNS domains are.
+pub const TRUST_DOMAIN: &str = "cluster.local";
 
 /// The identity of a workload that runs as `service_account` in `namespace`.
 #[must_use]
 pub fn workload_name(service_account: &str, namespace: &str) -> String {
-    format!("{service_account}.{namespace}.serviceaccount.identity.{CONTROL_PLANE_NAMESPACE}.{CLUSTER_DOMAIN}")
+    format!("{service_account}.{namespace}.serviceaccount.identity.{CONTROL_PLANE_NAMESPACE}.{TRUST_DOMAIN}")
 }

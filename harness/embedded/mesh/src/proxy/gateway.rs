@@ -17,7 +17,6 @@ use super::outbound::serve_opaque;
 use super::stream::put_back;
 use super::transport_header::{SessionProtocol, TransportHeader};
 use crate::defect::Defect;
-use crate::identity::CLUSTER_DOMAIN;
 use crate::names::PROXY_INBOUND_PORT;
 
 /// A Service that a client of another cluster asks for.
@@ -29,9 +28,9 @@ struct Target {
 }
 
 impl Target {
-    /// Splits a full name; `None` when it lies outside the domain that the gateway forwards to.
-    fn parse(full_name: &str, port: u16) -> Option<Self> {
-        let suffix = format!(".svc.{CLUSTER_DOMAIN}");
+    /// Splits a full name; `None` when it lies outside the cluster's domain, to which alone the gateway forwards.
+    fn parse(full_name: &str, port: u16, cluster_domain: &str) -> Option<Self> {
+        let suffix = format!(".svc.{cluster_domain}");
         let (name, namespace) = full_name.trim_end_matches('.').strip_suffix(&suffix)?.split_once('.')?;
         let plain = !name.is_empty() && !namespace.is_empty() && !namespace.contains('.');
         plain.then(|| Self {
@@ -41,8 +40,8 @@ impl Target {
         })
     }
 
-    fn authority(&self) -> String {
-        format!("{}.{}.svc.{CLUSTER_DOMAIN}:{}", self.name, self.namespace, self.port)
+    fn authority(&self, proxy: &Proxy) -> String {
+        proxy.config.authority(&self.namespace, &self.name, self.port)
     }
 }
 
@@ -60,7 +59,8 @@ impl Proxy {
 
 /// Serves a connection whose transport header names a Service.
 pub(super) async fn serve(proxy: &Arc<Proxy>, stream: BoxedStream, header: TransportHeader, peer: Peer) {
-    let target = Target::parse(header.name.as_deref().unwrap_or_default(), header.port);
+    let name = header.name.as_deref().unwrap_or_default();
+    let target = Target::parse(name, header.port, &proxy.config.cluster_domain);
     let access = Access::new(proxy.own_address(PROXY_INBOUND_PORT), peer);
     let stream = access.count_connection(proxy, stream);
     let protocol = match header.protocol {
@@ -122,7 +122,7 @@ async fn call(
     let Some(logical) = proxy.gateway_logical(target) else {
         return empty(StatusCode::NOT_FOUND);
     };
-    let host = authority(&request).map_or_else(|| target.authority(), |authority| authority.to_string());
+    let host = authority(&request).map_or_else(|| target.authority(proxy), |authority| authority.to_string());
     if !proxy.model.has(Defect::ForwardedMissing) {
         let client = client.as_deref().unwrap_or("unknown");
         let forwarded = format!("by={own};for={client};host={host};proto=https");
@@ -130,7 +130,7 @@ async fn call(
             request.headers_mut().append(http::header::FORWARDED, forwarded);
         }
     }
-    let canonical = target.authority();
+    let canonical = target.authority(proxy);
     if let Ok(canonical) = HeaderValue::from_str(&canonical) {
         request.headers_mut().insert(DST_CANONICAL, canonical);
     }
@@ -222,16 +222,18 @@ mod tests {
 
     #[test]
     fn only_names_of_the_clusters_own_services_are_targets() {
-        let target = Target::parse("echo.lab.svc.cluster.local", 8080).unwrap();
-        assert_eq!(target.authority(), "echo.lab.svc.cluster.local:8080");
+        let parse = |name| Target::parse(name, 8080, "east.example.com");
+        let target = parse("echo.lab.svc.east.example.com.").unwrap();
+        assert_eq!((&*target.namespace, &*target.name, target.port), ("lab", "echo", 8080));
         for outside in [
             "example.com",
-            "echo.lab.svc.other.local",
-            "lab.svc.cluster.local",
-            "a.b.c.svc.cluster.local",
+            "echo.lab.svc.cluster.local",
+            "echo.lab.svc.west.example.com",
+            "lab.svc.east.example.com",
+            "a.b.c.svc.east.example.com",
             "",
         ] {
-            assert!(Target::parse(outside, 80).is_none(), "{outside}");
+            assert!(parse(outside).is_none(), "{outside}");
         }
     }
 }

@@ -18,7 +18,6 @@ use super::routing::{Candidate, draw};
 use crate::defect::{Defect, Defects};
 use crate::destination::route::{BackendRef, Filters, Match, Route};
 use crate::destination::{Key, Service, View, rules_by_precedence};
-use crate::identity::CLUSTER_DOMAIN;
 use crate::metrics::Labels;
 
 /// On whose behalf requests are sent.
@@ -263,7 +262,7 @@ impl Logical {
             }
             _ => {
                 let key = (backend.service.clone(), backend.port);
-                let authority = format!("{name}.{namespace}.svc.{CLUSTER_DOMAIN}:{}", backend.port);
+                let authority = proxy.config.authority(namespace, name, backend.port);
                 let mut balancers = self.balancers();
                 let balancer = balancers
                     .entry(key)

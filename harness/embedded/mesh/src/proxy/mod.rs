@@ -73,6 +73,11 @@ const DRAIN: Duration = Duration::from_secs(5);
 const LATE: Duration = Duration::from_secs(10);
 /// How long metrics stay that nothing counts any more, in scenario time: the default of `LINKERD2_PROXY_METRICS_RETAIN_IDLE`.
 const RETAIN_IDLE: Duration = Duration::from_secs(600);
+/// The variable that tells a proxy the suffix of its cluster's Service names; the injector takes it from the control plane's
+/// `clusterDomain`.
+const PROFILE_SUFFIXES: &str = "LINKERD2_PROXY_DESTINATION_PROFILE_SUFFIXES";
+/// Domain of a cluster whose control plane was told none.
+const USUAL_DOMAIN: &str = "cluster.local";
 /// Ports of proxies that nothing is redirected to or from.
 const CONTROL_PORTS: [u16; 3] = [4190, 4567, 4568];
 
@@ -155,6 +160,8 @@ pub struct Config {
     pub cluster: String,
     /// The pod's object.
     pub pod: Arc<Value>,
+    /// DNS domain of the cluster, as its control plane was told.
+    pub cluster_domain: String,
     /// The proxy's own version.
     pub version: String,
     /// Trust roots in PEM; without them those of the cluster are taken.
@@ -186,6 +193,11 @@ impl Config {
         let set = |name: &str| env.get(name).filter(|value| !value.is_empty()).cloned();
         Self {
             cluster: cluster.to_owned(),
+            cluster_domain: set(PROFILE_SUFFIXES)
+                .as_deref()
+                .and_then(domain_of_suffix)
+                .unwrap_or(USUAL_DOMAIN)
+                .to_owned(),
             version: version::of_container(&pod, CONTAINER).to_owned(),
             trust_roots: set("LINKERD2_PROXY_IDENTITY_TRUST_ANCHORS"),
             default_inbound_policy: annotated(annotation::DEFAULT_INBOUND_POLICY)
@@ -197,6 +209,19 @@ impl Config {
             pod,
         }
     }
+
+    /// Full name and port of one of the cluster's own Services, as routes, metrics and headers name it.
+    fn authority(&self, namespace: &str, name: &str, port: u16) -> String {
+        format!("{name}.{namespace}.svc.{}:{port}", self.cluster_domain)
+    }
+}
+
+/// The cluster's domain in `svc.<domain>.`, the suffix of the names of its Services.
+fn domain_of_suffix(suffix: &str) -> Option<&str> {
+    suffix
+        .strip_prefix("svc.")
+        .map(|domain| domain.trim_end_matches('.'))
+        .filter(|domain| !domain.is_empty())
 }
 
 /// A running proxy.

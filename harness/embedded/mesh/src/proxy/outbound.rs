@@ -27,7 +27,6 @@ use super::stream::{Counted, ResetStream, join, put_back};
 use super::transport_header::SessionProtocol;
 use crate::defect::Defect;
 use crate::destination::{EndpointTarget, Service, Transport};
-use crate::identity::CLUSTER_DOMAIN;
 use crate::metrics::Labels;
 
 /// Bytes between the application and its proxy that are on their way.
@@ -151,7 +150,7 @@ fn claim_identity(proxy: &Proxy, headers: &mut HeaderMap) {
 
 /// Passes an opaque connection to one of a Service's endpoints; closes it when there is none in time.
 pub(super) async fn serve_opaque(proxy: &Arc<Proxy>, stream: BoxedStream, service: &Arc<Service>, port: u16) {
-    let authority = format!("{}.{}.svc.{CLUSTER_DOMAIN}:{port}", service.name, service.namespace);
+    let authority = proxy.config.authority(&service.namespace, &service.name, port);
     let deadline = Instant::now() + proxy.pace.wall(FAILFAST);
     while Instant::now() < deadline {
         let view = proxy.destinations.view();

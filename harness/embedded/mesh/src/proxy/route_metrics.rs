@@ -7,7 +7,6 @@ use super::labels::{StatusMetrics, backend_labels, parent_labels};
 use super::logical::Side;
 use crate::destination::Key;
 use crate::destination::route::BackendRef;
-use crate::identity::CLUSTER_DOMAIN;
 use crate::metrics::{Counter, Histogram, Labels, Registry};
 
 /// Buckets of durations in seconds.
@@ -62,7 +61,7 @@ impl RouteMetrics {
             }
             Side::Gateway => {
                 let (namespace, name) = service;
-                let dst = format!("{name}.{namespace}.svc.{CLUSTER_DOMAIN}:{port}");
+                let dst = proxy.config.authority(namespace, name, port);
                 let labels = Labels::from([("direction", "outbound"), ("dst", dst.as_str())]);
                 let counter = |name, help| proxy.metrics.counter(name, help, &labels);
                 Self::Gateway {

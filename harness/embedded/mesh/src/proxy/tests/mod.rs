@@ -1,6 +1,7 @@
 //! The proxy on real sockets: two clusters, a gateway, a client, applications.
 
 mod calls;
+mod config;
 mod failures;
 mod security;
 mod splits;
