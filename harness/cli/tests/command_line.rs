@@ -315,6 +315,28 @@ fn commands_of_the_readme_are_understood() {
     assert!(found >= 3);
 }
 
+#[test]
+fn counts_of_the_readme_are_those_of_the_suite() {
+    let place = Place::new();
+    let count = |folder: &str, what: fn(&Path) -> usize| -> usize {
+        let files = fs::read_dir(folder).unwrap().flatten();
+        files.map(|file| what(&file.path())).sum()
+    };
+    let requirements = count("../../scenarios/catalogue", |file| {
+        fs::read_to_string(file).unwrap().matches("\n  - id: ").count()
+    });
+    let listed = place.call(&["list", "--format", "json"]);
+    let listed: Vec<serde_json::Value> = serde_json::from_str(&listed.exits(0).out).unwrap();
+    let scenarios = listed.len();
+    let readme = fs::read_to_string("../../README.md").unwrap();
+    for text in [
+        format!("pass: {scenarios} scenarios ({scenarios} pass); {requirements} of {requirements} requirements met"),
+        format!("| {requirements} requirements in {scenarios} scenarios, each with a defect that kills it | works |"),
+    ] {
+        assert!(readme.contains(&text), "the README should say: {text}");
+    }
+}
+
 fn first_line(child: &mut Child) -> String {
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("standard output is piped"))

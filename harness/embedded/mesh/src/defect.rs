@@ -49,6 +49,8 @@ pub enum Defect {
     OnlyFirstGatewayAddress,
     /// A gateway address with a port in it is silently cut and used.
     GatewayAddressPortStripped,
+    /// A mirror without Endpoints, for want of a gateway address when it was made, never gets any.
+    UpstreamUnfinishedExportForgotten,
     /// A probe period that is no duration is admitted.
     LinkPeriodUnchecked,
     /// An exported Service gets no mirror.
@@ -83,6 +85,12 @@ pub enum Defect {
     LongNameWedgesQueue,
     /// Link.status keeps saying what was true at first.
     LinkStatusStale,
+    /// The last entry of a list in Link.status is never taken out.
+    UpstreamLastStatusEntryStays,
+    /// The entry in Link.status of a Service that went while the controller was down stays.
+    UpstreamOrphansStatusEntryStays,
+    /// An up-to-date mirror under a Link that was made again never gets into its status.
+    UpstreamAdoptedMirrorNotListed,
     /// Changed ports do not reach the mirror.
     PortUpdatesIgnored,
     /// Removing the export label leaves the mirror.
@@ -99,6 +107,10 @@ pub enum Defect {
     NoOrphanCollectionAtStart,
     /// A Service deleted and created again keeps the old mirror's content.
     RecreatedServiceStuck,
+    /// A change of an exported Service without pods fills its mirror Endpoints until the next repair.
+    UpstreamUpdateFillsEmptyEndpoints,
+    /// A Service that changes while its export waits is mirrored, unmirrored and mirrored again, with any of its states in the end.
+    UpstreamQueuedExportsCollide,
     /// Mirror Endpoints lack the gateway's identity.
     GatewayIdentityMissingOnEndpoints,
     /// Mirror Endpoints exclude themselves from EndpointSlice mirroring.
@@ -109,6 +121,10 @@ pub enum Defect {
     UnreadyPodsCounted,
     /// Broken mirror Endpoints are never repaired.
     EndpointsRepairOff,
+    /// Mirror Endpoints that somebody deleted are never made again.
+    UpstreamDeletedEndpointsStay,
+    /// Endpoints of headless Services, and such as come or go as a whole, are not followed but looked at by the repair only.
+    UpstreamRemoteEndpointsMissed,
     /// The controller reports every gateway dead.
     GatewayAliveStuckAtZero,
     /// A dead gateway's mirrors stay ready.
@@ -179,6 +195,10 @@ pub enum Defect {
     UpstreamUpdateLostAfterDeniedWrite,
     /// A create that was denied is never tried again.
     DeniedCreateNeverRetried,
+    /// A deletion of a mirror that was denied four times at once is given up.
+    UpstreamDeniedDeleteGivenUp,
+    /// A mirror whose Endpoints could not be created is deleted again, and given up.
+    UpstreamDeniedEndpointsUndoMirror,
     /// Rotated credentials are not used until the controller restarts.
     UpstreamRotatedCredentialsIgnored,
     /// Unlinking leaves a credentials Secret behind.
@@ -301,6 +321,11 @@ const TABLE: &[(Defect, &str, &str)] = &[
         "A gateway address with a port in it is silently cut and used.",
     ),
     (
+        Defect::UpstreamUnfinishedExportForgotten,
+        "upstream-unfinished-export-forgotten",
+        "A mirror without Endpoints, for want of a gateway address when it was made, never gets any.",
+    ),
+    (
         Defect::LinkPeriodUnchecked,
         "link-period-unchecked",
         "A probe period that is no duration is admitted.",
@@ -386,6 +411,21 @@ const TABLE: &[(Defect, &str, &str)] = &[
         "Link.status keeps saying what was true at first.",
     ),
     (
+        Defect::UpstreamLastStatusEntryStays,
+        "upstream-last-status-entry-stays",
+        "The last entry of a list in Link.status is never taken out.",
+    ),
+    (
+        Defect::UpstreamOrphansStatusEntryStays,
+        "upstream-orphans-status-entry-stays",
+        "The entry in Link.status of a Service that went while the controller was down stays.",
+    ),
+    (
+        Defect::UpstreamAdoptedMirrorNotListed,
+        "upstream-adopted-mirror-not-listed",
+        "An up-to-date mirror under a Link that was made again never gets into its status.",
+    ),
+    (
         Defect::PortUpdatesIgnored,
         "port-updates-ignored",
         "Changed ports do not reach the mirror.",
@@ -426,6 +466,16 @@ const TABLE: &[(Defect, &str, &str)] = &[
         "A Service deleted and created again keeps the old mirror's content.",
     ),
     (
+        Defect::UpstreamUpdateFillsEmptyEndpoints,
+        "upstream-update-fills-empty-endpoints",
+        "A change of an exported Service without pods fills its mirror Endpoints until the next repair.",
+    ),
+    (
+        Defect::UpstreamQueuedExportsCollide,
+        "upstream-queued-exports-collide",
+        "A Service that changes while its export waits is mirrored, unmirrored and mirrored again, with any of its states in the end.",
+    ),
+    (
         Defect::GatewayIdentityMissingOnEndpoints,
         "gateway-identity-missing-on-endpoints",
         "Mirror Endpoints lack the gateway's identity.",
@@ -449,6 +499,16 @@ const TABLE: &[(Defect, &str, &str)] = &[
         Defect::EndpointsRepairOff,
         "endpoints-repair-off",
         "Broken mirror Endpoints are never repaired.",
+    ),
+    (
+        Defect::UpstreamDeletedEndpointsStay,
+        "upstream-deleted-endpoints-stay",
+        "Mirror Endpoints that somebody deleted are never made again.",
+    ),
+    (
+        Defect::UpstreamRemoteEndpointsMissed,
+        "upstream-remote-endpoints-missed",
+        "Endpoints of headless Services, and such as come or go as a whole, are not followed but looked at by the repair only.",
     ),
     (
         Defect::GatewayAliveStuckAtZero,
@@ -624,6 +684,16 @@ const TABLE: &[(Defect, &str, &str)] = &[
         Defect::DeniedCreateNeverRetried,
         "denied-create-never-retried",
         "A create that was denied is never tried again.",
+    ),
+    (
+        Defect::UpstreamDeniedDeleteGivenUp,
+        "upstream-denied-delete-given-up",
+        "A deletion of a mirror that was denied four times at once is given up.",
+    ),
+    (
+        Defect::UpstreamDeniedEndpointsUndoMirror,
+        "upstream-denied-endpoints-undo-mirror",
+        "A mirror whose Endpoints could not be created is deleted again, and given up.",
     ),
     (
         Defect::UpstreamRotatedCredentialsIgnored,

@@ -12,7 +12,7 @@ use kube::ResourceExt;
 use super::link::LinkSpec;
 use super::selector;
 use crate::defect::{Defect, Defects};
-use crate::names::{GATEWAY_PORT_NAME, MIRROR_PREFIX, PROBE_PORT_NAME, annotation, label};
+use crate::names::{MIRROR_PREFIX, PROBE_PORT_NAME, annotation, label};
 
 /// How a remote Service is to be mirrored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,12 +278,10 @@ impl Desired<'_> {
         empty: bool,
         readiness: Readiness,
     ) -> Result<Vec<EndpointSubset>, String> {
-        let gateway_port: i32 = self.link.gateway_port.parse().map_err(|_| {
-            format!(
-                "Link {}: gatewayPort {:?} is no port ({GATEWAY_PORT_NAME} of the gateway Service)",
-                self.link.target_cluster_name, self.link.gateway_port
-            )
-        })?;
+        let port = &self.link.gateway_port;
+        let gateway_port: i32 = port
+            .parse()
+            .map_err(|_| format!("strconv.ParseInt: parsing {port:?}: invalid syntax"))?;
         if empty {
             return Ok(Vec::new());
         }
@@ -346,30 +344,28 @@ impl Desired<'_> {
         })
     }
 
-    /// The entries of `gatewayAddress`, or why one of them is none. An address is an IP address or a name; a port is
-    /// not part of it.
-    pub(super) fn gateway_hosts(&self) -> Result<Vec<String>, String> {
-        let mut hosts = Vec::new();
-        for entry in self.link.gateway_address.split(',').map(str::trim) {
-            let host = match entry.rsplit_once(':') {
-                Some((host, port))
-                    if self.has(Defect::GatewayAddressPortStripped)
-                        && port.parse::<u16>().is_ok()
-                        && !host.contains(':') =>
-                {
-                    host
-                }
-                Some(_) if entry.parse::<IpAddr>().is_err() => {
-                    return Err(format!("Error resolving '{entry}': lookup {entry}: no such host"));
-                }
-                _ => entry,
-            };
-            hosts.push(host.to_owned());
+    /// The entries of `gatewayAddress`: IP addresses and names, not all of which need to be any good.
+    pub(super) fn gateway_hosts(&self) -> Vec<&str> {
+        let entries = self.link.gateway_address.split(',');
+        let taken = if self.has(Defect::OnlyFirstGatewayAddress) {
+            1
+        } else {
+            usize::MAX
+        };
+        entries.take(taken).map(|entry| self.without_port(entry)).collect()
+    }
+
+    fn without_port<'e>(&self, entry: &'e str) -> &'e str {
+        match entry.rsplit_once(':') {
+            Some((host, port))
+                if self.has(Defect::GatewayAddressPortStripped)
+                    && port.parse::<u16>().is_ok()
+                    && !host.contains(':') =>
+            {
+                host
+            }
+            _ => entry,
         }
-        if self.has(Defect::OnlyFirstGatewayAddress) {
-            hosts.truncate(1);
-        }
-        Ok(hosts)
     }
 }
 
@@ -388,10 +384,21 @@ pub(super) fn present_readiness(endpoints: &Endpoints) -> Readiness {
 
 /// Whether mirror Endpoints hold no address at all, ready or not.
 pub(super) fn holds_no_address(endpoints: &Endpoints) -> bool {
-    !endpoints.subsets.iter().flatten().any(|subset| {
-        let some = |list: &Option<Vec<EndpointAddress>>| list.as_ref().is_some_and(|list| !list.is_empty());
-        some(&subset.addresses) || some(&subset.not_ready_addresses)
-    })
+    holds_no_ready_address(endpoints)
+        && !endpoints
+            .subsets
+            .iter()
+            .flatten()
+            .any(|subset| subset.not_ready_addresses.as_ref().is_some_and(|list| !list.is_empty()))
+}
+
+/// Whether Endpoints hold no address that is ready.
+pub(super) fn holds_no_ready_address(endpoints: &Endpoints) -> bool {
+    !endpoints
+        .subsets
+        .iter()
+        .flatten()
+        .any(|subset| subset.addresses.as_ref().is_some_and(|list| !list.is_empty()))
 }
 
 fn addresses(gateway: &[IpAddr]) -> Vec<EndpointAddress> {

@@ -1,12 +1,14 @@
 //! Endpoints of mirrors and of the probe Service.
 
+use std::fmt::Display;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{EndpointSubset, Endpoints, Service};
 use kube::api::{ListParams, PostParams};
 use kube::{Api, ResourceExt};
 
-use super::desired::{Readiness, holds_no_address, present_readiness};
+use super::desired::{Readiness, holds_no_address, holds_no_ready_address, present_readiness};
 use super::failure::{Failure, retry, status_code, text};
 use super::link_status::Outcome;
 use super::report::StatusList;
@@ -14,8 +16,8 @@ use super::watcher::Watcher;
 use crate::defect::Defect;
 
 impl Watcher {
-    /// Creates or corrects the Endpoints of the mirror of `remote`; its own failure ends in the Link's status.
-    pub(super) async fn write_endpoints(
+    /// Makes the Endpoints of the new mirror of `remote`; its own failure ends in the Link's status.
+    pub(super) async fn create_endpoints(
         &self,
         remote: &Service,
         mirror: &Service,
@@ -31,16 +33,79 @@ impl Watcher {
             if empty {
                 self.log.warn(format!("exported service {}/{} is empty", key.0, key.1));
             }
-            self.set_endpoints(mirror, Some(remote), &gateway, empty).await
+            let existing = if self.has(Defect::UpstreamQueuedExportsCollide) {
+                None
+            } else {
+                self.local.endpoints.get(&key.0, &mirror.name_any())
+            };
+            let written = self
+                .set_endpoints(mirror, existing, Some(remote), &gateway, empty)
+                .await;
+            if let Err(NotWritten::Denied { status, .. }) = &written
+                && self.undoes_mirror(*status)
+                && let Err(failure) = self.delete_service(&key.0, &mirror.name_any()).await
+            {
+                self.log.error(format!(
+                    "Failed to delete service {} after endpoints creation failed: {}",
+                    mirror.name_any(),
+                    failure.text()
+                ));
+            }
+            written.map_err(|failure| self.of_creation(failure))
         };
         match result.await {
             Ok(()) => Ok(()),
             Err(failure) => {
-                let text = format!("Failed to create mirror endpoints: {}", failure.text());
+                let text = format!("Failed to create mirror endpoints: {failure}");
                 self.report(StatusList::Mirrors, key, Some(Outcome::Error(text))).await;
                 Err(failure)
             }
         }
+    }
+
+    /// The real controller takes its mirror away when the Endpoints cannot be created, whatever the reason.
+    fn undoes_mirror(&self, status: Option<u16>) -> bool {
+        match status {
+            Some(409) => self.has(Defect::UpstreamQueuedExportsCollide),
+            _ => self.has(Defect::UpstreamDeniedEndpointsUndoMirror),
+        }
+    }
+
+    fn of_creation(&self, failure: NotWritten) -> Failure {
+        match failure {
+            NotWritten::Denied { status, text } if self.undoes_mirror(status) => Failure::RetryQuickly(text),
+            failure => failure.into(),
+        }
+    }
+
+    /// Corrects the Endpoints of a mirror of `remote` that changed, or makes them; its own failure ends in the Link's status.
+    pub(super) async fn update_endpoints(
+        &self,
+        remote: &Service,
+        mirror: &Service,
+        key: &(String, String),
+    ) -> Result<(), Failure> {
+        let Some(existing) = self.local.endpoints.get(&key.0, &mirror.name_any()) else {
+            return self.create_endpoints(remote, mirror, key).await;
+        };
+        let told = |what: &str, why: &dyn Display| Some(Outcome::Error(format!("Failed to {what}: {why}")));
+        let gateway = match self.gateway_addresses().await {
+            Ok(gateway) => gateway,
+            Err(failure) => {
+                let outcome = told("get gateway address", &failure);
+                self.report(StatusList::Mirrors, key, outcome).await;
+                return Err(failure);
+            }
+        };
+        let empty = self.is_remote_empty(&key.0, &key.1) && !self.has(Defect::UpstreamUpdateFillsEmptyEndpoints);
+        let written = self
+            .set_endpoints(mirror, Some(existing), Some(remote), &gateway, empty)
+            .await;
+        if let Err(NotWritten::Denied { text, .. }) = &written {
+            let outcome = told("update mirror endpoints", text);
+            self.report(StatusList::Mirrors, key, outcome).await;
+        }
+        Ok(written?)
     }
 
     /// Follows a remote Service that lost its last or got its first pod.
@@ -65,17 +130,24 @@ impl Watcher {
             return Ok(());
         };
         let Some(endpoints) = self.local.endpoints.get(&namespace, &mirror_name) else {
-            return Err(Failure::Retry(format!("endpoints \"{mirror_name}\" not found")));
+            return Err(Failure::RetryQuickly(format!("endpoints \"{mirror_name}\" not found")));
         };
         // The newest state counts, not the one that the event carried.
         let empty = self.is_remote_empty(&namespace, &name);
-        if holds_no_address(&endpoints) == empty {
+        let is_empty = if self.has(Defect::UpstreamRemoteEndpointsMissed) {
+            holds_no_ready_address(&endpoints)
+        } else {
+            holds_no_address(&endpoints)
+        };
+        if is_empty == empty {
             return Ok(());
         }
         self.log
             .info(format!("Updating subsets for mirror endpoint {namespace}/{name}"));
         let gateway = self.gateway_addresses().await?;
-        self.set_endpoints(&mirror, Some(&remote), &gateway, empty).await
+        Ok(self
+            .set_endpoints(&mirror, Some(endpoints), Some(&remote), &gateway, empty)
+            .await?)
     }
 
     /// Compares all Endpoints with what they should be, starting with those of the probe Service.
@@ -103,9 +175,19 @@ impl Watcher {
             if empty {
                 self.log.warn(format!("Exported service {namespace}/{name} is empty"));
             }
-            let set = self.set_endpoints(&mirror, remote.as_deref(), &gateway, empty);
+            let existing = self.local.endpoints.get(&namespace, &mirror.name_any());
+            let left_alone =
+                self.has(Defect::UpstreamDeletedEndpointsStay) || self.has(Defect::UpstreamUnfinishedExportForgotten);
+            if existing.is_none() && left_alone {
+                let mirror = mirror.name_any();
+                self.log.error(format!(
+                    "Failed to get local endpoints {namespace}/{mirror}: endpoints \"{mirror}\" not found"
+                ));
+                continue;
+            }
+            let set = self.set_endpoints(&mirror, existing, remote.as_deref(), &gateway, empty);
             if let Err(failure) = set.await {
-                self.log.error(failure.text());
+                self.log.error(Failure::from(failure).text());
             }
         }
         Ok(())
@@ -140,21 +222,25 @@ impl Watcher {
         }
         let gateway = self.gateway_addresses().await?;
         let empty = self.is_remote_empty(namespace, &remote_name);
-        self.set_endpoints(&mirror, Some(&remote), &gateway, empty).await
+        let existing = self.local.endpoints.get(namespace, name);
+        Ok(self
+            .set_endpoints(&mirror, existing, Some(&remote), &gateway, empty)
+            .await?)
     }
 
-    /// Brings the Endpoints of `mirror` into the right state. `remote` is needed to make new ones.
+    /// Brings the Endpoints of `mirror` into the right state: `existing` ones, or new ones, which `remote` is needed for.
     async fn set_endpoints(
         &self,
         mirror: &Service,
+        existing: Option<Arc<Endpoints>>,
         remote: Option<&Service>,
         gateway: &[IpAddr],
         empty: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<(), NotWritten> {
         let defects = self.defects();
         let desired = self.desired(&defects);
         let (namespace, name) = (mirror.namespace().unwrap_or_default(), mirror.name_any());
-        let existing = self.local.endpoints.get(&namespace, &name);
+        let verb = if existing.is_some() { "update" } else { "create" };
         let readiness = self.readiness(existing.as_deref());
         if readiness == Readiness::NotReady {
             self.log.warn(format!(
@@ -163,7 +249,7 @@ impl Watcher {
         }
         let subsets = desired
             .subsets(mirror, gateway, empty, readiness)
-            .map_err(Failure::Final)?;
+            .map_err(NotWritten::BadPort)?;
         let api = Api::<Endpoints>::namespaced(self.local.client.clone(), &namespace);
         let params = PostParams::default();
         let result = match (existing, remote) {
@@ -203,10 +289,13 @@ impl Watcher {
                     Some(404) => self.local.endpoints.deleted(&namespace, &name),
                     _ => {}
                 }
-                Err(Failure::Retry(format!(
-                    "failed to write mirror endpoints for {namespace}/{name}: {}",
-                    text(&error)
-                )))
+                Err(NotWritten::Denied {
+                    status: status_code(&error),
+                    text: format!(
+                        "failed to {verb} mirror endpoints for {namespace}/{name}: {}",
+                        text(&error)
+                    ),
+                })
             }
         }
     }
@@ -245,31 +334,41 @@ impl Watcher {
         }
     }
 
-    /// The gateway's addresses, sorted as text. All of them, or an error: a link that is half up would be worse to
-    /// understand than one that says what is wrong.
+    /// The gateway's addresses, sorted as text. What does not resolve is logged and left out; only when nothing does is it a
+    /// failure.
     async fn gateway_addresses(&self) -> Result<Vec<IpAddr>, Failure> {
         let defects = self.defects();
-        let failed = |error: String| {
-            self.log.warn(&error);
-            Failure::Retry(error)
-        };
-        let hosts = self.desired(&defects).gateway_hosts().map_err(failed)?;
         let mut addresses: Vec<IpAddr> = Vec::new();
-        for host in hosts {
+        let mut errors = Vec::new();
+        for host in self.desired(&defects).gateway_hosts() {
             if let Ok(ip) = host.parse() {
                 addresses.push(ip);
                 continue;
             }
-            let found = self
-                .place
-                .sidecar
-                .resolve(&host)
-                .await
-                .map_err(|_| failed(format!("Error resolving '{host}': lookup {host}: no such host")))?;
-            addresses.extend(found);
+            // Neither nothing nor a name with a port is a name.
+            let found = if host.is_empty() || host.contains(':') {
+                None
+            } else {
+                self.place.sidecar.resolve(host).await.ok()
+            };
+            match found {
+                Some(found) => addresses.extend(found),
+                None => {
+                    let error = format!("Error resolving '{host}': lookup {host}: no such host");
+                    self.log.warn(&error);
+                    errors.push(error);
+                }
+            }
+        }
+        if addresses.is_empty() {
+            let errors = errors.join("\n\t");
+            return Err(if self.has(Defect::UpstreamUnfinishedExportForgotten) {
+                Failure::RetryQuickly(errors)
+            } else {
+                Failure::Retry(errors)
+            });
         }
         addresses.sort_by_key(ToString::to_string);
-        addresses.dedup();
         Ok(addresses)
     }
 
@@ -285,6 +384,27 @@ impl Watcher {
         let defects = self.defects();
         let endpoints = self.remote.endpoints.get(namespace, name);
         self.desired(&defects).is_empty(endpoints.as_deref())
+    }
+}
+
+/// Why Endpoints are not as they should be.
+enum NotWritten {
+    /// The Link names no port of a gateway.
+    BadPort(String),
+    /// The API server did not take them.
+    Denied {
+        /// What it answered with, if it did.
+        status: Option<u16>,
+        text: String,
+    },
+}
+
+impl From<NotWritten> for Failure {
+    fn from(failure: NotWritten) -> Self {
+        match failure {
+            NotWritten::BadPort(text) => Self::Final(text),
+            NotWritten::Denied { text, .. } => Self::Retry(text),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Why an event was not done, and whether to come back to it.
 
+use std::fmt;
+
 /// Why an event was not done.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -16,6 +18,16 @@ impl Failure {
     pub(super) fn text(&self) -> &str {
         match self {
             Self::Retry(text) | Self::RetryQuickly(text) | Self::Final(text) => text,
+        }
+    }
+}
+
+/// What went wrong in the real controller's words: it wraps what it tries again.
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Retry(text) | Self::RetryQuickly(text) => write!(f, "Inner errors:\n\t{text}"),
+            Self::Final(text) => f.write_str(text),
         }
     }
 }

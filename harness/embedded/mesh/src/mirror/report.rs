@@ -28,7 +28,11 @@ impl Watcher {
         Some(entries(&link, list))
     }
 
+    /// Takes the entry of a remote Service out that nothing in this cluster stands for.
     pub(super) async fn drop_stale_entry(&self, list: StatusList, key: &(String, String)) {
+        if self.has(Defect::UpstreamOrphansStatusEntryStays) {
+            return;
+        }
         let listed = self
             .known_status(list)
             .is_some_and(|statuses| link_status::contains(&statuses, &key.0, &key.1));
@@ -66,7 +70,13 @@ impl Watcher {
             StatusList::Mirrors => "mirrorServices",
             StatusList::Federated => "federatedServices",
         };
-        let patch = Patch::Merge(json!({"status": {field: changed}}));
+        // The real controller leaves empty lists out of a merge patch, which then changes nothing.
+        let status = if changed.is_empty() && self.has(Defect::UpstreamLastStatusEntryStays) {
+            json!({})
+        } else {
+            json!({field: changed})
+        };
+        let patch = Patch::Merge(json!({"status": status}));
         if let Err(error) = links.patch_status(&link_name, &PatchParams::default(), &patch).await {
             self.log.error(format!(
                 "Failed to patch link status {namespace}/{link_name}: {}",

@@ -31,6 +31,8 @@ use crate::metrics::Registry;
 use crate::model::Model;
 use crate::names::{PROBE_PORT_NAME, label};
 
+/// Kubernetes' label on the Endpoints of headless Services.
+const HEADLESS: &str = "service.kubernetes.io/headless";
 /// How long the first lists may take, scenario time.
 pub(super) const SYNC_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -297,7 +299,7 @@ impl Watcher {
                     Change::Deleted(service) => Event::OnDelete(service),
                 }),
                 Some(change) = endpoints.recv() => {
-                    if let Change::Added(endpoints) | Change::Updated(endpoints) = change
+                    if let Some(endpoints) = self.news_of_endpoints(change)
                         && self.desired(&self.defects()).follows(&endpoints)
                     {
                         self.queue.push(Event::OnEndpoints(endpoints));
@@ -305,6 +307,7 @@ impl Watcher {
                 }
                 Some(change) = own_endpoints.recv() => {
                     if let Change::Deleted(endpoints) = change
+                        && !self.has(Defect::UpstreamDeletedEndpointsStay)
                         && endpoints.labels().get(label::CLUSTER_NAME)
                             == Some(&self.link.spec.target_cluster_name)
                     {
@@ -333,6 +336,16 @@ impl Watcher {
         }
     }
 
+    /// The Endpoints that a change is about, if anybody looks at it: the real controller takes updates only, and of headless
+    /// Services none.
+    fn news_of_endpoints(&self, change: Change<Endpoints>) -> Option<Arc<Endpoints>> {
+        let missed = self.has(Defect::UpstreamRemoteEndpointsMissed);
+        match change {
+            Change::Updated(endpoints) => (!missed || !endpoints.labels().contains_key(HEADLESS)).then_some(endpoints),
+            Change::Added(endpoints) | Change::Deleted(endpoints) => (!missed).then_some(endpoints),
+        }
+    }
+
     /// Works events off, one after the other.
     async fn work(&self, mut events: mpsc::UnboundedReceiver<Queued>) -> Result<Infallible, String> {
         loop {
@@ -358,23 +371,25 @@ impl Watcher {
 
     fn retry(&self, event: Event, failures: u32, failure: Failure) {
         let limit = self.place.arguments.requeue_limit;
-        let (text, worth_a_slow_retry) = match failure {
-            Failure::Final(text) => {
+        let worth_a_slow_retry = match failure {
+            Failure::Final(_) => {
                 self.log
-                    .error(format!("Error processing {event} (will not retry): {text}"));
+                    .error(format!("Error processing {event} (will not retry): {failure}"));
                 return;
             }
-            Failure::Retry(text) => (text, true),
-            Failure::RetryQuickly(text) => (text, false),
+            Failure::Retry(_) => true,
+            Failure::RetryQuickly(_) => false,
         };
         self.log
             .warn(format!("Requeues: {failures}, Limit: {limit} for event {event}"));
         if failures < limit {
-            self.log.error(format!("Error processing {event} (will retry): {text}"));
+            self.log
+                .error(format!("Error processing {event} (will retry): {failure}"));
             self.queue.retry_quickly(event, failures + 1);
             return;
         }
-        self.log.error(format!("Error processing {event} (giving up): {text}"));
+        self.log
+            .error(format!("Error processing {event} (giving up): {failure}"));
         if worth_a_slow_retry && let Some((namespace, name)) = event.subject() {
             let mut memory = self.memory();
             let (round, waiting) = memory.retries.entry((namespace.clone(), name.clone())).or_default();

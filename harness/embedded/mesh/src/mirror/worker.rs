@@ -24,6 +24,14 @@ const RETURN_AFTER: Duration = Duration::from_secs(10);
 /// How often a wedged queue tries the same event again, scenario time.
 const WEDGED_RETRY: Duration = Duration::from_secs(1);
 
+/// Version of the remote Service that a mirror was made from.
+fn mirrored_version(mirror: &Service) -> Option<&str> {
+    mirror
+        .annotations()
+        .get(annotation::REMOTE_RESOURCE_VERSION)
+        .map(String::as_str)
+}
+
 impl Watcher {
     pub(super) async fn process(&self, event: &Event) -> Result<(), Failure> {
         match event {
@@ -148,13 +156,7 @@ impl Watcher {
             }
             return;
         }
-        let mirrored = local.annotations().get(annotation::REMOTE_RESOURCE_VERSION);
-        // A mirror that the status does not call mirrored was left half done, or by another Link of this name.
-        let is_done = mirrored.is_some_and(|mirrored| mirrored == version)
-            && self
-                .known_status(StatusList::Mirrors)
-                .is_some_and(|statuses| link_status::is_mirrored(&statuses, &key.0, &key.1));
-        if is_done {
+        if mirrored_version(&local) == Some(version) && self.is_reported_as_mirrored(&key) {
             return;
         }
         if self
@@ -166,6 +168,17 @@ impl Watcher {
             return;
         }
         self.queue.push(Event::ExportedUpdated(remote.clone()));
+    }
+
+    /// A mirror that the status does not call mirrored was left half done, or by another Link of this name. The real
+    /// controller asks for the mirror's version only.
+    fn is_reported_as_mirrored(&self, key: &(String, String)) -> bool {
+        let statuses = self.known_status(StatusList::Mirrors).unwrap_or_default();
+        if link_status::contains(&statuses, &key.0, &key.1) {
+            link_status::is_mirrored(&statuses, &key.0, &key.1) || self.has(Defect::UpstreamUnfinishedExportForgotten)
+        } else {
+            self.has(Defect::UpstreamAdoptedMirrorNotListed)
+        }
     }
 
     async fn consider_federation(&self, remote: &Service) {
@@ -202,12 +215,30 @@ impl Watcher {
         }
     }
 
+    /// The newest state of a remote Service: an event may have waited for long, or be tried again after later ones. The real
+    /// controller takes what the event carries.
+    fn newest(&self, carried: &Arc<Service>) -> Arc<Service> {
+        let newest = self
+            .remote
+            .services
+            .get(&carried.namespace().unwrap_or_default(), &carried.name_any());
+        match newest {
+            Some(newest) if !self.has(Defect::UpstreamQueuedExportsCollide) => newest,
+            _ => carried.clone(),
+        }
+    }
+
     /// Makes the mirror of a remote Service that has none.
-    async fn export(&self, remote: &Arc<Service>) -> Result<(), Failure> {
+    async fn export(&self, carried: &Arc<Service>) -> Result<(), Failure> {
+        let remote = &self.newest(carried);
         let defects = self.defects();
         let desired = self.desired(&defects);
         let (namespace, name) = (remote.namespace().unwrap_or_default(), remote.name_any());
         let key = (namespace.clone(), name.clone());
+        // Taken back while this waited. A defect makes mirrors of such Services on purpose.
+        if desired.export(remote) == Export::No && !self.has(Defect::UnexportedMirrorReturns) {
+            return self.consider(remote).await;
+        }
         if !self.namespace_is_there(remote).await? {
             return Ok(());
         }
@@ -226,12 +257,14 @@ impl Watcher {
         };
         match created {
             Ok(created) => self.local.services.written(created),
+            Err(error) if status_code(&error) == Some(409) && self.has(Defect::UpstreamQueuedExportsCollide) => {}
             Err(error) if status_code(&error) == Some(409) => {
-                // Made by an earlier try, or somebody else's.
+                // Made by an earlier try, or for an earlier state, or somebody else's.
                 let existing = services.get(&mirror.name_any()).await.map_err(|error| retry(&error))?;
                 let own = desired.is_own_mirror(&existing);
+                let current = mirrored_version(&existing) == remote.resource_version().as_deref();
                 self.local.services.written(existing);
-                if !own {
+                if !own || !current {
                     return self.consider(remote).await;
                 }
             }
@@ -247,7 +280,7 @@ impl Watcher {
                 return Err(retry(&error));
             }
         }
-        self.write_endpoints(remote, &mirror, &key).await?;
+        self.create_endpoints(remote, &mirror, &key).await?;
         let local = mirror.name_any();
         self.report(StatusList::Mirrors, &key, Some(Outcome::Mirrored { local }))
             .await;
@@ -255,7 +288,8 @@ impl Watcher {
     }
 
     /// Brings an existing mirror up to date.
-    async fn update(&self, remote: &Arc<Service>) -> Result<(), Failure> {
+    async fn update(&self, carried: &Arc<Service>) -> Result<(), Failure> {
+        let remote = &self.newest(carried);
         let defects = self.defects();
         let desired = self.desired(&defects);
         let (namespace, name) = (remote.namespace().unwrap_or_default(), remote.name_any());
@@ -290,7 +324,7 @@ impl Watcher {
 
         // Endpoints first, as the real controller does: a new port then never leads nowhere.
         let written = async {
-            self.write_endpoints(remote, &mirror, &key).await?;
+            self.update_endpoints(remote, &mirror, &key).await?;
             let services = Api::<Service>::namespaced(self.local.client.clone(), &namespace);
             match services.replace(&local_name, &PostParams::default(), &mirror).await {
                 Ok(updated) => {
@@ -381,7 +415,9 @@ impl Watcher {
                 Err(failure) => failed = Some(failure),
             }
         }
-        for list in [StatusList::Mirrors, StatusList::Federated] {
+        let all = [StatusList::Mirrors, StatusList::Federated];
+        let forgotten = self.has(Defect::UpstreamOrphansStatusEntryStays);
+        for list in all.into_iter().filter(|_| !forgotten) {
             for status in self.known_status(list).unwrap_or_default() {
                 let (namespace, name) = (status.remote_ref.namespace, status.remote_ref.name);
                 if self.remote.services.get(&namespace, &name).is_none() {
@@ -423,9 +459,10 @@ impl Watcher {
                 if let Err(error) = namespaces.create(&PostParams::default(), &object).await
                     && status_code(&error) != Some(409)
                 {
-                    let text = format!("Failed to create namespace: {}", text(&error));
+                    let failure = retry(&error);
+                    let text = format!("Failed to create namespace: {failure}");
                     self.report(StatusList::Mirrors, &key, Some(Outcome::Error(text))).await;
-                    return Err(retry(&error));
+                    return Err(failure);
                 }
                 Ok(true)
             }
@@ -446,16 +483,18 @@ impl Watcher {
         }
     }
 
-    async fn delete_service(&self, namespace: &str, name: &str) -> Result<(), Failure> {
+    pub(super) async fn delete_service(&self, namespace: &str, name: &str) -> Result<(), Failure> {
         let api = Api::<Service>::namespaced(self.local.client.clone(), namespace);
         match api.delete(name, &DeleteParams::default()).await {
             Ok(_) => {}
             Err(error) if status_code(&error) == Some(404) => {}
             Err(error) => {
-                return Err(Failure::Retry(format!(
-                    "could not delete service: {namespace}/{name}: {}",
-                    text(&error)
-                )));
+                let text = format!("could not delete service: {namespace}/{name}: {}", text(&error));
+                return Err(if self.has(Defect::UpstreamDeniedDeleteGivenUp) {
+                    Failure::RetryQuickly(text)
+                } else {
+                    Failure::Retry(text)
+                });
             }
         }
         self.local.services.deleted(namespace, name);

@@ -100,10 +100,14 @@ async fn a_lost_lease_is_survived() {
 
 /// Takes verbs on Services from the controllers, or gives them back.
 pub(crate) fn allow_service_verbs(mesh: &Mesh, verbs: &[&str]) {
-    let all = ["list", "get", "watch", "create", "delete", "update"];
+    allow_verbs(mesh, &["list", "get", "watch", "create", "delete", "update"], verbs);
+}
+
+/// Leaves the controllers these verbs on Endpoints and on Services.
+pub(crate) fn allow_verbs(mesh: &Mesh, endpoints: &[&str], services: &[&str]) {
     let rules = json!({"rules": [
-        {"apiGroups": [""], "resources": ["endpoints"], "verbs": all},
-        {"apiGroups": [""], "resources": ["services"], "verbs": verbs},
+        {"apiGroups": [""], "resources": ["endpoints"], "verbs": endpoints},
+        {"apiGroups": [""], "resources": ["services"], "verbs": services},
         {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list", "get", "watch"]}
     ]});
     mesh["west"].patch(&gvr::CLUSTER_ROLES, "", ROLE, rules);
@@ -224,7 +228,7 @@ async fn editing_the_link_selects_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn gateway_addresses_are_taken_whole_or_not_at_all() {
+async fn gateway_addresses_that_do_not_resolve_are_left_out() {
     let mesh = pair(&[]).await;
     let (west, east) = (&mesh["west"], &mesh["east"]);
     east.export("store");
@@ -248,12 +252,18 @@ async fn gateway_addresses_are_taken_whole_or_not_at_all() {
         |endpoints| addresses(endpoints) == ["172.18.0.3", "172.18.0.9"],
     )
     .await;
+    address("172.18.0.9,nosuch.example,172.18.0.3:4143,172.18.0.3,172.18.0.3");
+    west.until(&gvr::ENDPOINTS, NS, "store-east", "what is an address", |endpoints| {
+        addresses(endpoints) == ["172.18.0.3", "172.18.0.3", "172.18.0.9"]
+    })
+    .await;
     for broken in ["172.18.0.3:4143", "nosuch.example"] {
         address(broken);
         let depot = format!("depot-{}", broken.len());
         east.export(&depot);
-        let expected =
-            format!("Failed to create mirror endpoints: Error resolving '{broken}': lookup {broken}: no such host");
+        let expected = format!(
+            "Failed to create mirror endpoints: Inner errors:\n\tError resolving '{broken}': lookup {broken}: no such host"
+        );
         // The watcher for the former address may have had a go first.
         west.until_message("east", &depot, &expected).await;
         let mirror = format!("{depot}-east");
@@ -262,7 +272,16 @@ async fn gateway_addresses_are_taken_whole_or_not_at_all() {
     }
     // What was there stays.
     let endpoints = west.get(&gvr::ENDPOINTS, NS, "store-east").unwrap();
-    assert_eq!(addresses(&endpoints), ["172.18.0.3", "172.18.0.9"]);
+    assert_eq!(addresses(&endpoints), ["172.18.0.3", "172.18.0.3", "172.18.0.9"]);
+    east.patch(
+        &gvr::SERVICES,
+        NS,
+        "store",
+        json!({"metadata": {"annotations": {"touched": "yes"}}}),
+    );
+    let expected = "Failed to get gateway address: Inner errors:\n\tError resolving 'nosuch.example': \
+                    lookup nosuch.example: no such host";
+    west.until_message("east", "store", expected).await;
     address("172.18.0.3");
     for depot in ["depot-15", "depot-14"] {
         west.endpoints(&format!("{depot}-east"), State::Ready).await;

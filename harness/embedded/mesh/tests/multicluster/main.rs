@@ -11,3 +11,4 @@ mod lifecycle;
 mod mirroring;
 mod removal;
 mod support;
+mod upstream;

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{Endpoints, Service};
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use super::{Desired, Export, Readiness, holds_no_address, present_readiness};
+use super::{Desired, Export, Readiness, holds_no_address, holds_no_ready_address, present_readiness};
 use crate::defect::{Defect, Defects};
 use crate::mirror::link::LinkSpec;
 
@@ -340,34 +340,23 @@ fn a_service_without_endpoints_is_empty() {
 }
 
 #[rstest]
-#[case("172.18.0.3", &[], Ok(vec!["172.18.0.3"]))]
-#[case("172.18.0.4,gateway.example", &[], Ok(vec!["172.18.0.4", "gateway.example"]))]
-#[case("fd00::3", &[], Ok(vec!["fd00::3"]))]
-#[case("172.18.0.3:4143", &[], Err("Error resolving '172.18.0.3:4143': lookup 172.18.0.3:4143: no such host"))]
-#[case("172.18.0.3,gateway:4143", &[], Err("Error resolving 'gateway:4143': lookup gateway:4143: no such host"))]
-#[case("172.18.0.3:4143", &[Defect::GatewayAddressPortStripped], Ok(vec!["172.18.0.3"]))]
-#[case("172.18.0.3,172.18.0.4", &[Defect::OnlyFirstGatewayAddress], Ok(vec!["172.18.0.3"]))]
-fn gateway_addresses_are_taken_apart(
-    #[case] addresses: &str,
-    #[case] on: &[Defect],
-    #[case] expected: Result<Vec<&str>, &str>,
-) {
+#[case("172.18.0.3", &[], &["172.18.0.3"])]
+#[case("172.18.0.4,gateway.example", &[], &["172.18.0.4", "gateway.example"])]
+#[case("fd00::3", &[], &["fd00::3"])]
+#[case("172.18.0.3:4143", &[], &["172.18.0.3:4143"])]
+#[case("172.18.0.3:4143", &[Defect::GatewayAddressPortStripped], &["172.18.0.3"])]
+#[case("172.18.0.3,172.18.0.4", &[Defect::OnlyFirstGatewayAddress], &["172.18.0.3"])]
+fn gateway_addresses_are_taken_apart(#[case] addresses: &str, #[case] on: &[Defect], #[case] expected: &[&str]) {
     let link = LinkSpec {
         gateway_address: addresses.into(),
         ..link()
     };
     let on = defects(on);
-    let hosts = Desired {
+    let desired = Desired {
         link: &link,
         defects: &on,
-    }
-    .gateway_hosts();
-    assert_eq!(
-        hosts,
-        expected
-            .map(|hosts| hosts.into_iter().map(str::to_owned).collect())
-            .map_err(str::to_owned)
-    );
+    };
+    assert_eq!(desired.gateway_hosts(), expected);
 }
 
 #[test]
@@ -412,6 +401,7 @@ fn readiness_is_read_off_endpoints() {
     assert_eq!(present_readiness(&unready), Readiness::NotReady);
     assert_eq!(present_readiness(&none), Readiness::Ready);
     assert!(!holds_no_address(&ready) && !holds_no_address(&unready) && holds_no_address(&none));
+    assert!(!holds_no_ready_address(&ready) && holds_no_ready_address(&unready) && holds_no_ready_address(&none));
 }
 
 #[test]
@@ -427,5 +417,5 @@ fn a_gateway_port_that_is_none_is_named() {
     }
     .subsets(&exported(), &[], false, Readiness::Ready)
     .unwrap_err();
-    assert!(error.contains("gatewayPort \"mc\""), "{error}");
+    assert_eq!(error, "strconv.ParseInt: parsing \"mc\": invalid syntax");
 }
