@@ -1,6 +1,8 @@
 //! The command line.
 
 mod environment;
+mod number;
+pub mod readers;
 
 use std::path::PathBuf;
 
@@ -127,9 +129,10 @@ pub struct SuiteArgs {
 }
 
 /// Which scenarios.
-#[derive(Args, Clone, Debug, Default)]
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct SelectionArgs {
-    /// Scenario files or folders, ids, or ids with `*`; all when none is given
+    /// Scenarios: ids (`gateway-dies`, `failover/gateway-dies`, also with `*`), areas (`failover/`), files or folders; all
+    /// when none is given
     #[arg(value_name = "SCENARIO")]
     pub ids: Vec<String>,
     /// Only scenarios with this tag
@@ -144,8 +147,13 @@ pub struct SelectionArgs {
     /// Only this part of the selection, e.g. 1/3
     #[arg(long, value_name = "N/M")]
     pub partition: Option<String>,
+}
+
+/// How often.
+#[derive(Args, Clone, Debug)]
+pub struct RepeatArgs {
     /// Run each scenario so many times
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = number::repetitions)]
     pub repeat: u32,
 }
 
@@ -158,20 +166,26 @@ pub struct RunArgs {
     /// Selection.
     #[command(flatten)]
     pub selection: SelectionArgs,
+    /// Repetitions.
+    #[command(flatten)]
+    pub repeat: RepeatArgs,
     /// Environment.
     #[command(flatten)]
     pub environment: EnvironmentArgs,
+    /// State.
+    #[command(flatten)]
+    pub state: StateFolderArgs,
     /// Stop after the first scenario that did not pass
     #[arg(long)]
     pub until_fail: bool,
     /// Leave everything in the clusters
-    #[arg(long)]
+    #[arg(long, conflicts_with = "keep_on_failure")]
     pub keep: bool,
     /// Leave everything of scenarios that did not pass in the clusters, and serve them until interrupted
     #[arg(long)]
     pub keep_on_failure: bool,
     /// Scenarios at the same time
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::at_once)]
     pub parallel: Option<usize>,
     /// Folder for the journal and the reports
     #[arg(long, default_value = "reports/runs", value_name = "DIR")]
@@ -201,15 +215,29 @@ pub struct UpArgs {
     pub bare: bool,
 }
 
-/// Where `up` keeps what other commands need to know.
+/// Which of the environments that `up` serves.
 #[derive(Args, Clone, Debug)]
 pub struct StateArgs {
     /// Name of the environment
-    #[arg(long, default_value = "default", value_name = "NAME")]
+    #[arg(long, default_value = "default", value_name = "NAME", value_parser = name)]
     pub name: String,
-    /// Folder for state
+    /// State.
+    #[command(flatten)]
+    pub folder: StateFolderArgs,
+}
+
+/// Where processes keep what other commands need to know of them.
+#[derive(Args, Clone, Debug, Default)]
+pub struct StateFolderArgs {
+    /// Folder for state: of what is served, of runs, of clusters made with kind, and for downloads
     #[arg(long, env = "MESHPROOF_STATE", value_name = "DIR")]
     pub state: Option<PathBuf>,
+}
+
+fn name(text: &str) -> Result<String, String> {
+    crate::state::check_name(text)
+        .map(|()| text.to_owned())
+        .map_err(|problem| problem.to_string())
 }
 
 /// `gc`
@@ -217,10 +245,14 @@ pub struct StateArgs {
 pub struct GcArgs {
     /// State.
     #[command(flatten)]
-    pub state: StateArgs,
+    pub state: StateFolderArgs,
     /// Also remove what caches of registries pulled (run --registry-cache)
     #[arg(long)]
     pub caches: bool,
+    /// Also remove kind's clusters and containers that have our names and labels but no record in the state folder: it was
+    /// lost, or a run with another state folder uses them
+    #[arg(long)]
+    pub unrecorded: bool,
     /// An existing cluster to look at, too: a name for it, its context, and its kubeconfig unless it is the usual one
     #[arg(long = "context", value_name = "CLUSTER=CONTEXT[@KUBECONFIG]")]
     pub contexts: Vec<String>,
@@ -269,11 +301,22 @@ pub struct PlanArgs {
     /// Environment.
     #[command(flatten)]
     pub environment: EnvironmentArgs,
+    /// Repetitions.
+    #[command(flatten)]
+    pub repeat: RepeatArgs,
+    /// State.
+    #[command(flatten)]
+    pub state: StateFolderArgs,
     /// Print every command and manifest that a run would use to bring the clusters up
     #[arg(long, conflicts_with = "rbac")]
     pub commands: bool,
     /// With --commands: those of this topology, instead of those of the scenarios
-    #[arg(long, value_name = "NAME", requires = "commands")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "commands",
+        conflicts_with_all = ["ids", "tags", "requirements", "profile", "partition", "repeat"]
+    )]
     pub topology: Option<String>,
     /// Print the rights that a run needs in the clusters, as manifests
     #[arg(long)]
@@ -289,6 +332,9 @@ pub struct ImagesArgs {
     /// Suite.
     #[command(flatten)]
     pub suite: SuiteArgs,
+    /// State.
+    #[command(flatten)]
+    pub state: StateFolderArgs,
     /// Selection.
     #[command(flatten)]
     pub selection: SelectionArgs,
@@ -377,13 +423,13 @@ pub struct ProveArgs {
     #[arg(long)]
     pub list: bool,
     /// Scenario seconds per wall second
-    #[arg(long, default_value_t = 10.0, value_name = "FACTOR")]
+    #[arg(long, default_value_t = 10.0, value_name = "FACTOR", value_parser = number::pace)]
     pub pace: f64,
     /// Seed of everything drawn at random
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
     /// Defects at the same time
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::at_once)]
     pub parallel: Option<usize>,
     /// Folder for the journals
     #[arg(long, default_value = "reports/runs", value_name = "DIR")]
@@ -399,6 +445,9 @@ pub struct DoctorArgs {
     /// Suite.
     #[command(flatten)]
     pub suite: SuiteArgs,
+    /// State.
+    #[command(flatten)]
+    pub state: StateFolderArgs,
     /// Selection.
     #[command(flatten)]
     pub selection: SelectionArgs,
@@ -406,7 +455,7 @@ pub struct DoctorArgs {
     #[command(flatten)]
     pub environment: EnvironmentArgs,
     /// Clusters of kind at the same time; as many as the selected scenarios need unless given
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::clusters)]
     pub clusters: Option<u64>,
     /// Format.
     #[command(flatten)]

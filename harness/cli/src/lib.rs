@@ -8,6 +8,7 @@
 //! How anything is run, judged or reported: it only calls the rooms that do.
 
 pub mod args;
+pub mod codes;
 pub mod command;
 pub mod display;
 pub mod exit_code;
@@ -21,7 +22,7 @@ pub mod suite;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, FromArgMatches};
 
 use crate::args::{Cli, Command};
 use crate::exit_code::Exit;
@@ -29,7 +30,19 @@ use crate::exit_code::Exit;
 /// The whole program: reads the command line, does what it says, and tells the class of what happened.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut command = Cli::command();
+    let given = command.get_matches_mut();
+    let cli = match Cli::from_arg_matches(&given) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let unread = given
+        .subcommand()
+        .and_then(|(name, given)| args::readers::unread(command.find_subcommand(name)?, given));
+    if let Some(unread) = unread {
+        output::note(&format!("error: {unread}"));
+        return Exit::Usage.into();
+    }
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::try_from_env("MESHPROOF_LOG").unwrap_or_else(|_| "off".into()))
         .with_writer(std::io::stderr)
@@ -47,7 +60,12 @@ pub fn main() -> ExitCode {
     };
     let exit = runtime.block_on(Box::pin(dispatch(cli.command)));
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    exit.into()
+    // What was asked for is not done when nobody can read it.
+    match exit {
+        Exit::Success if output::lost() => Exit::Error,
+        other => other,
+    }
+    .into()
 }
 
 async fn dispatch(command: Command) -> Exit {

@@ -1,14 +1,30 @@
 //! Standard output and standard error: the only place that writes to them.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use meshproof_engine::problem::Problem;
 use meshproof_spec::diagnostic::Style;
 
-/// Prints to standard output. A reader that has gone away (`| head`) is no error.
+/// Whether something could not be printed.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Prints to standard output. A reader that has gone away (`| head`) is no error; everything else that keeps text from being
+/// printed, e.g. a full disk, is told once, and by [`lost`].
 pub fn print(text: &str) {
     let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe && !LOST.swap(true, Ordering::Relaxed) => {
+            note(&format!("error: standard output can't be written: {error}"));
+        }
+        _ => {}
+    }
+}
+
+/// Whether something that was to be printed is lost.
+#[must_use]
+pub fn lost() -> bool {
+    LOST.load(Ordering::Relaxed)
 }
 
 /// Prints a line to standard output.

@@ -23,7 +23,7 @@ use meshproof_linkerd::{
 use meshproof_mesh::defect::{Defect, Defects};
 use serde_json::{Map, Value};
 
-use crate::args::{EnvironmentArgs, KindArgs, MeshArgs, MeshFrom, On, UpgradeArgs};
+use crate::args::{EnvironmentArgs, KindArgs, MeshArgs, MeshFrom, On, StateFolderArgs, UpgradeArgs};
 use crate::exit_code::Exit;
 use crate::output;
 use crate::state::State;
@@ -68,22 +68,14 @@ impl Place {
     ///
     /// # Errors
     /// [`Exit::Usage`] when the arguments contradict each other, [`Exit::Error`] when a download fails; it has been told.
-    pub async fn of(args: &EnvironmentArgs, topologies: &Path) -> Result<Self, Exit> {
-        if args.on != On::Embedded && !args.defects.is_empty() {
-            return Err(usage(
-                "--defect needs --on embedded: only the model of the mesh has defects",
-            ));
-        }
-        if args.pace.is_some_and(|pace| !pace.is_finite() || pace <= 0.0) {
-            return Err(usage("--pace must be a number above 0"));
-        }
+    pub async fn of(args: &EnvironmentArgs, state: &StateFolderArgs, topologies: &Path) -> Result<Self, Exit> {
         match args.on {
             On::Embedded => Ok(Self::embedded(
                 args.pace.unwrap_or(EMBEDDED_PACE),
                 defects(&args.defects)?,
             )),
-            On::Kind => Self::kind(args, topologies).await,
-            On::Contexts => Self::contexts(args).await,
+            On::Kind => Self::kind(args, state, topologies).await,
+            On::Contexts => Self::contexts(args, state).await,
         }
     }
 
@@ -107,21 +99,16 @@ impl Place {
         }
     }
 
-    async fn kind(args: &EnvironmentArgs, topologies: &Path) -> Result<Self, Exit> {
-        if args.pace.is_some() {
-            return Err(usage(
-                "--pace can't be used with --on kind: real clusters have a pace of their own",
-            ));
-        }
+    async fn kind(args: &EnvironmentArgs, state: &StateFolderArgs, topologies: &Path) -> Result<Self, Exit> {
         let agent_image = args
             .agent
             .agent_image
             .clone()
             .unwrap_or_else(|| agent_image::DEFAULT_IMAGE.to_owned());
-        let tools = tools(&args.mesh, &args.kind).await?;
+        let tools = tools(&args.mesh, &args.kind, state).await?;
         let options = KindOptions {
             agent_image: Some(agent_image.clone()),
-            ..kind_options(&args.kind, topologies)?
+            ..kind_options(&args.kind, state, topologies)?
         };
         let kind = if args.kind.no_relay {
             Kind::new(options, tools.clone())
@@ -134,7 +121,7 @@ impl Place {
             load_balancer_class: Some(LOAD_BALANCER_CLASS.to_owned()),
             ..GatewayOptions::default()
         };
-        let installers = Installers::of(&args.mesh, MeshFrom::Cli, gateway, &tools).await?;
+        let installers = Installers::of(&args.mesh, MeshFrom::Cli, gateway, &tools, state).await?;
         Ok(Self {
             environment: Arc::new(kind.clone()),
             driver: driver(installers.clone(), 1.0),
@@ -149,12 +136,14 @@ impl Place {
         })
     }
 
-    async fn contexts(args: &EnvironmentArgs) -> Result<Self, Exit> {
+    async fn contexts(args: &EnvironmentArgs, state: &StateFolderArgs) -> Result<Self, Exit> {
         let pace = args.pace.unwrap_or(1.0);
-        let tools = tools(&args.mesh, &args.kind).await?;
+        let tools = tools(&args.mesh, &args.kind, state).await?;
         let from = args.mesh.from.unwrap_or(MeshFrom::Preinstalled);
         let options = ContextsOptions {
             pace,
+            model: args.pace.is_some(),
+            agent_image: args.agent.agent_image.clone(),
             disruptive: args.contexts.disruptive,
             preinstalled: from == MeshFrom::Preinstalled,
             ..ContextsOptions::parse(
@@ -165,7 +154,7 @@ impl Place {
             .map_err(|problem| usage(&problem.message))?
         };
         let gateway = GatewayOptions::default();
-        let installers = Installers::of(&args.mesh, MeshFrom::Preinstalled, gateway, &tools).await?;
+        let installers = Installers::of(&args.mesh, MeshFrom::Preinstalled, gateway, &tools, state).await?;
         Ok(Self {
             environment: Arc::new(Contexts::new(options.clone())),
             driver: driver(installers.clone(), pace),
@@ -173,7 +162,7 @@ impl Place {
             agent_image: args.agent.agent_image.clone().unwrap_or_else(|| AGENT_IMAGE.to_owned()),
             installs: from != MeshFrom::Preinstalled,
             defects: Vec::new(),
-            agent_binary: args.agent.agent_binary.clone(),
+            agent_binary: None,
             tools,
             kind: None,
             contexts: Some(options),
@@ -222,8 +211,8 @@ pub fn defects(names: &[String]) -> Result<Defects, Exit> {
 ///
 /// # Errors
 /// [`Exit::Error`] when there is no folder for state; it has been told.
-pub fn kind_options(args: &KindArgs, topologies: &Path) -> Result<KindOptions, Exit> {
-    let state = State::at(None).map_err(|problem| {
+pub fn kind_options(args: &KindArgs, state: &StateFolderArgs, topologies: &Path) -> Result<KindOptions, Exit> {
+    let state = State::at(state.state.as_deref()).map_err(|problem| {
         output::note(&format!("error: {problem:#}"));
         Exit::Error
     })?;
@@ -245,7 +234,7 @@ pub fn kind_options(args: &KindArgs, topologies: &Path) -> Result<KindOptions, E
 }
 
 /// The tools that the arguments name; others come from the PATH.
-pub(crate) async fn tools(mesh: &MeshArgs, kind: &KindArgs) -> Result<Tools, Exit> {
+pub(crate) async fn tools(mesh: &MeshArgs, kind: &KindArgs, state: &StateFolderArgs) -> Result<Tools, Exit> {
     let mut paths: BTreeMap<String, PathBuf> = BTreeMap::new();
     let given = [
         ("linkerd", &mesh.linkerd),
@@ -258,24 +247,24 @@ pub(crate) async fn tools(mesh: &MeshArgs, kind: &KindArgs) -> Result<Tools, Exi
         }
     }
     if let (Some(version), Some(sum)) = (&mesh.linkerd_version, &mesh.linkerd_sha256) {
-        paths.insert("linkerd".to_owned(), fetched(version, sum).await?);
+        paths.insert("linkerd".to_owned(), fetched(version, sum, state).await?);
     }
     Ok(Tools::at(paths).with_longest(kind.tool_deadline.map(Duration::from_secs)))
 }
 
 /// The vendor's CLI of a version, from the cache or from the vendor.
-async fn fetched(version: &str, sum: &str) -> Result<PathBuf, Exit> {
-    let cache = State::at(None).map(|state| state.cache_folder());
+async fn fetched(version: &str, sum: &str, state: &StateFolderArgs) -> Result<PathBuf, Exit> {
+    let cache = State::at(state.state.as_deref()).map(|state| state.cache_folder());
     let cache = cache.map_err(|problem| told(&problem::environment("no-state-folder", problem.to_string(), None)))?;
     let path = download::fetch_cli(version, sum, &cache, download::VENDOR_URL).await;
     path.map_err(|problem| told(&problem))
 }
 
 /// The tools for the version that is upgraded to: another `linkerd`, and otherwise the same.
-async fn next_tools(upgrade: &UpgradeArgs, tools: &Tools) -> Result<Tools, Exit> {
+async fn next_tools(upgrade: &UpgradeArgs, tools: &Tools, state: &StateFolderArgs) -> Result<Tools, Exit> {
     let path = match (&upgrade.linkerd, &upgrade.to, &upgrade.sha256) {
         (Some(path), _, _) => path.clone(),
-        (None, Some(version), Some(sum)) => fetched(version, sum).await?,
+        (None, Some(version), Some(sum)) => fetched(version, sum, state).await?,
         (None, _, _) => {
             return Err(usage(
                 "--upgrade-to needs the CLI of that version: its path with --upgrade-linkerd, or its sum with --upgrade-sha256",
@@ -306,7 +295,13 @@ pub struct Installers {
 }
 
 impl Installers {
-    async fn of(args: &MeshArgs, usual: MeshFrom, gateway: GatewayOptions, tools: &Tools) -> Result<Self, Exit> {
+    async fn of(
+        args: &MeshArgs,
+        usual: MeshFrom,
+        gateway: GatewayOptions,
+        tools: &Tools,
+        state: &StateFolderArgs,
+    ) -> Result<Self, Exit> {
         match args.from.unwrap_or(usual) {
             MeshFrom::Preinstalled if args.upgrade.is_given() => Err(usage(
                 "--upgrade-… needs a mesh that the harness installs: a preinstalled one is never changed",
@@ -315,12 +310,17 @@ impl Installers {
                 first: Arc::new(Preinstalled::new()),
                 next: None,
             }),
-            MeshFrom::Cli => Self::cli(args, gateway, tools).await,
-            MeshFrom::Helm => Self::helm(args, gateway, tools).await,
+            MeshFrom::Cli => Self::cli(args, gateway, tools, state).await,
+            MeshFrom::Helm => Self::helm(args, gateway, tools, state).await,
         }
     }
 
-    async fn cli(args: &MeshArgs, gateway: GatewayOptions, tools: &Tools) -> Result<Self, Exit> {
+    async fn cli(
+        args: &MeshArgs,
+        gateway: GatewayOptions,
+        tools: &Tools,
+        state: &StateFolderArgs,
+    ) -> Result<Self, Exit> {
         let options = CliOptions {
             version: args.linkerd_version.clone(),
             gateway_api_crds: args.gateway_api_crds.clone(),
@@ -334,7 +334,7 @@ impl Installers {
             return Err(usage("--upgrade-chart-… needs --mesh-from helm"));
         }
         let next: Option<Arc<dyn Installer>> = if upgrade.is_given() {
-            let tools = next_tools(upgrade, tools).await?;
+            let tools = next_tools(upgrade, tools, state).await?;
             Some(Arc::new(first.next(upgrade.to.clone(), tools)))
         } else {
             None
@@ -345,7 +345,12 @@ impl Installers {
         })
     }
 
-    async fn helm(args: &MeshArgs, gateway: GatewayOptions, tools: &Tools) -> Result<Self, Exit> {
+    async fn helm(
+        args: &MeshArgs,
+        gateway: GatewayOptions,
+        tools: &Tools,
+        state: &StateFolderArgs,
+    ) -> Result<Self, Exit> {
         let options = HelmOptions {
             crds: chart(&args.chart_crds),
             control_plane: chart(&args.chart_control_plane),
@@ -367,7 +372,7 @@ impl Installers {
                     multicluster: chart(multicluster),
                 };
                 let tools = if links_by_cli {
-                    next_tools(upgrade, tools).await?
+                    next_tools(upgrade, tools, state).await?
                 } else {
                     tools.clone()
                 };

@@ -7,7 +7,7 @@ use meshproof_engine::plan::{Plan, PlanError, RunIdentity, Surroundings};
 use meshproof_spec::scenario::Setup;
 use meshproof_spec::topology::Topology;
 
-use crate::args::{EnvironmentArgs, SelectionArgs, SuiteArgs};
+use crate::args::{EnvironmentArgs, SelectionArgs, StateFolderArgs, SuiteArgs};
 use crate::exit_code::Exit;
 use crate::place::Place;
 use crate::{output, suite};
@@ -27,10 +27,12 @@ pub struct Planned {
 pub async fn plan(
     suite_args: &SuiteArgs,
     selection: &SelectionArgs,
+    repeat: u32,
     environment: &EnvironmentArgs,
+    state: &StateFolderArgs,
 ) -> Result<Planned, Exit> {
-    let place = Place::of(environment, &suite_args.topologies).await?;
-    plan_at(place, suite_args, selection, environment.seed)
+    let place = Place::of(environment, state, &suite_args.topologies).await?;
+    plan_at(place, suite_args, selection, repeat, environment.seed)
 }
 
 /// Plans a run at a place; a seed is drawn when none is given.
@@ -41,13 +43,14 @@ pub fn plan_at(
     place: Place,
     suite_args: &SuiteArgs,
     selection: &SelectionArgs,
+    repeat: u32,
     seed: Option<u64>,
 ) -> Result<Planned, Exit> {
     let loaded = suite::load(suite_args, &selection.ids)?;
     let seed = seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let plan = Plan::new(
         &suite::for_plan(&loaded),
-        &suite::selection(selection)?,
+        &suite::selection(selection, suite_args, &loaded, repeat)?,
         surroundings(&place),
         identity(seed, &place),
     )

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use meshproof_clusters::agent_image;
 use meshproof_clusters::preflight::{self, Finding, Level, MeshTools, Needs};
 use meshproof_engine::action::Action;
 use meshproof_engine::environment::{Environment, EnvironmentRequest, RunningEnvironment};
+use meshproof_engine::plain_file;
 use meshproof_engine::plan::rbac;
 use meshproof_engine::problem::{self, Problem};
 use meshproof_engine::tool::Invocation;
@@ -17,6 +19,7 @@ use meshproof_spec::topology::Network;
 
 use crate::args::{MeshArgs, MeshFrom};
 use crate::command::plan::requests;
+use crate::output;
 use crate::place::Place;
 use crate::planning::Planned;
 
@@ -24,6 +27,8 @@ use crate::planning::Planned;
 /// overlap. Contexts that can't be reached have a problem of their own, which bringing their clusters up tells; the Gateway
 /// API may come with the mesh, and clocks may do for what is tried.
 const FATAL_ON_CONTEXTS: [&str; 2] = ["DOC023", "DOC024"];
+/// What configurations of clusters ask of this machine, which is told at every run.
+const REACHING_OUT: &str = "DOC029";
 /// Time for a tool to tell its version.
 const TOOL_TIME: Duration = Duration::from_secs(10);
 
@@ -52,7 +57,7 @@ pub async fn findings(planned: &Planned, args: &MeshArgs) -> Vec<Finding> {
             return findings;
         }
         findings.extend(kind.feasibility(&requests).await);
-        findings.extend(agent_image(place).await);
+        findings.extend(image_of_the_agent(place).await);
         findings.extend(gateway_api(place, args, &requests).await);
         return findings;
     }
@@ -65,6 +70,9 @@ pub async fn findings(planned: &Planned, args: &MeshArgs) -> Vec<Finding> {
 /// Why no scenario of a plan can run, if so; makes the agent's image when it has to be made from a binary.
 pub async fn refusal(planned: &Planned, args: &MeshArgs) -> Option<Problem> {
     let findings = findings(planned, args).await;
+    for told in findings.iter().filter(|finding| finding.code == REACHING_OUT) {
+        output::note(&format!("warning: {} ({})", told.found, told.code));
+    }
     let on_contexts = planned.place.contexts.is_some();
     let fatal: Vec<&Finding> = errors(&findings)
         .filter(|finding| !on_contexts || FATAL_ON_CONTEXTS.contains(&finding.code))
@@ -112,10 +120,19 @@ fn needs(planned: &Planned, requests: &[EnvironmentRequest]) -> Needs {
     }
 }
 
-async fn agent_image(place: &Place) -> Option<Finding> {
-    if place.agent_binary.is_some() {
-        // It is made when the run begins.
-        return None;
+async fn image_of_the_agent(place: &Place) -> Option<Finding> {
+    if let Some(binary) = &place.agent_binary {
+        return Some(match agent_image::examine(&place.tools, binary).await {
+            Ok(architecture) => Finding::ok(
+                "DOC027",
+                format!(
+                    "the agent's image {} is made from {} ({architecture}) when the run begins",
+                    place.agent_image,
+                    binary.display()
+                ),
+            ),
+            Err(problem) => Finding::error("DOC027", problem.message, problem.remedy.unwrap_or_default()),
+        });
     }
     Some(match place.prepare().await {
         Ok(()) => Finding::ok(
@@ -133,7 +150,7 @@ async fn gateway_api(place: &Place, args: &MeshArgs, requests: &[EnvironmentRequ
         return None;
     }
     if let Some(file) = &args.gateway_api_crds {
-        let read = std::fs::read_to_string(file).map_err(|error| error.to_string());
+        let read = plain_file::read_text(file, manifests::LARGEST_FILE).map_err(|error| error.to_string());
         return Some(match read.and_then(|text| manifests::parse(&text)) {
             Ok(objects) => {
                 let number = objects.len();

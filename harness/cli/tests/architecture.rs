@@ -10,21 +10,31 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("meshproof-spec", &["meshproof-kinds"]),
     ("meshproof-verdict", &[]),
     ("meshproof-agent", &[]),
+    ("meshproof-kubeconfig", &[]),
     ("meshproof-apiserver", &["meshproof-kinds"]),
     ("meshproof-cluster", &["meshproof-agent", "meshproof-apiserver"]),
-    ("meshproof-mesh", &["meshproof-apiserver", "meshproof-cluster"]),
+    (
+        "meshproof-mesh",
+        &["meshproof-kubeconfig", "meshproof-apiserver", "meshproof-cluster"],
+    ),
     (
         "meshproof-engine",
         &["meshproof-agent", "meshproof-spec", "meshproof-verdict"],
     ),
     (
         "meshproof-clusters",
-        &["meshproof-agent", "meshproof-engine", "meshproof-spec"],
+        &[
+            "meshproof-kubeconfig",
+            "meshproof-agent",
+            "meshproof-engine",
+            "meshproof-spec",
+        ],
     ),
     ("meshproof-linkerd", &["meshproof-engine", "meshproof-spec"]),
     (
         "meshproof-standins",
         &[
+            "meshproof-kubeconfig",
             "meshproof-agent",
             "meshproof-apiserver",
             "meshproof-cluster",
@@ -34,6 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "meshproof-embedded",
         &[
+            "meshproof-kubeconfig",
             "meshproof-agent",
             "meshproof-apiserver",
             "meshproof-cluster",

@@ -286,7 +286,7 @@ fn the_doctor_looks_at_contexts() {
 #[case::malformed_for_gc(&["gc", "--context", "west"], 2, "`west` is not of the form")]
 #[case::age_of_nothing(&["gc", "--older-than", "1h"], 2, "--context")]
 #[case::age_without_unit(&["gc", "--context", "west=a", "--older-than", "24"], 2, "is not a length of time")]
-#[case::defect(&["run", "--on", "contexts", "--context", "west=a", "--defect", "weights-ignored"], 2, "--defect needs --on embedded")]
+#[case::defect(&["run", "--on", "contexts", "--context", "west=a", "--defect", "weights-ignored"], 2, "--defect is not read with --on contexts; it is for --on embedded")]
 #[case::file(&["run", "--on", "contexts", "--context", "west=a@/no/such/file", "--context", "east=b@/no/such/file", "exported-service-appears"], 6, "/no/such/file")]
 fn mistakes_are_told(#[case] arguments: &[&str], #[case] code: i32, #[case] message: &str) {
     let folder = tempfile::tempdir().unwrap();

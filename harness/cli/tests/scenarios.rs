@@ -32,11 +32,8 @@ fn main() -> ExitCode {
         topologies: root.join("kind-configs"),
     };
     let place = Place::embedded(10.0, Defects::default());
-    let selection = SelectionArgs {
-        repeat: 1,
-        ..SelectionArgs::default()
-    };
-    let planned = match planning::plan_at(place, &suite, &selection, Some(1)) {
+    let selection = SelectionArgs::default();
+    let planned = match planning::plan_at(place, &suite, &selection, 1, Some(1)) {
         Ok(planned) => planned,
         Err(exit) => return exit.into(),
     };

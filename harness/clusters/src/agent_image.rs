@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use meshproof_engine::plain_file;
 use meshproof_engine::problem::{self, Problem};
 use meshproof_engine::tool::{Invocation, Tools, unreadable};
 use object::Endianness;
@@ -23,6 +24,8 @@ USER 65532:65532
 ENTRYPOINT [\"/meshproof-agent\"]
 ";
 
+/// Most bytes of a binary.
+const LARGEST: u64 = 256 << 20;
 /// Time for a call of the docker CLI.
 const DOCKER_TIME: Duration = Duration::from_secs(60);
 /// Time for building the image: copying a few megabytes to the engine.
@@ -38,24 +41,41 @@ pub async fn ensure(tools: &Tools, image: &str, binary: Option<PathBuf>) -> Resu
     let Some(binary) = binary else {
         return needs(tools, image).await.map(drop);
     };
-    let content = tokio::fs::read(&binary)
-        .await
-        .map_err(|error| unusable("agent-binary-unreadable", &binary, &error.to_string()))?;
+    let content = read(&binary)?;
     let architecture = architecture(&binary, &content)?;
     let digest = format!("{:x}", Sha256::digest(&content));
     if label(tools, image).await?.is_some_and(|of| of == digest) {
         return Ok(());
     }
-    let engine = engine_architecture(tools).await?;
-    if engine != architecture {
-        let what = format!("is for {architecture}, and the Docker engine runs {engine}");
-        return Err(unusable("agent-binary-foreign", &binary, &what));
-    }
+    fits(tools, &binary, architecture).await?;
     let context = folder(&content)
         .await
         .map_err(|error| problem::harness("agent-image-context", format!("a temporary folder: {error}"), None))?;
     tools.run(&build(image, &digest, context.path())).await?;
     needs(tools, image).await.map(drop)
+}
+
+/// Looks whether an image can be made from a binary: the architecture that it is for. Nothing is made.
+///
+/// # Errors
+/// `agent-binary-unreadable`, `agent-binary-dynamic`, `agent-binary-foreign`, and those of the docker CLI.
+pub async fn examine(tools: &Tools, binary: &Path) -> Result<&'static str, Problem> {
+    let architecture = architecture(binary, &read(binary)?)?;
+    fits(tools, binary, architecture).await?;
+    Ok(architecture)
+}
+
+fn read(binary: &Path) -> Result<Vec<u8>, Problem> {
+    plain_file::read(binary, LARGEST).map_err(|error| unusable("agent-binary-unreadable", binary, &error.to_string()))
+}
+
+async fn fits(tools: &Tools, binary: &Path, architecture: &str) -> Result<(), Problem> {
+    let engine = engine_architecture(tools).await?;
+    if engine == architecture {
+        return Ok(());
+    }
+    let what = format!("is for {architecture}, and the Docker engine runs {engine}");
+    Err(unusable("agent-binary-foreign", binary, &what))
 }
 
 /// The commands of [`ensure`] with a binary, for printing.
@@ -78,7 +98,7 @@ pub(crate) async fn needs(tools: &Tools, image: &str) -> Result<String, Problem>
             "agent-image-missing",
             format!("the Docker engine has no image `{image}`"),
             Some(&format!(
-                "build it with `docker build --file harness/agent/Dockerfile --tag {image} .` in a checkout of meshproof, or give a static binary of the agent"
+                "build it with `docker build --file harness/agent/Dockerfile --tag {image} .` in a checkout of meshproof, or, without a network, give a static binary of the agent with --agent-binary"
             )),
         )
     })
@@ -192,7 +212,7 @@ fn unusable(code: &str, path: &Path, what: &str) -> Problem {
         code,
         format!("{}: {what}", path.display()),
         Some(
-            "build a static one: `cargo build --package meshproof-agent --profile dist --target x86_64-unknown-linux-musl` (or aarch64-…)",
+            "build a static one: `cargo build --package meshproof-agent --profile dist --target x86_64-unknown-linux-musl` (or aarch64-…); for a gnu target with RUSTFLAGS=\"-C target-feature=+crt-static\"",
         ),
     )
 }

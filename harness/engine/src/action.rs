@@ -49,6 +49,8 @@ pub enum Action {
     },
     /// Something that is neither, in words: what is awaited, what is read.
     Note(String),
+    /// Nothing can be done, for this reason.
+    Impossible(String),
 }
 
 impl fmt::Display for Action {
@@ -83,6 +85,7 @@ impl fmt::Display for Action {
                 writeln!(f, "kubectl --context {cluster} delete {object} --ignore-not-found")
             }
             Self::Note(words) => writeln!(f, "# {words}"),
+            Self::Impossible(why) => writeln!(f, "# impossible: {why}"),
         }
     }
 }

@@ -45,6 +45,8 @@ pub fn classify(error: &kube::Error) -> ErrorClass {
         kube::Error::Api(status) => match (status.code, status.reason.as_str()) {
             (404, _) => ErrorClass::NotFound,
             (409, "AlreadyExists") => ErrorClass::AlreadyExists,
+            // It names another object than the one that is there now: waiting changes nothing.
+            (409, _) if status.message.starts_with("Precondition failed") => ErrorClass::Refused(409),
             (409 | 410 | 429, _) => ErrorClass::Transient,
             (code, _) if code >= 500 => ErrorClass::Transient,
             (code, _) => ErrorClass::Refused(code),
@@ -152,7 +154,22 @@ impl Requests {
         merge: &Value,
     ) -> Result<DynamicObject, RequestError> {
         let (parameters, patch) = (PatchParams::default(), Patch::Merge(merge));
-        self.send(what, within, || api.patch(name, &parameters, &patch)).await
+        // What the patch itself says of the object's identity or version will not become right by waiting.
+        let pinned = ["/metadata/uid", "/metadata/resourceVersion"]
+            .iter()
+            .any(|at| merge.pointer(at).is_some());
+        let conflict = |error: &kube::Error| matches!(error, kube::Error::Api(status) if status.code == 409);
+        let patched = self.send(what, within, || async {
+            match api.patch(name, &parameters, &patch).await {
+                Err(error) if pinned && conflict(&error) => Ok(Err(error)),
+                other => other.map(Ok),
+            }
+        });
+        patched.await?.map_err(|error| RequestError {
+            what: what.to_owned(),
+            class: ErrorClass::Refused(409),
+            message: describe(&error),
+        })
     }
 
     /// Deletes an object; what it owns is deleted in the background. Tells whether it was there.

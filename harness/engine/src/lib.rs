@@ -32,6 +32,7 @@ mod lower;
 pub mod metrics;
 pub mod ownership;
 mod panics;
+pub mod plain_file;
 pub mod plan;
 pub mod problem;
 mod reconcile;

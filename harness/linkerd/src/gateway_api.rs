@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::Api;
 use meshproof_engine::environment::Cluster;
+use meshproof_engine::plain_file;
 use meshproof_engine::problem::{self, Problem};
 use serde_json::Value;
 
@@ -103,7 +104,7 @@ impl GatewayApi {
                 Some("give the file of the Gateway API's definitions, e.g. `standard-install.yaml` of a release"),
             )
         };
-        let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+        let text = plain_file::read_text(file, manifests::LARGEST_FILE).map_err(|error| wrong(error.to_string()))?;
         let manifests = manifests::parse(&text).map_err(wrong)?;
         if !manifests
             .iter()

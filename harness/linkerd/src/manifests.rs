@@ -7,6 +7,9 @@ use meshproof_engine::tool::Invocation;
 use serde::Deserialize;
 use serde_json::Value;
 
+/// Most bytes of a file with manifests.
+pub const LARGEST_FILE: u64 = 64 << 20;
+
 /// Reads the YAML documents that a command printed.
 ///
 /// # Errors

@@ -338,7 +338,11 @@ impl<'b> Expander<'b> {
                 Tree::Text { text, plain, filled } => {
                     let mut copied = String::new();
                     self.append(&mut copied, text, &node.span);
-                    Tree::Text { text: copied, plain: *plain, filled: *filled }
+                    Tree::Text {
+                        text: copied,
+                        plain: *plain,
+                        filled: *filled,
+                    }
                 }
                 other => other.clone(),
             };
@@ -788,9 +792,7 @@ mod tests {
                 Tree::Text { text, .. } => vec![(0, text.len())],
                 _ => Vec::new(),
             };
-            inside
-                .iter()
-                .fold((1, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+            inside.iter().fold((1, 0), |all, one| (all.0 + one.0, all.1 + one.1))
         }
         let node = read(&Source::new("a.yaml", text), Limits::default()).unwrap();
         let (rows, _) = expand(&node, fragments);
@@ -840,7 +842,11 @@ mod tests {
     #[test]
     fn many_references_to_nothing_are_told_a_few_times() {
         let names: String = (0..3_000).map(|name| format!("v{name}: x, ")).collect();
-        let text = format!("vars: {{{names}}}\nsteps: ['{}', '${{{}}}']\n", "${vars.y}".repeat(9_000), "y".repeat(100_000));
+        let text = format!(
+            "vars: {{{names}}}\nsteps: ['{}', '${{{}}}']\n",
+            "${vars.y}".repeat(9_000),
+            "y".repeat(100_000)
+        );
         let node = read(&Source::new("a.yaml", text), Limits::default()).unwrap();
         let (rows, _) = expand(&node, &Fragments::new());
         assert_eq!(rows[0].problems.len(), super::MOST_PROBLEMS);

@@ -24,6 +24,7 @@ mod lint;
 pub mod load;
 pub mod scalar;
 pub mod scenario;
+pub mod scenario_files;
 pub mod schema;
 pub mod source;
 pub mod structure;

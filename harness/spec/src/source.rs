@@ -5,6 +5,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// The text of a file, with the path under which people know it.
 #[derive(PartialEq, Eq)]
 pub struct Source {
@@ -15,9 +17,12 @@ pub struct Source {
 }
 
 impl Source {
-    /// Keeps `text` as the content of `path`. Nothing is read.
+    /// Keeps `text` as the content of `path`, without the mark of byte order that some editors put before it. Nothing is read.
     pub fn new(path: impl Into<PathBuf>, text: impl Into<String>) -> Arc<Self> {
-        let text = text.into();
+        let mut text = text.into();
+        if text.starts_with(BYTE_ORDER_MARK) {
+            text.drain(..BYTE_ORDER_MARK.len_utf8());
+        }
         let lines = std::iter::once(0)
             .chain(text.match_indices('\n').map(|(newline, _)| newline + 1))
             .collect();

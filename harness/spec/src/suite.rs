@@ -12,27 +12,18 @@ use crate::lint;
 use crate::load::{self, ExpandedScenario, Library, Plain, load_plain, load_scenario};
 use crate::scalar::{Name, RequirementId};
 use crate::scenario::Step;
+use crate::scenario_files::{DEVIATIONS, PROFILES, is_beside_scenarios, is_manifest};
 use crate::source::{Source, Span};
 use crate::topology::Topology;
 use crate::yaml::Limits;
-
-/// Folders of a suite that are no areas.
-const NOT_AREAS: &[&str] = &["catalogue", "fragments"];
-/// Files of a suite that are no scenarios.
-const PROFILES: &str = "profiles.yaml";
-const DEVIATIONS: &str = "deviations.yaml";
-
-/// Whether a file or folder of this name, in a folder of scenarios, belongs to the suite without being a scenario or an area.
-#[must_use]
-pub fn is_beside_scenarios(name: &str) -> bool {
-    NOT_AREAS.contains(&name) || [PROFILES, DEVIATIONS].contains(&name)
-}
 
 /// A suite without errors.
 #[derive(Clone, Debug, Default)]
 pub struct Suite {
     /// Expanded scenarios in the order of their ids.
     pub scenarios: Vec<ExpandedScenario>,
+    /// The files that scenarios were looked for in, also such as have mistakes.
+    pub files: Vec<PathBuf>,
     /// Topologies by name.
     pub topologies: BTreeMap<Name, Topology>,
     /// Files of the catalogue.
@@ -81,6 +72,19 @@ impl Suite {
     /// All that is wrong with these files, or with what they refer to.
     pub fn load_files(files: &[PathBuf], scenarios_dir: &Path, topologies_dir: &Path) -> Result<Self, Diagnostics> {
         into_result(Self::check_files(files, scenarios_dir, topologies_dir))
+    }
+
+    /// As [`Suite::load`], with the scenarios of further `files`, each once. They may lie anywhere.
+    ///
+    /// # Errors
+    /// All that is wrong with any of the files.
+    pub fn load_with(files: &[PathBuf], scenarios_dir: &Path, topologies_dir: &Path) -> Result<Self, Diagnostics> {
+        let mut reader = Reader::default();
+        let mut all = reader.scenario_files(scenarios_dir);
+        let known: BTreeSet<PathBuf> = all.iter().filter_map(|file| file.canonicalize().ok()).collect();
+        let is_new = |file: &&PathBuf| !file.canonicalize().is_ok_and(|file| known.contains(&file));
+        all.extend(files.iter().filter(is_new).cloned());
+        into_result(reader.read_all(&all, scenarios_dir, topologies_dir))
     }
 
     /// As [`Suite::load`], but returns what is usable beside all that is wrong, for `lint`.
@@ -139,7 +143,10 @@ struct Reader {
 
 impl Reader {
     fn read_all(mut self, files: &[PathBuf], scenarios_dir: &Path, topologies_dir: &Path) -> (Suite, Diagnostics) {
-        let mut suite = Suite::default();
+        let mut suite = Suite {
+            files: files.to_vec(),
+            ..Suite::default()
+        };
         let mut library = Library::default();
         self.topologies(topologies_dir, &mut suite, &mut library);
         self.catalogue(scenarios_dir, &mut suite, &mut library);
@@ -243,6 +250,7 @@ impl Reader {
         for path in entries {
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some("yaml") => files.push(path),
+                Some("yml") if is_manifest(&path) => {}
                 Some("yml") => self.problems.push(
                     Diagnostic {
                         severity: Severity::Warning,
@@ -265,8 +273,9 @@ impl Reader {
     fn scenario_files(&mut self, scenarios_dir: &Path) -> Vec<PathBuf> {
         let mut files = Vec::new();
         for area in self.entries(scenarios_dir) {
-            if area.is_dir() && !NOT_AREAS.contains(&name_of(&area).as_str()) {
-                files.extend(self.yaml_files(&area));
+            if area.is_dir() && !is_beside_scenarios(&name_of(&area)) {
+                let found = self.yaml_files(&area);
+                files.extend(found.into_iter().filter(|file| !is_manifest(file)));
             }
         }
         files

@@ -48,7 +48,7 @@ pub struct EnvironmentArgs {
     #[arg(long = "defect", value_name = "NAME")]
     pub defects: Vec<String>,
     /// Scenario seconds per wall second: 10 on embedded clusters; on contexts, the pace at which `meshproof up` serves them
-    #[arg(long, value_name = "FACTOR")]
+    #[arg(long, value_name = "FACTOR", value_parser = super::number::pace)]
     pub pace: Option<f64>,
     /// Seed of everything drawn at random; printed by every run
     #[arg(long, value_name = "N")]
@@ -80,7 +80,7 @@ pub struct KindArgs {
     #[arg(long)]
     pub reuse: bool,
     /// Sets of clusters at the same time; each needs 2 to 4 GiB of memory
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = super::number::at_once)]
     pub at_once: Option<usize>,
     /// No relay containers between the clusters: scenarios that need one are skipped
     #[arg(long)]
@@ -90,7 +90,7 @@ pub struct KindArgs {
     pub kind_path: Option<PathBuf>,
     /// Longest time that any command may take, and clearing clusters for --reuse, in seconds; each has a deadline of its own
     /// otherwise
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", value_parser = super::number::seconds)]
     pub tool_deadline: Option<u64>,
 }
 
@@ -208,7 +208,7 @@ impl UpgradeArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "The traffic agent on real clusters")]
 pub struct AgentArgs {
-    /// Image of the agent; on contexts the clusters must be able to pull it
+    /// Image of the agent; on contexts it has to be given, and the clusters must be able to pull it
     #[arg(long, value_name = "IMAGE")]
     pub agent_image: Option<String>,
     /// Static binary of the agent that the image is made from, when it is not there

@@ -2,7 +2,9 @@
 
 use meshproof_clusters::preflight::{self, Finding, Level};
 
-use crate::args::{DoctorArgs, Format, On};
+use meshproof_kubeconfig::Proxies;
+
+use crate::args::{DoctorArgs, Format, On, SelectionArgs};
 use crate::exit_code::Exit;
 use crate::output;
 use crate::place::Place;
@@ -17,10 +19,23 @@ const USUAL_CLUSTERS: u64 = 2;
 /// # Errors
 /// The exit code of what is wrong with the arguments, the suite or the selection.
 pub async fn run(args: &DoctorArgs) -> Result<Exit, Exit> {
-    let place = Place::of(&args.environment, &args.suite.topologies).await?;
+    let place = Place::of(&args.environment, &args.state, &args.suite.topologies).await?;
     let mut findings = preflight::base(&place.tools).await;
+    findings.extend(preflight::proxies(&Proxies::of_environment()).map(|finding| {
+        // Embedded clusters are never reached through one.
+        let matters = args.environment.on != On::Embedded;
+        if matters || finding.level == Level::Ok {
+            finding
+        } else {
+            Finding::warning(finding.code, finding.found, finding.fix.unwrap_or_default())
+        }
+    }));
+    let asked = &args.selection;
     if args.environment.on != On::Embedded {
         findings.extend(of_real_clusters(args, place).await?);
+    } else if *asked != SelectionArgs::default() {
+        // They need nothing of the machine; what is asked for has to be there all the same.
+        planning::plan_at(place, &args.suite, asked, 1, args.environment.seed)?;
     }
     match args.format.format {
         Format::Json => output::json(&findings),
@@ -37,7 +52,7 @@ async fn of_real_clusters(args: &DoctorArgs, place: Place) -> Result<Vec<Finding
     let mut findings = Vec::new();
     let (tools, on_kind) = (place.tools.clone(), place.kind.is_some());
     if args.suite.scenarios.is_dir() {
-        let planned = planning::plan_at(place, &args.suite, &args.selection, args.environment.seed)?;
+        let planned = planning::plan_at(place, &args.suite, &args.selection, 1, args.environment.seed)?;
         clusters = of_plan::clusters_at_once(&planned);
         findings.extend(of_plan::findings(&planned, mesh).await);
     } else {

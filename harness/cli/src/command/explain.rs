@@ -4,10 +4,11 @@ use meshproof_clusters::preflight;
 use meshproof_mesh::defect::Defect;
 use meshproof_spec::code::Code;
 use meshproof_spec::diagnostic::closest;
+use meshproof_spec::load::ExpandedScenario;
 
 use crate::args::ExplainArgs;
 use crate::exit_code::Exit;
-use crate::{output, suite};
+use crate::{codes, output, suite};
 
 /// Explains a diagnostic code, a finding, a requirement, a defect or a scenario.
 ///
@@ -23,6 +24,10 @@ pub fn run(args: &ExplainArgs) -> Result<Exit, Exit> {
             "{}, a finding of `meshproof doctor`\n\n{looked_at}",
             args.id.to_uppercase()
         ));
+        return Ok(Exit::Success);
+    }
+    if let Some((code, text)) = codes::explain(&args.id) {
+        output::line(&format!("{code}, the reason of a skip or an error\n\n{text}"));
         return Ok(Exit::Success);
     }
     let loaded = suite::load(&args.suite, &[])?;
@@ -70,7 +75,7 @@ pub fn run(args: &ExplainArgs) -> Result<Exit, Exit> {
         ));
         return Ok(Exit::Success);
     }
-    if let Some(scenario) = loaded.scenarios.iter().find(|scenario| scenario.id == args.id) {
+    if let Some(scenario) = loaded.scenarios.iter().find(|scenario| is_named(scenario, &args.id)) {
         output::line(&format!(
             "{}/{}\n{}\n",
             scenario.area, scenario.id, scenario.scenario.summary
@@ -88,13 +93,22 @@ pub fn run(args: &ExplainArgs) -> Result<Exit, Exit> {
     let mut known: Vec<String> = requirements().map(|requirement| requirement.id.0.clone()).collect();
     known.extend(Defect::all().map(|defect| defect.name().to_owned()));
     known.extend(loaded.scenarios.iter().map(|scenario| scenario.id.clone()));
+    known.extend(codes::all().map(ToOwned::to_owned));
     known.extend(Code::all().iter().map(ToString::to_string));
     let hint = closest(&args.id, known.iter().map(String::as_str))
         .map(|near| format!("; did you mean `{near}`?"))
         .unwrap_or_default();
     output::note(&format!(
-        "error: `{}` is no requirement, defect, scenario or diagnostic code{hint}",
+        "error: `{}` is no requirement, defect, scenario, diagnostic code, finding or reason of an error{hint}",
         args.id
     ));
     Err(Exit::Usage)
+}
+
+/// Whether a scenario is called so, in one of the forms in which it is printed.
+fn is_named(scenario: &ExpandedScenario, name: &str) -> bool {
+    scenario.id == name
+        || name
+            .split_once('/')
+            .is_some_and(|(area, id)| scenario.area == area && scenario.id == id)
 }

@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use meshproof_clusters::contexts::{self, ContextRef, ContextsOptions, Liveness};
-use meshproof_clusters::kind::{KindOptions, sweep};
+use meshproof_clusters::kind::{Also, KindOptions, sweep};
 use meshproof_engine::problem::Problem;
 use meshproof_engine::tool::Tools;
-use meshproof_report::run_folder::{JOURNAL, RunFolder};
+use meshproof_report::run_folder::{FolderError, JOURNAL, RunFolder};
 
 use crate::args::GcArgs;
 use crate::exit_code::Exit;
@@ -32,39 +32,101 @@ pub async fn run(args: &GcArgs) -> Result<Exit, Exit> {
                 .contexts
         }
     };
-    match Box::pin(collect(args, &contexts)).await {
-        Ok(done) => {
-            output::line(&done);
-            Ok(Exit::Success)
-        }
+    let state = State::at(args.state.state.as_deref()).map_err(|problem| {
+        output::note(&format!("error: {problem:#}"));
+        Exit::Error
+    })?;
+    let mut collected = Collected::default();
+    // First, because the state tells which runs are dead.
+    if existing_clusters(args, &contexts, &state, &mut collected).await {
+        dead_processes(&state, &mut collected);
+    }
+    kind_clusters(args, &state, &mut collected).await;
+    output::line(&format!("{} leftovers removed", collected.removed));
+    for trouble in &collected.troubles {
+        output::note(&format!("error: {trouble}"));
+    }
+    Ok(if collected.troubles.is_empty() {
+        Exit::Success
+    } else {
+        Exit::Error
+    })
+}
+
+/// What was done. Whatever goes wrong with one thing, the others are gone on with.
+#[derive(Default)]
+struct Collected {
+    removed: usize,
+    /// What could not be removed or read, with its place, and what is not of our making.
+    troubles: Vec<String>,
+}
+
+impl Collected {
+    fn removed(&mut self, what: &str) {
+        output::line(&format!("removed: {what}"));
+        self.removed += 1;
+    }
+
+    fn strangers(&mut self, told: Vec<String>) {
+        let left = told.into_iter().map(|told| {
+            format!("left: {told}; meshproof removes only what it made: remove it by hand, or name another folder with --state")
+        });
+        self.troubles.extend(left);
+    }
+}
+
+/// State of dead processes, and reports of runs that were killed.
+fn dead_processes(state: &State, collected: &mut Collected) {
+    let contents = match state.contents() {
+        Ok(contents) => contents,
         Err(problem) => {
-            output::note(&format!("error: {problem:#}"));
-            Ok(Exit::Error)
+            collected.troubles.push(format!("{problem:#}"));
+            return;
+        }
+    };
+    collected.strangers(contents.strangers);
+    for name in contents.names.iter().filter(|name| !state.alive(name)) {
+        match state.run_folder(name) {
+            Ok(Some(folder)) => {
+                if let Err(problem) = finish(&folder) {
+                    collected.troubles.push(format!("{}: {problem:#}", folder.display()));
+                }
+            }
+            Ok(None) => {}
+            Err(problem) => collected.troubles.push(format!("{problem:#}")),
+        }
+        match state.forget(name) {
+            Ok(()) => collected.removed(&format!("state of `{name}`, whose process is gone")),
+            Err(problem) => collected.troubles.push(format!("state of `{name}`: {problem:#}")),
         }
     }
 }
 
-async fn collect(args: &GcArgs, contexts: &BTreeMap<String, ContextRef>) -> anyhow::Result<String> {
-    let state = State::at(args.state.state.as_deref())?;
-    // First, because the state tells which runs are dead.
-    let mut removed = existing_clusters(args, contexts, &state).await?;
-    for name in state.names()? {
-        if !state.alive(&name) {
-            if let Some(folder) = state.run_folder(&name) {
-                finish(&folder)?;
-            }
-            state.forget(&name)?;
-            output::line(&format!("removed: state of `{name}`, whose process is gone"));
-            removed += 1;
-        }
-    }
+/// Clusters, containers and networks that were made with kind.
+async fn kind_clusters(args: &GcArgs, state: &State, collected: &mut Collected) {
     let options = KindOptions::new("", state.kind_folder());
-    let swept = sweep(&Tools::default(), &options, args.caches).await.map_err(said)?;
+    let also = Also {
+        caches: args.caches,
+        unrecorded: args.unrecorded,
+    };
+    let swept = match sweep(&Tools::default(), &options, also).await {
+        Ok(swept) => swept,
+        Err(problem) => {
+            collected.troubles.push(said(problem));
+            return;
+        }
+    };
     for name in &swept.removed {
-        output::line(&format!("removed: {name}"));
+        collected.removed(name);
     }
     for name in &swept.in_use {
         output::line(&format!("in use: {name}"));
+    }
+    for name in &swept.unrecorded {
+        output::line(&format!(
+            "left: {name}, which {} knows nothing of: a run with another state folder may be using it (--unrecorded removes it)",
+            state.folder().display()
+        ));
     }
     for name in &swept.caches {
         let why = if args.caches {
@@ -74,42 +136,42 @@ async fn collect(args: &GcArgs, contexts: &BTreeMap<String, ContextRef>) -> anyh
         };
         output::line(&format!("left: volume {name}, a cache of a registry ({why})"));
     }
-    Ok(format!("{} leftovers removed", removed + swept.removed.len()))
+    collected.strangers(swept.strangers);
 }
 
-/// Sweeps existing clusters one by one; how many namespaces were removed.
-///
-/// # Errors
-/// What went wrong with any of them, after all were tried. Nothing is forgotten then, so that it can be tried again.
+/// Sweeps existing clusters one by one. Whether all went well: otherwise the state has to stay, so that it can be tried again.
 async fn existing_clusters(
     args: &GcArgs,
     contexts: &BTreeMap<String, ContextRef>,
     state: &State,
-) -> anyhow::Result<usize> {
-    let known: BTreeSet<String> = state.names()?.into_iter().collect();
+    collected: &mut Collected,
+) -> bool {
+    let known: BTreeSet<String> = state.contents().unwrap_or_default().names.into_iter().collect();
     let liveness = |run: &str| match State::name_of_run(run) {
         name if state.alive(&name) => Liveness::Alive,
         name if known.contains(&name) => Liveness::Dead,
         _ => Liveness::Unknown,
     };
-    let (mut removed, mut problems) = (0, Vec::new());
+    let mut well = true;
     for (cluster, context) in contexts {
         let one = BTreeMap::from([(cluster.clone(), context.clone())]);
         match contexts::sweep(&one, &liveness, args.older_than.0).await {
             Ok(swept) => {
                 for swept in swept {
-                    removed += swept.removed.len();
+                    collected.removed += swept.removed.len();
                     tell(&swept, &liveness, args);
                 }
             }
-            Err(problem) => problems.push(said(problem).to_string()),
+            Err(problem) => {
+                collected.troubles.push(format!(
+                    "{}; the state of dead runs stays, so that this can be tried again",
+                    said(problem)
+                ));
+                well = false;
+            }
         }
     }
-    if problems.is_empty() {
-        Ok(removed)
-    } else {
-        anyhow::bail!("{}; nothing else was removed", problems.join("; "))
-    }
+    well
 }
 
 fn tell(swept: &contexts::Swept, liveness: &dyn Fn(&str) -> Liveness, args: &GcArgs) {
@@ -131,24 +193,31 @@ fn tell(swept: &contexts::Swept, liveness: &dyn Fn(&str) -> Liveness, args: &GcA
     }
 }
 
-fn said(problem: Problem) -> anyhow::Error {
+fn said(problem: Problem) -> String {
     match problem.remedy {
-        Some(remedy) => anyhow::anyhow!("{} ({}); {remedy}", problem.message, problem.code),
-        None => anyhow::anyhow!("{} ({})", problem.message, problem.code),
+        Some(remedy) => format!("{} ({}); {remedy}", problem.message, problem.code),
+        None => format!("{} ({})", problem.message, problem.code),
     }
 }
 
 /// Writes the reports of a run that was killed before it could.
 fn finish(folder: &Path) -> anyhow::Result<()> {
-    if !folder.join(JOURNAL).exists() {
+    // Nothing to report: it was killed before its first record, or somebody removed it.
+    let Ok(found) = folder.join(JOURNAL).symlink_metadata() else {
         return Ok(());
+    };
+    if !found.is_file() {
+        anyhow::bail!("its {JOURNAL} is no plain file");
     }
-    match RunFolder::read(folder) {
-        Ok(read) => {
-            command::report::write(&read)?;
-            output::line(&format!("reported: {}", folder.display()));
-        }
-        Err(problem) => output::note(&format!("warning: {problem}")),
+    let read = match RunFolder::read(folder) {
+        Err(FolderError::Empty { .. }) => return Ok(()),
+        other => other?,
+    };
+    let of = read.history.started.as_ref().map(|started| started.run.as_str());
+    if of != folder.file_name().and_then(|name| name.to_str()) {
+        anyhow::bail!("its {JOURNAL} is of another run");
     }
+    command::report::write(&read)?;
+    output::line(&format!("reported: {}", folder.display()));
     Ok(())
 }

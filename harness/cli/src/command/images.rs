@@ -22,13 +22,13 @@ pub async fn run(args: &ImagesArgs) -> Result<Exit, Exit> {
         output::note("error: only clusters made with kind need images of this machine; say `--on kind`");
         return Err(Exit::Usage);
     }
-    let planned = planning::plan(&args.suite, &args.selection, &args.environment).await?;
+    let planned = planning::plan(&args.suite, &args.selection, 1, &args.environment, &args.state).await?;
     let requests = requests(&planned);
     let topologies: Vec<_> = requests.iter().map(|request| request.topology.clone()).collect();
     let mesh = mesh(&planned, &requests).await;
     let options = KindOptions {
         agent_image: Some(planned.place.agent_image.clone()),
-        ..place::kind_options(&args.environment.kind, &args.suite.topologies)?
+        ..place::kind_options(&args.environment.kind, &args.state, &args.suite.topologies)?
     };
     let known: Vec<String> = mesh
         .as_ref()

@@ -11,8 +11,9 @@ use crate::{output, suite};
 /// # Errors
 /// The exit code of what is wrong with the suite or the selection.
 pub fn run(args: &ListArgs) -> Result<Exit, Exit> {
-    let loaded = suite::for_plan(&suite::load(&args.suite, &args.selection.ids)?);
-    let selected = suite::selection(&args.selection)?.apply(&loaded).map_err(|problem| {
+    let loaded = suite::load(&args.suite, &args.selection.ids)?;
+    let selection = suite::selection(&args.selection, &args.suite, &loaded, 1)?;
+    let selected = selection.apply(&suite::for_plan(&loaded)).map_err(|problem| {
         output::note(&format!("error: {problem}"));
         Exit::NothingRun
     })?;

@@ -19,12 +19,21 @@ use crate::{output, planning, suite};
 /// The exit code of what is wrong with the suite or the selection.
 pub async fn run(args: &PlanArgs) -> Result<Exit, Exit> {
     if let Some(topology) = &args.topology {
-        let place = Place::of(&args.environment, &args.suite.topologies).await?;
+        let place = Place::of(&args.environment, &args.state, &args.suite.topologies).await?;
         let request = topology_alone(args, topology)?;
-        print_commands(args, &[(request.key.as_str(), actions(&place, &request))]);
-        return Ok(Exit::Success);
+        return Ok(print_commands(
+            args,
+            &[(request.key.as_str(), actions(&place, &request))],
+        ));
     }
-    let planned = planning::plan(&args.suite, &args.selection, &args.environment).await?;
+    let planned = planning::plan(
+        &args.suite,
+        &args.selection,
+        args.repeat.repeat,
+        &args.environment,
+        &args.state,
+    )
+    .await?;
     if args.commands {
         let requests: Vec<EnvironmentRequest> = requests(&planned);
         let all: Vec<(&str, Vec<Action>)> = requests
@@ -35,7 +44,7 @@ pub async fn run(args: &PlanArgs) -> Result<Exit, Exit> {
                 (request.key.as_str(), actions)
             })
             .collect();
-        print_commands(args, &all);
+        return Ok(print_commands(args, &all));
     } else if args.rbac {
         print_rbac(args, &planned);
     } else {
@@ -111,7 +120,8 @@ fn upgrades(planned: &Planned, request: &EnvironmentRequest) -> Vec<Action> {
         .collect()
 }
 
-fn print_commands(args: &PlanArgs, all: &[(&str, Vec<Action>)]) {
+/// Prints actions; [`Exit::Input`] when some of them can't be done at all.
+fn print_commands(args: &PlanArgs, all: &[(&str, Vec<Action>)]) -> Exit {
     match args.format.format {
         Format::Json => {
             let environments = all.iter().map(|(key, actions)| {
@@ -135,6 +145,19 @@ fn print_commands(args: &PlanArgs, all: &[(&str, Vec<Action>)]) {
                 output::line("");
             }
         }
+    }
+    let mut reasons = all
+        .iter()
+        .flat_map(|(key, actions)| actions.iter().map(move |action| (key, action)));
+    match reasons.find_map(|(key, action)| match action {
+        Action::Impossible(why) => Some((key, why)),
+        _ => None,
+    }) {
+        Some((key, why)) => {
+            output::note(&format!("error: {key} can't be brought up: {why}"));
+            Exit::Input
+        }
+        None => Exit::Success,
     }
 }
 

@@ -100,6 +100,13 @@ struct Job {
 fn jobs(loaded: &Suite, args: &ProveArgs) -> Result<Vec<Job>, Exit> {
     let wanted_defects = place::defects(&args.defects)?;
     let coverage = loaded.coverage();
+    let known = |id: &&String| coverage.decided_by.keys().any(|known| known.0 == **id);
+    if let Some(unknown) = args.requirements.iter().find(|id| !known(id)) {
+        output::note(&format!(
+            "error: there is no requirement `{unknown}` in the catalogue; `meshproof coverage` lists all"
+        ));
+        return Err(Exit::NothingRun);
+    }
     let mut clean = Job {
         requirements: Vec::new(),
         defect: None,

@@ -18,7 +18,7 @@ use crate::place::Place;
 use crate::planning::{self, Planned};
 use crate::preflight::Refused;
 use crate::signals::{listen, listen_once};
-use crate::state::State;
+use crate::state::{Held, State, StateFile};
 use crate::{command, display, output, preflight};
 
 /// Runs scenarios and writes reports.
@@ -26,7 +26,14 @@ use crate::{command, display, output, preflight};
 /// # Errors
 /// The exit code of what is wrong with the suite or the selection.
 pub async fn run(args: &RunArgs) -> Result<Exit, Exit> {
-    let planned = planning::plan(&args.suite, &args.selection, &args.environment).await?;
+    let planned = planning::plan(
+        &args.suite,
+        &args.selection,
+        args.repeat.repeat,
+        &args.environment,
+        &args.state,
+    )
+    .await?;
     Box::pin(run_plan(args, planned)).await.map_err(|problem| {
         output::note(&format!("error: {problem:#}"));
         Exit::Error
@@ -38,11 +45,12 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
     let options = options(args, plan, place);
     let interrupts = options.interrupts.clone();
     let listening = tokio::spawn(listen(interrupts.clone()));
-    // The state tells `gc` about this run should its process be killed.
-    let state = State::at(None)?.hold(&State::name_of_run(&plan.identity.run))?;
+    let state = hold(args, plan, place)?;
     std::fs::create_dir_all(&options.run_dir).with_context(|| format!("can't make {}", options.run_dir.display()))?;
     let folder = options.run_dir.canonicalize()?;
-    state.write("run", &folder.display().to_string())?;
+    if let Some(state) = &state {
+        state.write(&StateFile::Run, &folder.display().to_string())?;
+    }
 
     let scenarios = plan.scenarios.len();
     output::note(&format!(
@@ -83,10 +91,14 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
     shown?;
     if summary.kept.clusters().next().is_some() && !interrupts.stopping() {
         for (environment, cluster) in summary.kept.clusters() {
-            let path = state.write(
-                &format!("kubeconfig-{environment}-{}", cluster.name),
-                &cluster.kubeconfig,
-            )?;
+            let state = state
+                .as_ref()
+                .context("kept clusters need a folder for state; give one with --state")?;
+            let file = StateFile::Kept {
+                environment: environment.to_owned(),
+                cluster: cluster.name.clone(),
+            };
+            let path = state.write(&file, &cluster.kubeconfig)?;
             output::note(&format!("kept: kubectl --kubeconfig {} get pods -A", path.display()));
         }
         output::note("the clusters are kept until this process is interrupted");
@@ -107,6 +119,23 @@ fn show(args: &RunArgs, summary: &RunSummary) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+/// The name in the state folder by which `gc` learns of this run should its process be killed. Embedded clusters end with
+/// the process, so that they do without where no folder was asked for and none can be had.
+fn hold(args: &RunArgs, plan: &Plan, place: &Place) -> Result<Option<Held>> {
+    let given = args.state.state.as_deref();
+    let held = State::at(given).and_then(|state| state.hold(&State::name_of_run(&plan.identity.run)));
+    match held {
+        Ok(held) => Ok(Some(held)),
+        Err(problem) if given.is_none() && place.contexts.is_none() && place.kind.is_none() => {
+            output::note(&format!(
+                "note: should this process be killed, `gc` won't know of it: {problem:#}"
+            ));
+            Ok(None)
+        }
+        Err(problem) => Err(problem),
+    }
 }
 
 /// Why nothing can run, if so. What may be too little of the machine is told, and tried all the same.

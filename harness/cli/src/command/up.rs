@@ -22,7 +22,7 @@ use crate::args::{Format, On, StateArgs, StatusArgs, UpArgs};
 use crate::exit_code::Exit;
 use crate::place::Place;
 use crate::signals::Signals;
-use crate::state::{Served, State};
+use crate::state::{Served, State, StateFile};
 use crate::{output, suite};
 
 /// Brings a topology up and serves it until interrupted, or until `meshproof down`.
@@ -36,7 +36,7 @@ pub async fn up(args: &UpArgs) -> Result<Exit, Exit> {
         );
         return Err(Exit::Usage);
     }
-    let place = Place::of(&args.environment, &args.suite.topologies).await?;
+    let place = Place::of(&args.environment, &args.state.folder, &args.suite.topologies).await?;
     let loaded = suite::load(&args.suite, &[])?;
     let Some(topology) = loaded.topologies.get(&Name(args.topology.clone())) else {
         let known: Vec<&str> = loaded.topologies.keys().map(|name| name.0.as_str()).collect();
@@ -61,7 +61,7 @@ pub async fn up(args: &UpArgs) -> Result<Exit, Exit> {
 
 async fn serve(args: &UpArgs, place: &Place, request: &EnvironmentRequest) -> Result<Exit> {
     let mut signals = Signals::listen()?;
-    let held = State::at(args.state.state.as_deref())?.hold(&args.state.name)?;
+    let held = State::at(args.state.folder.state.as_deref())?.hold(&args.state.name)?;
     let driver = (place.driver)(request);
     // What is dropped half-way takes its clusters with it.
     let running = tokio::select! {
@@ -80,7 +80,7 @@ async fn serve(args: &UpArgs, place: &Place, request: &EnvironmentRequest) -> Re
         }
     }
 
-    let kubeconfig = held.write("kubeconfig", &merged_kubeconfig(running.as_ref())?)?;
+    let kubeconfig = held.write(&StateFile::Kubeconfig, &merged_kubeconfig(running.as_ref())?)?;
     let (control, token, stop) = control().await?;
     let served = Served {
         process: std::process::id(),
@@ -94,7 +94,7 @@ async fn serve(args: &UpArgs, place: &Place, request: &EnvironmentRequest) -> Re
         control,
         token,
     };
-    held.write("served.json", &serde_json::to_string_pretty(&served)?)?;
+    held.write(&StateFile::Served, &serde_json::to_string_pretty(&served)?)?;
     output::line(&format!("export KUBECONFIG={}", kubeconfig.display()));
     for (name, url) in &served.clusters {
         output::line(&format!("# kubectl --context {name} get pods -A    ({url})"));
@@ -229,7 +229,7 @@ pub async fn down(args: &StateArgs) -> Exit {
 }
 
 async fn stop(args: &StateArgs) -> Result<String> {
-    let state = State::at(args.state.as_deref())?;
+    let state = State::at(args.folder.state.as_deref())?;
     let Some(served) = state.served(&args.name)? else {
         return Ok(format!("nothing is served under `{}`", args.name));
     };
@@ -276,7 +276,7 @@ pub async fn status(args: &StatusArgs) -> Exit {
 }
 
 async fn look(args: &StatusArgs) -> Result<Exit> {
-    let state = State::at(args.state.state.as_deref())?;
+    let state = State::at(args.state.folder.state.as_deref())?;
     let Some(served) = state.served(&args.state.name)? else {
         match args.format.format {
             Format::Json => output::json(&json!({"name": args.state.name, "up": false})),

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use meshproof_standins::LoggedCall;
 use rstest::rstest;
 
 use crate::machine::{Machine, SCENARIO};
@@ -68,4 +69,72 @@ fn a_mesh_without_the_gateway_api_is_told_before_anything_is_made() {
             .iter()
             .any(|call| call.line().starts_with("kind create"))
     );
+}
+
+/// A Linux program that needs nothing else, as far as its headers tell.
+fn static_program() -> Vec<u8> {
+    // The stand-in's engine runs on amd64.
+    let machine: u16 = 62;
+    let mut bytes = vec![0x7f, b'E', b'L', b'F', 2, 1, 1];
+    bytes.resize(64 + 56, 0);
+    bytes[16..18].copy_from_slice(&3_u16.to_le_bytes());
+    bytes[18..20].copy_from_slice(&machine.to_le_bytes());
+    bytes[20..24].copy_from_slice(&1_u32.to_le_bytes());
+    bytes[32..40].copy_from_slice(&64_u64.to_le_bytes());
+    bytes[52..54].copy_from_slice(&64_u16.to_le_bytes());
+    bytes[54..56].copy_from_slice(&56_u16.to_le_bytes());
+    bytes[56..58].copy_from_slice(&1_u16.to_le_bytes());
+    bytes[64..68].copy_from_slice(&1_u32.to_le_bytes());
+    bytes
+}
+
+/// The way without a network: the image is made from a binary, so that it must not be missed before.
+#[test]
+fn an_agent_image_that_is_made_from_a_binary_is_not_missed_and_a_missing_one_is_told_once() {
+    let machine = Machine::new();
+    let binary = machine.folder.path().join("agent");
+    fs::write(&binary, static_program()).unwrap();
+    let gateway_api = machine.folder.path().join("gateway-api.yaml").display().to_string();
+    let doctor = |more: &[&str]| {
+        let words = [
+            "doctor",
+            "--on",
+            "kind",
+            "--gateway-api-crds",
+            &gateway_api,
+            "--agent-image",
+            "other:v1",
+            SCENARIO,
+        ];
+        Machine::said(machine.meshproof(&words).args(more)).out
+    };
+    let of_agent = |told: &str| {
+        told.lines()
+            .filter(|line| line.contains("other:v1"))
+            .map(ToOwned::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let missing = of_agent(&doctor(&[]));
+    assert!(
+        missing.len() == 1 && missing[0].starts_with("error") && missing[0].contains("--agent-binary"),
+        "{missing:?}"
+    );
+    let made = of_agent(&doctor(&["--agent-binary", binary.to_str().unwrap()]));
+    assert!(made.len() == 1 && made[0].starts_with("ok"), "{made:?}");
+    let never = doctor(&["--agent-binary", "/dev/zero"]);
+    assert!(never.contains("no plain file"), "{never}");
+    let said = Machine::said(&mut machine.run(&[
+        "--agent-image",
+        "other:v1",
+        "--agent-binary",
+        binary.to_str().unwrap(),
+        SCENARIO,
+    ]));
+    let calls: Vec<String> = machine.standins.calls().iter().map(LoggedCall::line).collect();
+    let position = |start: &str| calls.iter().position(|call| call.starts_with(start));
+    assert!(
+        position("docker build").is_some() && position("docker build") < position("kind create"),
+        "{calls:#?}"
+    );
+    assert!(!said.all().contains("DOC027"), "{}", said.all());
 }

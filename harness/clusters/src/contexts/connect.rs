@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use kube::api::ListParams;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::Kubeconfig;
 use kube::{Api, Client};
 use meshproof_engine::api::describe;
 use meshproof_engine::environment::Cluster;
 use meshproof_engine::plan::permission::Permission;
 use meshproof_engine::problem::{self, Problem};
+use meshproof_kubeconfig::{Proxies, without_credentials};
 
 use super::options::{ContextRef, ContextsOptions};
 use crate::preflight::access;
@@ -40,10 +41,7 @@ pub(super) struct Loaded {
 /// # Errors
 /// Code `context-unusable`.
 pub(super) fn load(name: &str, context: &ContextRef) -> Result<Loaded, Problem> {
-    let read = match &context.kubeconfig {
-        Some(path) => Kubeconfig::read_from(path),
-        None => Kubeconfig::read(),
-    };
+    let read = meshproof_kubeconfig::read(context.kubeconfig.as_deref());
     let whole = read.map_err(|error| unusable(name, context, &error.to_string()))?;
     only(name, whole, context)
 }
@@ -81,12 +79,17 @@ fn only(name: &str, mut kubeconfig: Kubeconfig, context: &ContextRef) -> Result<
 /// # Errors
 /// Code `context-unusable`.
 pub(super) async fn client(name: &str, context: &ContextRef, loaded: &Loaded) -> Result<Client, Problem> {
-    let options = KubeConfigOptions::default();
-    let mut config = kube::Config::from_custom_kubeconfig(loaded.kubeconfig.clone(), &options)
-        .await
+    let config = config(name, context, loaded)?;
+    let made = tokio::time::timeout(ANSWER_TIME, meshproof_kubeconfig::client(config)).await;
+    let made = made.map_err(|_| unusable(name, context, "its credential plugin does not answer"))?;
+    made.map_err(|error| unusable(name, context, &describe(&error)))
+}
+
+fn config(name: &str, context: &ContextRef, loaded: &Loaded) -> Result<kube::Config, Problem> {
+    let mut config = meshproof_kubeconfig::config(&loaded.kubeconfig, None, &Proxies::of_environment())
         .map_err(|error| unusable(name, context, &error.to_string()))?;
     config.connect_timeout = Some(ANSWER_TIME);
-    Client::try_from(config).map_err(|error| unusable(name, context, &describe(&error)))
+    Ok(config)
 }
 
 /// Connects to the cluster of a context, and asks it for nothing but what it is and what these credentials may do.
@@ -101,7 +104,14 @@ pub(super) async fn connect(
     options: &ContextsOptions,
 ) -> Result<Connected, Problem> {
     let client = client(name, context, &loaded).await?;
-    let about = place(name, context);
+    let about = match config(name, context, &loaded)?.proxy_url {
+        Some(proxy) => format!(
+            "{}, through the proxy {}",
+            place(name, context),
+            without_credentials(&proxy)
+        ),
+        None => place(name, context),
+    };
     let version = answered(&about, client.apiserver_version()).await?.git_version;
     tracing::info!(cluster = name, version, "reached");
     let namespaces: Api<Namespace> = Api::all(client.clone());
@@ -165,7 +175,7 @@ fn unusable(name: &str, context: &ContextRef, what: &str) -> Problem {
     problem::environment(
         "context-unusable",
         format!("{}: {what}", place(name, context)),
-        Some("see `kubectl config get-contexts`"),
+        Some("correct the kubeconfig; see `kubectl config get-contexts`"),
     )
 }
 

@@ -59,7 +59,7 @@ impl Environment for Contexts {
 
     /// Clusters at another pace are embedded ones; those at this pace are told by their version when they come up.
     fn certifies(&self) -> bool {
-        (self.options.pace - 1.0).abs() < f64::EPSILON
+        !self.options.model && (self.options.pace - 1.0).abs() < f64::EPSILON
     }
 
     fn pace(&self) -> f64 {
@@ -114,6 +114,9 @@ impl Environment for Contexts {
         if self.certifies() {
             real(&connected)?;
         }
+        if self.options.agent_image.is_none() {
+            have_the_agent(&connected)?;
+        }
         let clusters = connected.into_iter().map(|one| one.cluster).collect();
         Ok(Arc::new(Running::new(clusters)))
     }
@@ -148,6 +151,23 @@ fn real(connected: &[Connected]) -> Result<(), Problem> {
                 model.cluster.name, model.version
             ),
             Some("say the pace at which it is served, e.g. `--pace 10`: then the report tells it from a real one"),
+        )),
+    }
+}
+
+/// Real clusters pull the agent's image from somewhere, and no name is a safe guess: somebody else may own it.
+fn have_the_agent(connected: &[Connected]) -> Result<(), Problem> {
+    match connected.iter().find(|one| !one.version.contains(EMBEDDED)) {
+        None => Ok(()),
+        Some(real) => Err(problem::environment(
+            "agent-image-missing",
+            format!(
+                "{} is to pull the traffic agent's image, and none is given",
+                real.cluster.name
+            ),
+            Some(
+                "push the image that harness/agent/Dockerfile makes to a registry of yours, and name it with --agent-image",
+            ),
         )),
     }
 }

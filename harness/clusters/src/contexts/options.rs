@@ -16,6 +16,10 @@ pub struct ContextsOptions {
     pub node_addresses: BTreeMap<String, String>,
     /// Scenario seconds per wall second: 1, unless the clusters are embedded ones that another process serves.
     pub pace: f64,
+    /// Whether the user says that they are embedded ones: then a run certifies nothing, at whatever pace.
+    pub model: bool,
+    /// Image of the agent that they pull; embedded ones have it.
+    pub agent_image: Option<String>,
     /// Whether the user consents to disturbing what others rely on.
     pub disruptive: bool,
     /// Whether the mesh is there already, and stays.
@@ -57,6 +61,8 @@ impl ContextsOptions {
             node_addresses: known(pairs(node_addresses, "CLUSTER=ADDRESS")?)?,
             contexts,
             pace: 1.0,
+            model: false,
+            agent_image: None,
             disruptive: false,
             preinstalled: true,
         })

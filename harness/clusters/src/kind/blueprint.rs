@@ -48,6 +48,8 @@ pub(super) struct ClusterBlueprint {
     pub(super) kind_name: String,
     /// The kind configuration, with our name in it.
     pub(super) config: String,
+    /// What that asks for beyond the cluster, for people.
+    pub(super) hazards: Vec<String>,
     /// Where it is written.
     pub(super) config_path: PathBuf,
     /// Where kind writes the kubeconfig.
@@ -102,6 +104,12 @@ impl Blueprint {
         blueprint.check_disjoint(&[])?;
         blueprint.digest = blueprint.compute_digest();
         Ok(blueprint)
+    }
+
+    /// What the configurations ask for beyond the clusters, for people.
+    pub(super) fn hazards(&self) -> Vec<String> {
+        let clusters = self.clusters.iter();
+        clusters.flat_map(|cluster| cluster.hazards.clone()).collect()
     }
 
     /// Checks that no two ranges of addresses overlap, those of the docker network (`subnets`) among them.
@@ -184,6 +192,7 @@ fn cluster(
         name: name.0.clone(),
         nodes: names::nodes(&kind_name, config.workers),
         config: config.text,
+        hazards: config.hazards,
         config_path: folder.join(format!("{name}.yaml")),
         kubeconfig_path: folder.join(format!("{name}.kubeconfig")),
         image: options.node_image.clone().or_else(|| spec.node_image.clone()),

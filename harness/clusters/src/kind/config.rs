@@ -5,6 +5,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
+use meshproof_engine::plain_file;
 use meshproof_engine::problem::{self, Problem};
 use meshproof_spec::scalar::Name;
 use meshproof_spec::topology::ClusterSpec;
@@ -12,6 +13,9 @@ use serde_yaml::{Mapping, Value};
 
 /// DNS domain of clusters that name none.
 pub(super) const USUAL_DOMAIN: &str = "cluster.local";
+
+/// Most bytes of a configuration.
+const LARGEST: u64 = 1 << 20;
 
 /// Where containerd looks for `<registry>/hosts.toml`. Node images since kind 0.27 do by themselves; older ones need it said.
 pub(super) const MIRRORS: &str = "/etc/containerd/certs.d";
@@ -23,6 +27,8 @@ pub(super) struct Configuration {
     pub(super) text: String,
     /// Nodes beside the control plane's.
     pub(super) workers: usize,
+    /// What in it reaches beyond the cluster, for people.
+    pub(super) hazards: Vec<String>,
 }
 
 /// The configuration of a cluster.
@@ -36,7 +42,7 @@ pub(super) fn configuration(
     spec: &ClusterSpec,
     mirrored: bool,
 ) -> Result<Configuration, Problem> {
-    let mut config = match std::fs::read_to_string(source) {
+    let mut config = match plain_file::read_text(source, LARGEST) {
         Ok(text) => parsed(source, &text, spec)?,
         Err(error) if error.kind() == ErrorKind::NotFound => generated(spec),
         Err(error) => return Err(wrong(source, &format!("can't be read: {error}"))),
@@ -52,7 +58,8 @@ pub(super) fn configuration(
         append(source, &mut config, "containerdConfigPatches", patch)?;
     }
     let text = serde_yaml::to_string(&config).map_err(|error| wrong(source, &error.to_string()))?;
-    Ok(Configuration { text, workers })
+    let hazards = hazards(source, &config);
+    Ok(Configuration { text, workers, hazards })
 }
 
 /// What a node reads to pull images through `url`.
@@ -93,6 +100,58 @@ fn parsed(source: &Path, text: &str, spec: &ClusterSpec) -> Result<Mapping, Prob
         }
     }
     Ok(config)
+}
+
+/// Mounts of this machine's folders, an API server that is open to the network, images that are not kind's.
+fn hazards(source: &Path, config: &Mapping) -> Vec<String> {
+    let text = |value: &Value, field: &str| value.get(field).and_then(Value::as_str).map(ToOwned::to_owned);
+    let list = |value: &Value, field: &str| {
+        value
+            .get(field)
+            .and_then(Value::as_sequence)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let mut found = Vec::new();
+    let nodes = config
+        .get("nodes")
+        .and_then(Value::as_sequence)
+        .cloned()
+        .unwrap_or_default();
+    for node in &nodes {
+        for mount in list(node, "extraMounts") {
+            let path = text(&mount, "hostPath").unwrap_or_default();
+            found.push(format!("mounts `{path}` of this machine into a node"));
+        }
+        for port in list(node, "extraPortMappings") {
+            let address = text(&port, "listenAddress").unwrap_or_else(|| "0.0.0.0".to_owned());
+            if !is_loopback(&address) {
+                found.push(format!("opens a port of a node on {address}"));
+            }
+        }
+        if let Some(image) = text(node, "image").filter(|image| !is_of_kind(image)) {
+            found.push(format!("makes a node from the image `{image}`, which is not kind's"));
+        }
+    }
+    let networking = config.get("networking").cloned().unwrap_or_default();
+    if let Some(address) = text(&networking, "apiServerAddress").filter(|address| !is_loopback(address)) {
+        found.push(format!("opens the API server on {address}"));
+    }
+    found
+        .into_iter()
+        .map(|what| format!("{}: {what}", source.display()))
+        .collect()
+}
+
+fn is_loopback(address: &str) -> bool {
+    address
+        .parse::<std::net::IpAddr>()
+        .is_ok_and(|address| address.is_loopback())
+}
+
+fn is_of_kind(image: &str) -> bool {
+    let image = image.strip_prefix("docker.io/").unwrap_or(image);
+    image.starts_with("kindest/node:") || image.starts_with("kindest/node@")
 }
 
 fn generated(spec: &ClusterSpec) -> Mapping {
@@ -235,6 +294,42 @@ mod tests {
         let problem = of_file(content).unwrap_err();
         assert_eq!(problem.code, "kind-config");
         assert!(problem.message.contains(told), "{}", problem.message);
+    }
+
+    #[test]
+    fn what_reaches_beyond_the_cluster_is_told() {
+        let made = of_file(
+            "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnetworking: {podSubnet: 10.10.0.0/16, serviceSubnet: 10.110.0.0/16, apiServerAddress: 0.0.0.0}\nnodes: [{role: control-plane, image: \"evil.example/node:1\", extraMounts: [{hostPath: /, containerPath: /host}], extraPortMappings: [{containerPort: 80}, {containerPort: 81, listenAddress: 127.0.0.1}]}]\n",
+        )
+        .unwrap();
+        let told = made.hazards.join("\n");
+        for what in [
+            "mounts `/`",
+            "API server on 0.0.0.0",
+            "evil.example/node:1",
+            "a port of a node on 0.0.0.0",
+        ] {
+            assert!(told.contains(what), "`{what}` is not in\n{told}");
+        }
+        assert_eq!(made.hazards.len(), 4);
+        let plain = "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnetworking: {podSubnet: 10.10.0.0/16, serviceSubnet: 10.110.0.0/16, apiServerAddress: 127.0.0.1}\nnodes: [{role: control-plane, image: \"kindest/node:v1.34.3\"}]\n";
+        assert!(of_file(plain).unwrap().hazards.is_empty());
+    }
+
+    #[test]
+    fn devices_and_huge_files_are_refused_unread() {
+        let read = |path: &Path| {
+            let refused = configuration(path, "meshproof-pair-west", &Name("west".to_owned()), &spec(1), false);
+            refused.unwrap_err().message
+        };
+        assert!(read(Path::new("/dev/zero")).contains("no plain file"));
+        let folder = tempfile::tempdir().unwrap();
+        let huge = folder.path().join("west.yaml");
+        std::fs::File::create(&huge)
+            .unwrap()
+            .set_len(super::LARGEST + 1)
+            .unwrap();
+        assert!(read(&huge).contains("larger than"));
     }
 
     #[test]

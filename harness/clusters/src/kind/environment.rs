@@ -135,7 +135,7 @@ impl Environment for Kind {
     fn commands(&self, request: &EnvironmentRequest) -> Vec<Action> {
         match Blueprint::new(&self.shared.options, request) {
             Ok(blueprint) => plan::actions(&self.shared.options, &blueprint),
-            Err(problem) => vec![Action::Note(format!("impossible: {}", problem.message))],
+            Err(problem) => vec![Action::Impossible(problem.message)],
         }
     }
 

@@ -1,5 +1,7 @@
 //! Whether clusters can be made at all, told before minutes are spent on making some of them. Makes nothing.
 
+use std::collections::BTreeSet;
+
 use meshproof_engine::environment::EnvironmentRequest;
 use meshproof_engine::problem::Problem;
 use meshproof_engine::tool::Tools;
@@ -11,9 +13,11 @@ use super::options::KindOptions;
 use crate::agent_image;
 use crate::preflight::Finding;
 
-/// Looks whether all of these can be made: configurations, ranges of addresses, what is loaded into nodes.
+/// Looks whether all of these can be made: configurations, ranges of addresses, what is loaded into nodes. Not the agent's
+/// image, which may have to be made first.
 pub(super) async fn look(tools: &Tools, options: &KindOptions, requests: &[EnvironmentRequest]) -> Vec<Finding> {
     let mut findings = addresses(tools, options, requests).await;
+    findings.extend(reaching_out(options, requests));
     findings.extend(loaded(tools, options).await);
     findings
 }
@@ -46,6 +50,18 @@ async fn addresses(tools: &Tools, options: &KindOptions, requests: &[Environment
     findings
 }
 
+/// What configurations ask for that reaches beyond clusters: whoever wrote them may not be whoever runs them.
+fn reaching_out(options: &KindOptions, requests: &[EnvironmentRequest]) -> Vec<Finding> {
+    let blueprints = requests
+        .iter()
+        .filter_map(|request| Blueprint::new(options, request).ok());
+    let hazards: BTreeSet<String> = blueprints.flat_map(|blueprint| blueprint.hazards()).collect();
+    hazards
+        .into_iter()
+        .map(|hazard| Finding::warning("DOC029", hazard, "read the file, and take out what you don't want"))
+        .collect()
+}
+
 async fn loaded(tools: &Tools, options: &KindOptions) -> Vec<Finding> {
     let mut findings = Vec::new();
     for image in &options.images {
@@ -59,11 +75,6 @@ async fn loaded(tools: &Tools, options: &KindOptions) -> Vec<Finding> {
             Err(problem) => findings.push(finding("DOC027", problem)),
         }
     }
-    if let Some(image) = &options.agent_image
-        && let Err(problem) = agent_image::needs(tools, image).await
-    {
-        findings.push(finding("DOC027", problem));
-    }
     for archive in options.archives.iter().filter(|archive| !archive.is_file()) {
         findings.push(Finding::error(
             "DOC027",
@@ -72,7 +83,7 @@ async fn loaded(tools: &Tools, options: &KindOptions) -> Vec<Finding> {
         ));
     }
     if findings.is_empty() {
-        let number = options.loaded().len() + options.archives.len();
+        let number = options.images.len() + options.archives.len();
         findings.push(Finding::ok(
             "DOC027",
             format!("images and archives to be loaded into nodes, all of them here: {number}"),

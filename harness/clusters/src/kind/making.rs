@@ -9,11 +9,12 @@ use std::time::Duration;
 use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::core::v1::Node as KubeNode;
 use kube::api::{Api, ListParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::Kubeconfig;
 use kube::{Client, ResourceExt as _};
 use meshproof_engine::environment::Cluster;
 use meshproof_engine::problem::{self, Problem};
 use meshproof_engine::tool::{Invocation, Tools, failed};
+use meshproof_kubeconfig::Proxies;
 
 use super::answers::{self, Node};
 use super::blueprint::{Blueprint, ClusterBlueprint};
@@ -403,10 +404,11 @@ async fn engine_cluster(cluster: &ClusterBlueprint, nodes: &[Node]) -> Result<Cl
         .map_err(|error| unusable(error.to_string()))?;
     let kubeconfig = std::fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
     let parsed = Kubeconfig::from_yaml(&kubeconfig).map_err(|error| unusable(error.to_string()))?;
-    let config = kube::Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default())
+    let config = meshproof_kubeconfig::config(&parsed, None, &Proxies::of_environment())
+        .map_err(|error| unusable(error.to_string()))?;
+    let client = meshproof_kubeconfig::client(config)
         .await
         .map_err(|error| unusable(error.to_string()))?;
-    let client = Client::try_from(config).map_err(|error| unusable(error.to_string()))?;
     Ok(Cluster {
         name: cluster.name.clone(),
         client,

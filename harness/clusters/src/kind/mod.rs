@@ -42,4 +42,4 @@ pub use environment::Kind;
 pub use options::{CACHE_LABEL, KindOptions, LABEL, LOAD_BALANCER_CLASS, Waits};
 pub use plan::{ImageSource, NeededImage, images};
 pub use relays::{RelayPath, RelayRequest, RelaySet, Relays};
-pub use sweep::{Swept, sweep};
+pub use sweep::{Also, Swept, sweep};

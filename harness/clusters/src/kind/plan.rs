@@ -120,6 +120,12 @@ pub(super) fn actions(options: &KindOptions, blueprint: &Blueprint) -> Vec<Actio
         Action::Note("none of the clusters may exist".to_owned()),
         Action::Run(commands.clusters()),
     ];
+    actions.extend(
+        blueprint
+            .hazards()
+            .into_iter()
+            .map(|hazard| Action::Note(format!("WARNING: {hazard}"))),
+    );
     for cluster in &blueprint.clusters {
         actions.push(Action::Write {
             path: cluster.config_path.display().to_string(),

@@ -2,9 +2,7 @@
 //! so that whatever happens to the process, it can be told what it left. Who uses the folder holds a lock in it, which ends
 //! with the process.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use meshproof_engine::problem::{self, Problem};
@@ -12,9 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use super::answers::Node;
 use super::contents::Note;
+use crate::claim::{self, ClaimError, Holder};
 
 const RECORD: &str = "record.json";
-const LOCK: &str = "lock";
 /// End of the name of the file that says that a docker network is of our making.
 const NETWORK: &str = ".network";
 
@@ -59,50 +57,19 @@ impl RecordedCluster {
 
 /// The right to an environment's folder, while this lives.
 #[derive(Debug)]
-pub(super) struct Claim {
-    folder: PathBuf,
-    lock: File,
-}
-
-impl Drop for Claim {
-    fn drop(&mut self) {
-        // Closing would not do: a command that another thread starts just now has a copy of the file until it is replaced by
-        // its program, and the lock stays as long as any copy does.
-        let _ = self.lock.unlock();
-    }
-}
+pub(super) struct Claim(claim::Claim);
 
 impl Claim {
     /// Takes an environment's folder, making it when it is not there.
     ///
     /// # Errors
-    /// `environment-in-use` when somebody has it, `state-folder` when it can't be written.
+    /// `environment-in-use` when somebody has it, `state-folder` when it is not ours or can't be written.
     pub(super) fn take(folder: &Path) -> Result<Self, Problem> {
-        // Whoever had it may remove it between our opening its lock and taking it; then it is made again.
-        for _ in 0..10 {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)
-                .map_err(|error| unusable(folder, &error))?;
-            let path = folder.join(LOCK);
-            let lock = match private(&path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                other => other.map_err(|error| unusable(&path, &error))?,
-            };
-            match lock.try_lock() {
-                Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(in_use(folder)),
-                Err(TryLockError::Error(error)) => return Err(unusable(&path, &error)),
-            }
-            if same_file(&lock, &path) {
-                return Ok(Self {
-                    folder: folder.to_owned(),
-                    lock,
-                });
-            }
-        }
-        Err(in_use(folder))
+        let taken = claim::Claim::take(folder, is_own);
+        taken.map(Self).map_err(|error| match error {
+            ClaimError::InUse => in_use(folder),
+            other => unusable(&other.to_string()),
+        })
     }
 
     /// What the folder tells of earlier clusters; `None` when there were none. A record that can't be read is a problem:
@@ -111,7 +78,7 @@ impl Claim {
     /// # Errors
     /// `state-folder`.
     pub(super) fn record(&self) -> Result<Option<Record>, Problem> {
-        read_record(&self.folder)
+        read_record(self.0.folder())
     }
 
     /// Writes the record, whole or not at all.
@@ -120,18 +87,25 @@ impl Claim {
     /// `state-folder`.
     pub(super) fn write_record(&self, record: &Record) -> Result<(), Problem> {
         let text = serde_json::to_string_pretty(record).unwrap_or_default();
-        let (new, path) = (self.folder.join("record.new"), self.folder.join(RECORD));
-        write_private(&new, &text)?;
-        fs::rename(&new, &path).map_err(|error| unusable(&path, &error))
+        write_private(&self.0.folder().join(RECORD), &text)
     }
 
-    /// Removes the folder with everything in it.
+    /// Removes the folder with everything of ours in it.
     ///
     /// # Errors
-    /// `state-folder`.
+    /// `state-folder`, also when somebody else put something into it, which stays.
     pub(super) fn remove(self) -> Result<(), Problem> {
-        fs::remove_dir_all(&self.folder).map_err(|error| unusable(&self.folder, &error))
+        self.0.remove(is_own).map_err(|error| unusable(&error.to_string()))
     }
+}
+
+/// Names of files in an environment's folder: its record, the clusters' configurations and kubeconfigs, and the locks that
+/// kind puts beside those.
+fn is_own(name: &str) -> bool {
+    name == RECORD
+        || [".yaml", ".kubeconfig", ".kubeconfig.lock"]
+            .iter()
+            .any(|end| name.ends_with(end))
 }
 
 /// Writes a file that only the user may read.
@@ -139,32 +113,45 @@ impl Claim {
 /// # Errors
 /// `state-folder`.
 pub(super) fn write_private(path: &Path, content: &str) -> Result<(), Problem> {
-    let write = || -> io::Result<()> {
-        let mut file = private(path)?;
-        file.set_len(0)?;
-        file.write_all(content.as_bytes())?;
-        file.sync_all()
-    };
-    write().map_err(|error| unusable(path, &error))
+    claim::write_private(path, content).map_err(|error| unusable(&format!("{}: {error}", path.display())))
 }
 
-/// Names of the environments in a state folder.
+/// Names of the environments in a state folder: folders that say that they are ours.
 ///
 /// # Errors
 /// `state-folder`.
 pub(super) fn environments(state: &Path) -> Result<Vec<String>, Problem> {
-    let entries = match fs::read_dir(state) {
+    let entries = match std::fs::read_dir(state) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(unusable(state, &error)),
+        Err(error) => return Err(unusable(&format!("{}: {error}", state.display()))),
     };
     let mut names: Vec<String> = entries
         .flatten()
-        .filter(|entry| entry.path().join(LOCK).exists())
+        .filter(|entry| !matches!(claim::holder(&entry.path()), Holder::Foreign(_)))
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
     names.sort();
     Ok(names)
+}
+
+/// What is in a state folder and is not of our making, with the reason: environments and marks of networks are.
+pub(super) fn strangers(state: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(state).into_iter().flatten().flatten();
+    let mut told: Vec<String> = entries
+        .filter_map(|entry| {
+            let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            let of_network = name
+                .strip_suffix(NETWORK)
+                .is_some_and(|network| network_is_ours(state, network));
+            match claim::holder(&path) {
+                Holder::Foreign(why) if !of_network => Some(format!("{}: {why}", path.display())),
+                _ => None,
+            }
+        })
+        .collect();
+    told.sort();
+    told
 }
 
 /// The record of an environment that somebody else may be using.
@@ -173,18 +160,41 @@ pub(super) fn environments(state: &Path) -> Result<Vec<String>, Problem> {
 /// `state-folder`.
 pub(super) fn read_record(folder: &Path) -> Result<Option<Record>, Problem> {
     let path = folder.join(RECORD);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(unusable(&path, &error)),
-    };
-    serde_json::from_str(&text).map(Some).map_err(|error| {
+    let damaged = |what: &str| {
         problem::environment(
             "state-folder",
-            format!("{} can't be read: {error}", path.display()),
+            format!("{} can't be used: {what}", path.display()),
             Some("remove the clusters that `kind get clusters` shows under this name, then the folder"),
         )
-    })
+    };
+    let Some(text) = claim::read_private(&path).map_err(|error| damaged(&error.to_string()))? else {
+        return Ok(None);
+    };
+    let record: Record = serde_json::from_str(&text).map_err(|error| damaged(&error.to_string()))?;
+    // Clusters are removed because it says so: it has to be the one that was written here.
+    let name = folder.file_name().unwrap_or_default();
+    let elsewhere = |cluster: &&RecordedCluster| cluster.kubeconfig.parent().and_then(Path::file_name) != Some(name);
+    if name != record.environment.as_str() {
+        return Err(damaged(&format!("it tells of {}", record.environment)));
+    }
+    if let Some(cluster) = record.clusters.iter().find(elsewhere) {
+        return Err(damaged(&format!(
+            "the kubeconfig of {} is not beside it",
+            cluster.kind_name
+        )));
+    }
+    let own = format!("{}-", record.environment);
+    if let Some(cluster) = record
+        .clusters
+        .iter()
+        .find(|cluster| !cluster.kind_name.starts_with(&own))
+    {
+        return Err(damaged(&format!(
+            "`{}` is no name of one of its clusters",
+            cluster.kind_name
+        )));
+    }
+    Ok(Some(record))
 }
 
 /// Remembers that this docker network is of our making.
@@ -192,50 +202,43 @@ pub(super) fn read_record(folder: &Path) -> Result<Option<Record>, Problem> {
 /// # Errors
 /// `state-folder`.
 pub(super) fn mark_network(state: &Path, network: &str) -> Result<(), Problem> {
-    write_private(&state.join(format!("{network}{NETWORK}")), "")
+    write_private(&network_mark(state, network), &mark(network))
 }
 
 /// Whether this docker network is of our making.
 pub(super) fn network_is_ours(state: &Path, network: &str) -> bool {
-    state.join(format!("{network}{NETWORK}")).exists()
+    matches!(claim::read_private(&network_mark(state, network)), Ok(Some(text)) if text == mark(network))
 }
 
 /// Docker networks of our making.
 pub(super) fn own_networks(state: &Path) -> Vec<String> {
-    let names = fs::read_dir(state).into_iter().flatten().flatten();
+    let names = std::fs::read_dir(state).into_iter().flatten().flatten();
     names
         .filter_map(|entry| entry.file_name().into_string().ok())
         .filter_map(|name| name.strip_suffix(NETWORK).map(ToOwned::to_owned))
+        .filter(|network| network_is_ours(state, network))
         .collect()
 }
 
 /// Forgets a docker network of our making, because it is gone.
 pub(super) fn forget_network(state: &Path, network: &str) {
     // It being gone already is as good.
-    let _ = fs::remove_file(state.join(format!("{network}{NETWORK}")));
+    let _ = std::fs::remove_file(network_mark(state, network));
 }
 
-fn private(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
+fn network_mark(state: &Path, network: &str) -> PathBuf {
+    state.join(format!("{network}{NETWORK}"))
 }
 
-fn same_file(open: &File, path: &Path) -> bool {
-    match (open.metadata(), fs::metadata(path)) {
-        (Ok(open), Ok(there)) => (open.dev(), open.ino()) == (there.dev(), there.ino()),
-        _ => false,
-    }
+fn mark(network: &str) -> String {
+    format!("meshproof: made docker network {network}\n")
 }
 
-fn unusable(path: &Path, error: &io::Error) -> Problem {
+fn unusable(what: &str) -> Problem {
     problem::environment(
         "state-folder",
-        format!("{}: {error}", path.display()),
-        Some("give a folder for state that you may write, with --state"),
+        what,
+        Some("give a folder for state that is meshproof's alone and that you may write, with --state"),
     )
 }
 
@@ -252,7 +255,7 @@ fn in_use(folder: &Path) -> Problem {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::{Claim, Record, environments, mark_network, own_networks, write_private};
+    use super::{Claim, Record, RecordedCluster, environments, mark_network, own_networks};
 
     #[test]
     fn an_environment_is_used_by_one_at_a_time() {
@@ -264,17 +267,6 @@ mod tests {
         claim.remove().unwrap();
         assert!(environments(state.path()).unwrap().is_empty());
         Claim::take(&folder).unwrap();
-    }
-
-    #[test]
-    fn an_environment_is_free_though_a_command_that_starts_still_has_a_copy_of_its_lock() {
-        let state = tempfile::tempdir().unwrap();
-        let folder = state.path().join("meshproof-pair");
-        let claim = Claim::take(&folder).unwrap();
-        let copy = claim.lock.try_clone().unwrap();
-        drop(claim);
-        Claim::take(&folder).unwrap();
-        drop(copy);
     }
 
     #[test]
@@ -301,13 +293,38 @@ mod tests {
     }
 
     #[test]
-    fn rewriting_leaves_nothing_of_the_old() {
+    fn a_record_that_was_not_written_there_removes_nothing() {
         let state = tempfile::tempdir().unwrap();
-        let path = state.path().join("file");
-        write_private(&path, "long content").unwrap();
-        write_private(&path, "short").unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "short");
+        let folder = state.path().join("meshproof-pair");
+        let claim = Claim::take(&folder).unwrap();
+        let record = |environment: &str, kubeconfig: &str| Record {
+            environment: environment.to_owned(),
+            network: "kind".to_owned(),
+            digest: "d".to_owned(),
+            complete: true,
+            clusters: vec![RecordedCluster {
+                kind_name: "production".to_owned(),
+                kubeconfig: kubeconfig.into(),
+                nodes: Vec::new(),
+                contents: None,
+            }],
+        };
+        for forged in [
+            record("other", "/x/other/a.kubeconfig"),
+            record("meshproof-pair", "/home/ann/.kube/config"),
+            record("meshproof-pair", "/x/meshproof-pair/a.kubeconfig"),
+        ] {
+            claim.write_record(&forged).unwrap();
+            assert_eq!(claim.record().unwrap_err().code, "state-folder");
+        }
+    }
+
+    #[test]
+    fn networks_are_ours_only_when_their_mark_says_so() {
+        let state = tempfile::tempdir().unwrap();
         mark_network(state.path(), "mesh").unwrap();
+        std::fs::write(state.path().join("office.network"), "[Match]\nName=eth0\n").unwrap();
+        std::fs::write(state.path().join("empty.network"), "").unwrap();
         assert_eq!(own_networks(state.path()), ["mesh"]);
     }
 }

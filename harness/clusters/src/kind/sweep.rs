@@ -20,20 +20,37 @@ pub struct Swept {
     pub in_use: Vec<String>,
     /// Docker volumes with what caches of registries pulled, which were left.
     pub caches: Vec<String>,
+    /// Clusters and containers that have our names or label, but that this state folder has no record of, which were left: a
+    /// run with another state folder may be using them.
+    pub unrecorded: Vec<String>,
+    /// What is in the state folder and is not of our making, with the reason; it was left.
+    pub strangers: Vec<String>,
 }
 
-/// Removes everything of ours that no living process uses: what the state folder has records of, kind clusters whose names
-/// begin with the prefix, containers with our label, and docker networks of our making. Nothing else is touched. Kept
-/// clusters are removed, too. What caches of registries pulled goes only when `caches` says so, and nobody uses it.
+/// What is removed only when somebody says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Also {
+    /// What caches of registries pulled, when nobody uses it.
+    pub caches: bool,
+    /// Clusters and containers of our names and label that the state folder has no record of.
+    pub unrecorded: bool,
+}
+
+/// Removes everything of ours that no living process uses: what the state folder has records of, and docker networks of our
+/// making. Nothing else is touched, unless `also` says so. Kept clusters are removed, too.
 ///
 /// # Errors
 /// All that could not be removed, after everything was tried.
-pub async fn sweep(tools: &Tools, options: &KindOptions, caches: bool) -> Result<Swept, Problem> {
+pub async fn sweep(tools: &Tools, options: &KindOptions, also: Also) -> Result<Swept, Problem> {
     let mut sweep = Sweep {
         tools,
         options,
+        also,
         commands: Commands::new(options),
-        swept: Swept::default(),
+        swept: Swept {
+            strangers: record::strangers(&options.state),
+            ..Swept::default()
+        },
         spared: BTreeSet::new(),
         problems: Vec::new(),
     };
@@ -43,7 +60,7 @@ pub async fn sweep(tools: &Tools, options: &KindOptions, caches: bool) -> Result
         Err(problem) if problem.code == "tool-missing" && !recorded => return Ok(sweep.swept),
         Err(problem) => sweep.problems.push(problem.message),
         Ok(()) => {
-            if let Err(problem) = sweep.caches(caches).await {
+            if let Err(problem) = sweep.caches().await {
                 sweep.problems.push(problem.message);
             }
         }
@@ -52,9 +69,11 @@ pub async fn sweep(tools: &Tools, options: &KindOptions, caches: bool) -> Result
     if sweep.problems.is_empty() {
         return Ok(sweep.swept);
     }
+    let mut told = sweep.problems;
+    told.extend(sweep.swept.removed.iter().map(|name| format!("{name} was removed")));
     Err(problem::environment(
         "clusters-left",
-        sweep.problems.join("; "),
+        told.join("; "),
         Some("see `kind get clusters` and `docker ps --all`"),
     ))
 }
@@ -62,6 +81,7 @@ pub async fn sweep(tools: &Tools, options: &KindOptions, caches: bool) -> Result
 struct Sweep<'a> {
     tools: &'a Tools,
     options: &'a KindOptions,
+    also: Also,
     commands: Commands,
     swept: Swept,
     /// kind clusters of environments that are in use.
@@ -87,15 +107,13 @@ impl Sweep<'_> {
             let claim = match Claim::take(&folder) {
                 Ok(claim) => claim,
                 Err(problem) if problem.code == "environment-in-use" => {
-                    let clusters = record::read_record(&folder)?
-                        .map(|record| record.clusters)
-                        .unwrap_or_default();
-                    self.spared
-                        .extend(clusters.into_iter().map(|cluster| cluster.kind_name));
-                    self.swept.in_use.push(environment.clone());
+                    self.spare(environment, record::read_record(&folder));
                     continue;
                 }
-                Err(problem) => return Err(problem),
+                Err(problem) => {
+                    self.problems.push(problem.message);
+                    continue;
+                }
             };
             match removal::remove(self.tools, &self.commands, state, claim, Certainty::Killed).await {
                 Ok(()) => self.swept.removed.push(environment.clone()),
@@ -105,12 +123,29 @@ impl Sweep<'_> {
         Ok(!environments.is_empty())
     }
 
-    /// What no record tells of: the state folder may be lost, or was another one.
+    /// Leaves an environment that is in use, with its clusters.
+    fn spare(&mut self, environment: &str, record: Result<Option<Record>, Problem>) {
+        match record {
+            Ok(record) => {
+                let clusters = record.map(|record| record.clusters).unwrap_or_default();
+                self.spared
+                    .extend(clusters.into_iter().map(|cluster| cluster.kind_name));
+            }
+            Err(problem) => self.problems.push(problem.message),
+        }
+        self.swept.in_use.push(environment.to_owned());
+    }
+
+    /// What no record tells of: the state folder may be lost, or is another one, of a run that may be alive.
     async fn unrecorded(&mut self) -> Result<(), Problem> {
         let asked = self.commands.clusters();
         let clusters = answers::names(&asked, &self.tools.run(&asked).await?.stdout)?;
         for cluster in clusters {
             if !self.is_ours(&cluster) || self.spared.contains(&cluster) {
+                continue;
+            }
+            if !self.also.unrecorded {
+                self.swept.unrecorded.push(format!("kind cluster {cluster}"));
                 continue;
             }
             let record = Record {
@@ -137,7 +172,10 @@ impl Sweep<'_> {
             .filter(|(environment, _)| self.is_ours(environment) && !self.swept.in_use.contains(environment))
             .map(|(_, container)| container)
             .collect();
-        if !ours.is_empty() {
+        if !self.also.unrecorded {
+            let left = ours.iter().map(|container| format!("container {container}"));
+            self.swept.unrecorded.extend(left);
+        } else if !ours.is_empty() {
             self.tools.run(&self.commands.remove_containers(&ours)).await?;
             self.swept.removed.extend(ours);
         }
@@ -145,7 +183,7 @@ impl Sweep<'_> {
     }
 
     /// What caches pulled; whoever is in use may be using it.
-    async fn caches(&mut self, remove: bool) -> Result<(), Problem> {
+    async fn caches(&mut self) -> Result<(), Problem> {
         let asked = self.commands.cache_volumes();
         let volumes = answers::labelled(&asked, &self.tools.run(&asked).await?.stdout)?;
         let ours: Vec<String> = volumes
@@ -153,7 +191,7 @@ impl Sweep<'_> {
             .map(|(_, volume)| volume)
             .filter(|volume| self.is_ours(volume))
             .collect();
-        if ours.is_empty() || !remove || !self.swept.in_use.is_empty() {
+        if ours.is_empty() || !self.also.caches || !self.swept.in_use.is_empty() {
             self.swept.caches = ours;
             return Ok(());
         }

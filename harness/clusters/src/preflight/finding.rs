@@ -61,7 +61,7 @@ impl Finding {
 }
 
 /// All codes, and what is looked at under them.
-const CODES: [(&str, &str); 20] = [
+const CODES: [(&str, &str); 22] = [
     ("DOC001", "Embedded clusters and port-forwards need loopback sockets."),
     (
         "DOC002",
@@ -98,6 +98,10 @@ const CODES: [(&str, &str); 20] = [
         "On cgroup v1, which new versions of Kubernetes do not support any more, nodes may not start.",
     ),
     (
+        "DOC012",
+        "Clusters of contexts and kind are reached through the proxy of HTTPS_PROXY unless NO_PROXY excepts them, by the rules of Kubernetes' own clients: never localhost, 127.0.0.0/8 and ::1. A `proxy-url` of the kubeconfig outweighs both. Embedded clusters are never reached through a proxy.",
+    ),
+    (
         "DOC020",
         "The API server of each context has to answer, with its certificate, to the credentials given.",
     ),
@@ -132,6 +136,10 @@ const CODES: [(&str, &str); 20] = [
     (
         "DOC028",
         "What scenarios need (clusters, addresses, rights, images) is looked at for those that are selected, so their files have to be at hand.",
+    ),
+    (
+        "DOC029",
+        "A kind configuration may mount folders of this machine into nodes, open the API server to the network, or run images that are not kind's. The files of a topology are used as they are, so it is told.",
     ),
 ];
 

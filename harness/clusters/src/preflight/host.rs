@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use meshproof_engine::tool::{Invocation, Tools};
+use meshproof_kubeconfig::Proxies;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -58,6 +59,20 @@ pub async fn base(tools: &Tools) -> Vec<Finding> {
         temporary,
         tool(tools, "DOC004", "kubectl", &["version", "--client"], false).await,
     ]
+}
+
+/// The proxy that leads to real clusters, when the host names one.
+#[must_use]
+pub fn proxies(proxies: &Proxies) -> Option<Finding> {
+    Some(match proxies.told()? {
+        Ok(proxy) => Finding::ok(
+            "DOC012",
+            format!(
+                "clusters are reached through {proxy}, as HTTPS_PROXY says, unless NO_PROXY or a kubeconfig says otherwise; embedded ones never"
+            ),
+        ),
+        Err(unusable) => Finding::error("DOC012", unusable.to_string(), "correct HTTPS_PROXY, or unset it"),
+    })
 }
 
 /// The tools without which no run on kind works, and the engine behind them.

@@ -12,5 +12,5 @@ mod plan;
 
 pub use clusters::{contexts, look_at};
 pub use finding::{Finding, Level, explain};
-pub use host::{MeshTools, base, kind_resources, kind_tools};
+pub use host::{MeshTools, base, kind_resources, kind_tools, proxies};
 pub use plan::{Needs, of_plan};

@@ -11,6 +11,7 @@ use meshproof_cluster::{ClusterConfig, EmbeddedCluster, ProgramRegistry};
 use meshproof_engine::driver::MeshDriver;
 use meshproof_engine::environment::{Cluster, Environment, EnvironmentRequest, RunningEnvironment};
 use meshproof_engine::problem::{self, Problem};
+use meshproof_kubeconfig::Proxies;
 use meshproof_linkerd::driver::Linkerd;
 use meshproof_mesh::defect::Defects;
 use meshproof_mesh::model::{Model, ModelConfig};
@@ -174,10 +175,12 @@ async fn engine_cluster(cluster: &EmbeddedCluster) -> Result<Cluster, Problem> {
     };
     let kubeconfig = cluster.api().admin_kubeconfig(None);
     let parsed = kube::config::Kubeconfig::from_yaml(&kubeconfig).map_err(|error| failed(error.to_string()))?;
-    let config = kube::Config::from_custom_kubeconfig(parsed, &kube::config::KubeConfigOptions::default())
+    // It is on loopback, wherever the host's proxies lead.
+    let config =
+        meshproof_kubeconfig::config(&parsed, None, &Proxies::none()).map_err(|error| failed(error.to_string()))?;
+    let client = meshproof_kubeconfig::client(config)
         .await
         .map_err(|error| failed(error.to_string()))?;
-    let client = kube::Client::try_from(config).map_err(|error| failed(error.to_string()))?;
     Ok(Cluster {
         name: cluster.name().to_owned(),
         client,

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 pub use cost::Cost;
 pub use locks::{Locks, Thing, Use};
 pub(crate) use order::start_order;
-pub use selection::{Partition, Selection, SelectionError};
+pub use selection::{FileSelector, Partition, Selection, SelectionError};
 pub use suite::{Suite, SuiteScenario};
 
 /// Longest name of a namespace.

@@ -5,13 +5,19 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use meshproof_spec::diagnostic::closest;
+
 use super::suite::{Suite, SuiteScenario};
 
 /// What the user asked for. Everything that is given must hold; nothing given selects all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
-    /// Ids; `*` stands for any text. One of them must match.
+    /// Names; `*` stands for any text. A name is an id, an id behind its area (`failover/gateway-dies`), the name of a
+    /// scenario with rows, or an area (`failover/`), as they are printed; also with the number of a repetition behind it.
+    /// Each must match something, and a scenario is wanted when one of them, or one of the files, matches it.
     pub ids: Vec<String>,
+    /// Files. Each must hold a scenario.
+    pub files: Vec<FileSelector>,
     /// Tags or areas. One of them must be there.
     pub tags: Vec<String>,
     /// Requirements. One of them must be decided.
@@ -22,6 +28,15 @@ pub struct Selection {
     pub partition: Option<Partition>,
     /// How often each scenario runs; 0 counts as 1.
     pub repeat: u32,
+}
+
+/// Files that one word on the command line stands for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileSelector {
+    /// The word.
+    pub asked: String,
+    /// The files, by the paths that scenarios have.
+    pub files: Vec<String>,
 }
 
 /// One of several parts of equal size, `1/3` to `3/3`. Together the parts are everything, and nothing is in two.
@@ -79,7 +94,10 @@ pub enum SelectionError {
         /// The id given.
         name: String,
     },
-    /// Nothing matches.
+    /// Something that was asked for matches nothing, whatever else matches.
+    #[error("no scenario is selected by {}; `meshproof list` shows ids, areas and tags", .0.join(" and by "))]
+    Unmatched(Vec<String>),
+    /// Nothing matches all that was asked for.
     #[error("no scenario is selected: none of {scenarios} matches {asked}; `meshproof list` shows ids and tags")]
     NothingSelected {
         /// Number of scenarios in the suite.
@@ -109,10 +127,15 @@ impl Selection {
                 known: suite.profiles.keys().map(String::as_str).collect::<Vec<_>>().join(", "),
             })?),
         };
+        let unmatched = self.unmatched(suite, profile);
+        if !unmatched.is_empty() {
+            return Err(SelectionError::Unmatched(unmatched));
+        }
+        let areas: Vec<&str> = self.ids.iter().filter_map(|name| area_named(name, suite)).collect();
         let mut selected: Vec<_> = suite
             .scenarios
             .iter()
-            .filter(|scenario| self.wants(scenario, profile))
+            .filter(|scenario| self.wants(scenario, &areas, profile))
             .cloned()
             .collect();
         selected.sort_by(|one, other| (&one.area, &one.id).cmp(&(&other.area, &other.id)));
@@ -129,22 +152,124 @@ impl Selection {
         Ok(selected)
     }
 
-    fn wants(&self, scenario: &SuiteScenario, profile: Option<&Vec<String>>) -> bool {
-        let checks = &scenario.scenario.checks;
-        let decides = |ids: &[String]| checks.iter().any(|check| ids.contains(&check.0));
-        let tagged = |tag: &String| *tag == scenario.area || scenario.scenario.tags.iter().any(|own| own.0 == *tag);
-        (self.ids.is_empty() || self.ids.iter().any(|glob| matches(glob, &scenario.id)))
-            && (self.tags.is_empty() || self.tags.iter().any(tagged))
-            && (self.requirements.is_empty() || decides(&self.requirements))
-            && profile.is_none_or(|ids| decides(ids))
+    /// What was asked for and is not there, with what was probably meant.
+    fn unmatched(&self, suite: &Suite, profile: Option<&Vec<String>>) -> Vec<String> {
+        let any = |wanted: &dyn Fn(&SuiteScenario) -> bool| suite.scenarios.iter().any(|scenario| wanted(scenario));
+        let mut told = Vec::new();
+        for name in &self.ids {
+            if area_named(name, suite).is_none() && !any(&|scenario| named(name, scenario)) {
+                told.push(format!("`{name}`{}", hint(name, names(suite))));
+            }
+        }
+        for selector in &self.files {
+            if !any(&|scenario| selector.files.contains(&scenario.file)) {
+                told.push(format!("`{}`, which holds none", selector.asked));
+            }
+        }
+        for tag in &self.tags {
+            if !any(&|scenario| tagged(tag, scenario)) {
+                let known = suite
+                    .scenarios
+                    .iter()
+                    .flat_map(|scenario| tags(scenario).map(ToOwned::to_owned));
+                told.push(format!("--tag {tag}{}", hint(tag, known.collect())));
+            }
+        }
+        for id in &self.requirements {
+            if !any(&|scenario| decides(std::slice::from_ref(id), scenario)) {
+                told.push(format!("--requirement {id}, which none of them decides"));
+            }
+        }
+        if let (Some(name), Some(ids)) = (&self.profile, profile)
+            && !any(&|scenario| decides(ids, scenario))
+        {
+            told.push(format!("--profile {name}, of which none of them decides a requirement"));
+        }
+        told
     }
+
+    fn wants(&self, scenario: &SuiteScenario, areas: &[&str], profile: Option<&Vec<String>>) -> bool {
+        let chosen = self.ids.iter().any(|name| named(name, scenario))
+            || areas.contains(&scenario.area.as_str())
+            || self
+                .files
+                .iter()
+                .any(|selector| selector.files.contains(&scenario.file));
+        ((self.ids.is_empty() && self.files.is_empty()) || chosen)
+            && (self.tags.is_empty() || self.tags.iter().any(|tag| tagged(tag, scenario)))
+            && (self.requirements.is_empty() || decides(&self.requirements, scenario))
+            && profile.is_none_or(|ids| decides(ids, scenario))
+    }
+}
+
+/// Whether a name means this scenario: `gateway-dies`, `failover/gateway-dies`, `gateway-dies#2`, `fail*`, or the name that all
+/// rows of one have.
+fn named(name: &str, scenario: &SuiteScenario) -> bool {
+    let name = without_repetition(name);
+    [&scenario.id, &scenario.scenario.scenario.0]
+        .into_iter()
+        .any(|id| matches(name, id) || matches(name, &format!("{}/{id}", scenario.area)))
+}
+
+/// The area that a name means: `failover/`, or `failover` when no scenario is called so.
+fn area_named<'a>(name: &'a str, suite: &Suite) -> Option<&'a str> {
+    let area = match name.strip_suffix('/') {
+        Some(area) => area,
+        None if suite.scenarios.iter().any(|scenario| named(name, scenario)) => return None,
+        None => name,
+    };
+    suite
+        .scenarios
+        .iter()
+        .any(|scenario| scenario.area == area)
+        .then_some(area)
+}
+
+/// `gateway-dies` of `gateway-dies#2`.
+fn without_repetition(name: &str) -> &str {
+    match name.rsplit_once('#') {
+        Some((id, number)) if number.parse::<u32>().is_ok() => id,
+        _ => name,
+    }
+}
+
+fn tags(scenario: &SuiteScenario) -> impl Iterator<Item = &str> {
+    let own = scenario.scenario.tags.iter().map(|tag| tag.0.as_str());
+    own.chain(std::iter::once(scenario.area.as_str()))
+}
+
+fn tagged(tag: &str, scenario: &SuiteScenario) -> bool {
+    tags(scenario).any(|own| own == tag)
+}
+
+fn decides(ids: &[String], scenario: &SuiteScenario) -> bool {
+    scenario.scenario.checks.iter().any(|check| ids.contains(&check.0))
+}
+
+/// All names that select something, in the forms in which they are printed.
+fn names(suite: &Suite) -> Vec<String> {
+    let scenarios = suite.scenarios.iter();
+    scenarios
+        .flat_map(|scenario| {
+            let (id, area) = (&scenario.id, &scenario.area);
+            [id.clone(), format!("{area}/{id}"), format!("{area}/")]
+        })
+        .collect()
+}
+
+fn hint(asked: &str, known: Vec<String>) -> String {
+    closest(asked, known.iter().map(String::as_str))
+        .map(|near| format!(" (did you mean `{near}`?)"))
+        .unwrap_or_default()
 }
 
 impl fmt::Display for Selection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = Vec::new();
+        let files: Vec<String> = self.files.iter().map(|selector| selector.asked.clone()).collect();
         for (name, values) in [
             ("id", &self.ids),
+            ("file", &files),
             ("tag", &self.tags),
             ("requirement", &self.requirements),
         ] {

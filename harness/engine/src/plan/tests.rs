@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use super::locks::is_outside;
 use super::{
-    Partition, Plan, PlanError, RunIdentity, Selection, SelectionError, Suite, SuiteScenario, Surroundings, namespace,
-    start_order,
+    FileSelector, Partition, Plan, PlanError, RunIdentity, Selection, SelectionError, Suite, SuiteScenario,
+    Surroundings, namespace, start_order,
 };
 
 fn topology() -> Topology {
@@ -138,20 +138,92 @@ fn a_plan_is_printed_for_people_and_for_programs() {
     insta::assert_json_snapshot!("plan_json", plan.to_json());
 }
 
+fn asked(change: impl FnOnce(&mut Selection)) -> Selection {
+    let mut selection = Selection::default();
+    change(&mut selection);
+    selection
+}
+
 #[rstest]
-#[case::nothing(Selection { ids: vec!["nobody".to_owned()], ..Selection::default() })]
-#[case::no_such_tag(Selection { tags: vec!["slow".to_owned()], ..Selection::default() })]
-#[case::empty_profile(Selection { profile: Some("b-only".to_owned()), ..Selection::default() })]
-#[case::empty_part(Selection { partition: Partition::new(2, 2), ..Selection::default() })]
-fn selecting_nothing_is_an_error_of_its_own(#[case] selection: Selection) {
+#[case::nothing(asked(|it| it.ids = vec!["nobody".to_owned()]), "`nobody`")]
+#[case::one_of_two_names(asked(|it| it.ids = vec!["export".to_owned(), "exprot".to_owned()]), "`exprot` (did you mean `export`?)")]
+#[case::no_such_area(asked(|it| it.ids = vec!["export".to_owned(), "gateway/".to_owned()]), "`gateway/`")]
+#[case::of_another_area(asked(|it| it.ids = vec!["gateway/export".to_owned()]), "`gateway/export`")]
+#[case::no_such_repetition(asked(|it| it.ids = vec!["export#x".to_owned()]), "`export#x`")]
+#[case::one_of_two_tags(asked(|it| it.tags = vec!["quick".to_owned(), "quik".to_owned()]), "--tag quik (did you mean `quick`?)")]
+#[case::undecided(asked(|it| it.requirements = vec!["MC-A-001".to_owned(), "MC-B-001".to_owned()]), "--requirement MC-B-001")]
+#[case::empty_profile(asked(|it| it.profile = Some("b-only".to_owned())), "--profile b-only")]
+#[case::empty_file(
+    asked(|it| it.files = vec![FileSelector { asked: "x/".to_owned(), files: Vec::new() }]),
+    "`x/`, which holds none"
+)]
+fn whatever_matches_nothing_is_an_error_also_when_something_else_matches(
+    #[case] selection: Selection,
+    #[case] told: &str,
+) {
     let error = plan(vec![scenario("export", export(), json!({}))], &selection).unwrap_err();
     assert!(
-        matches!(
-            error,
-            PlanError::Selection(SelectionError::NothingSelected { scenarios: 1, .. })
-        ),
+        matches!(error, PlanError::Selection(SelectionError::Unmatched(_))) && error.to_string().contains(told),
         "{error}"
     );
+}
+
+#[rstest]
+#[case::empty_part(asked(|it| it.partition = Partition::new(2, 2)))]
+#[case::no_common_one(asked(|it| { it.ids = vec!["cut".to_owned()]; it.tags = vec!["slow".to_owned()]; }))]
+fn nothing_that_matches_everything_is_an_error_of_its_own(#[case] selection: Selection) {
+    let mut scenarios = vec![scenario("export", export(), json!({"tags": ["slow"]}))];
+    if selection.partition.is_none() {
+        scenarios.push(scenario("cut", export(), json!({})));
+    }
+    let error = plan(scenarios, &selection).unwrap_err();
+    assert!(
+        matches!(error, PlanError::Selection(SelectionError::NothingSelected { .. })),
+        "{error}"
+    );
+}
+
+#[rstest]
+#[case(&["export"], &[], &["export"])]
+#[case(&["area/export"], &[], &["export"])]
+#[case(&["export#3"], &[], &["export"])]
+#[case(&["area/export#3"], &[], &["export"])]
+#[case(&["area/"], &[], &["cut", "export", "rows.a", "rows.b"])]
+#[case(&["area"], &[], &["cut", "export", "rows.a", "rows.b"])]
+#[case(&["area/rows.*"], &[], &["rows.a", "rows.b"])]
+#[case(&["rows"], &[], &["rows.a", "rows.b"])]
+#[case(&["rows.a", "c*"], &[], &["cut", "rows.a"])]
+#[case(&["cut"], &["area/export.yaml"], &["cut", "export"])]
+#[case(&[], &["area/export.yaml"], &["export"])]
+fn printed_names_select_and_add_up_with_files(
+    #[case] names: &[&str],
+    #[case] files: &[&str],
+    #[case] expected: &[&str],
+) {
+    let row = |id: &str| {
+        let mut row = Arc::unwrap_or_clone(scenario("rows", export(), json!({})));
+        row.id = id.to_owned();
+        Arc::new(row)
+    };
+    let scenarios = vec![
+        scenario("export", export(), json!({})),
+        scenario("cut", export(), json!({})),
+        row("rows.a"),
+        row("rows.b"),
+    ];
+    let selection = asked(|it| {
+        it.ids = names.iter().map(|name| (*name).to_owned()).collect();
+        it.files = files
+            .iter()
+            .map(|file| FileSelector {
+                asked: format!("./{file}"),
+                files: vec![(*file).to_owned()],
+            })
+            .collect();
+    });
+    let plan = plan(scenarios, &selection).unwrap();
+    let ids: Vec<&str> = plan.scenarios.iter().map(|one| one.scenario.id.as_str()).collect();
+    assert_eq!(ids, expected);
 }
 
 #[test]

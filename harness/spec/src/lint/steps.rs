@@ -164,12 +164,12 @@ pub(super) fn numbers_make_sense(file: &File<'_>, _: &World, problems: &mut Vec<
                     "a port from 1 to 65535",
                 );
                 let path = call.path.as_ref();
-                let wrong = path.is_some_and(|path| !path.starts_with('/') || path.contains([' ', '#']));
+                let wrong = path.is_some_and(|path| !is_path(path));
                 range(
                     at("call/path"),
                     wrong,
                     "a path that no request can have",
-                    "a path that begins with `/`, without spaces and `#`",
+                    "a path that begins with `/`, of printable ASCII without spaces and any of `\"#<>\\^`{|}`; others as `%20`",
                 );
             }
             Step::Traffic(traffic) => {
@@ -373,5 +373,31 @@ pub(super) fn namespaces_are_absent_first(file: &File<'_>, _: &World, problems: 
                 );
             }
         }
+    }
+}
+
+/// Whether a request can have this path, with its query (RFC 3986, and what HTTP implementations take beside it). What stands
+/// for something else (`${…}`) is known only later.
+fn is_path(path: &str) -> bool {
+    let taken = |c: char| c.is_ascii_graphic() && !"\"#<>\\^`{|}".contains(c);
+    path.starts_with('/') && (path.contains("${") || path.chars().all(taken))
+}
+
+#[cfg(test)]
+mod tests {
+    #[rstest::rstest]
+    #[case("/", true)]
+    #[case("/a?b=c&d=%20e;f:g@h", true)]
+    #[case("/orders/${client}", true)]
+    #[case("/a?b=<x>", false)]
+    #[case("/a b", false)]
+    #[case("/a#b", false)]
+    #[case("/a\"b", false)]
+    #[case("/\u{e9}", false)]
+    #[case("/a\tb", false)]
+    #[case("a", false)]
+    #[case("", false)]
+    fn paths_are_what_requests_can_carry(#[case] path: &str, #[case] good: bool) {
+        assert_eq!(super::is_path(path), good);
     }
 }

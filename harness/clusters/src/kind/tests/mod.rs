@@ -8,7 +8,7 @@ mod running;
 use meshproof_engine::environment::Environment as _;
 
 use self::lab::{Lab, SOON, pair, until};
-use crate::kind::{Swept, sweep};
+use crate::kind::{Also, Swept, sweep};
 
 #[tokio::test]
 async fn one_cluster_that_can_not_be_made_takes_the_others_with_it() {
@@ -107,10 +107,10 @@ async fn what_can_not_be_removed_is_named_and_swept_later() {
         problem.message
     );
     assert_eq!(lab.left(), ["meshproof-pair"]);
-    let problem = sweep(&lab.tools(), &lab.options(), false).await.unwrap_err();
+    let problem = sweep(&lab.tools(), &lab.options(), Also::default()).await.unwrap_err();
     assert_eq!(problem.code, "clusters-left");
     lab.remove("stubborn");
-    let swept = sweep(&lab.tools(), &lab.options(), false).await.unwrap();
+    let swept = sweep(&lab.tools(), &lab.options(), Also::default()).await.unwrap();
     assert_eq!(swept.removed, ["meshproof-pair"]);
     assert!(lab.clusters().is_empty() && lab.left().is_empty());
 }
@@ -122,7 +122,21 @@ async fn sweeping_touches_nothing_but_ours() {
         lab.write(&format!("clusters/{cluster}"), "");
     }
     lab.write("labelled", "meshproof-old relay-1\nother-old relay-2\n");
-    let swept = sweep(&lab.tools(), &lab.options(), false).await.unwrap();
+    let swept = sweep(&lab.tools(), &lab.options(), Also::default()).await.unwrap();
+    let unrecorded = ["kind cluster meshproof-old-west", "container relay-1"].map(ToOwned::to_owned);
+    assert_eq!(
+        swept,
+        Swept {
+            unrecorded: unrecorded.into(),
+            ..Swept::default()
+        },
+        "somebody with another state folder may be using them"
+    );
+    let also = Also {
+        caches: false,
+        unrecorded: true,
+    };
+    let swept = sweep(&lab.tools(), &lab.options(), also).await.unwrap();
     assert_eq!(
         swept,
         Swept {
@@ -140,10 +154,19 @@ async fn what_caches_pulled_goes_only_when_it_is_asked_for() {
         "volumes",
         "docker.io meshproof-cache-docker-io\ndocker.io other-cache-docker-io\n",
     );
-    let swept = sweep(&lab.tools(), &lab.options(), false).await.unwrap();
+    let swept = sweep(&lab.tools(), &lab.options(), Also::default()).await.unwrap();
     assert_eq!(swept.caches, ["meshproof-cache-docker-io"]);
     assert!(swept.removed.is_empty());
-    let swept = sweep(&lab.tools(), &lab.options(), true).await.unwrap();
+    let swept = sweep(
+        &lab.tools(),
+        &lab.options(),
+        Also {
+            caches: true,
+            unrecorded: false,
+        },
+    )
+    .await
+    .unwrap();
     assert_eq!(swept.removed, ["meshproof-cache-docker-io"]);
     let left = std::fs::read_to_string(lab.path().join("state/volumes")).unwrap();
     assert_eq!(left, "docker.io other-cache-docker-io\n");
@@ -154,5 +177,8 @@ async fn sweeping_without_tools_and_without_traces_finds_nothing() {
     let lab = Lab::without_servers();
     let nowhere = ["kind", "docker"].map(|tool| (tool.to_owned(), lab.path().join("nowhere")));
     let tools = meshproof_engine::tool::Tools::at(nowhere.into());
-    assert_eq!(sweep(&tools, &lab.options(), false).await.unwrap(), Swept::default());
+    assert_eq!(
+        sweep(&tools, &lab.options(), Also::default()).await.unwrap(),
+        Swept::default()
+    );
 }

@@ -10,7 +10,7 @@ use meshproof_spec::topology::Network;
 use serde_json::json;
 
 use super::lab::{Lab, SOON, pair, until};
-use crate::kind::sweep;
+use crate::kind::{Also, sweep};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clusters_come_up_and_go() {
@@ -39,7 +39,10 @@ async fn clusters_come_up_and_go() {
     // Nobody else takes them meanwhile.
     assert_eq!(kind.up(&pair()).await.err().unwrap().code, "environment-in-use");
     assert_eq!(
-        sweep(&lab.tools(), &lab.options(), false).await.unwrap().in_use,
+        sweep(&lab.tools(), &lab.options(), Also::default())
+            .await
+            .unwrap()
+            .in_use,
         ["meshproof-pair"]
     );
     assert_eq!(lab.clusters().len(), 2);
@@ -195,7 +198,7 @@ async fn kept_clusters_are_taken_over_while_nothing_has_changed() {
     options.reuse = false;
     assert_eq!(up(&options).await, 8, "it was not asked for");
     assert_eq!(
-        sweep(&lab.tools(), &options, false).await.unwrap().removed,
+        sweep(&lab.tools(), &options, Also::default()).await.unwrap().removed,
         ["meshproof-pair"]
     );
     assert!(lab.clusters().is_empty() && lab.left().is_empty());

@@ -13,11 +13,12 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kube::client::{Body, ConfigExt};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::Kubeconfig;
 use kube::{Client, Config};
 use meshproof_cluster::intercept::BoxedStream;
 use meshproof_cluster::pace::Pace;
 use meshproof_cluster::program::SidecarAccess;
+use meshproof_kubeconfig::Proxies;
 use tokio::time::Instant;
 use tower::{BoxError, Service, ServiceBuilder};
 
@@ -34,8 +35,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) async fn connect(kubeconfig: &str, sidecar: &Arc<dyn SidecarAccess>, pace: Pace) -> Result<Client, String> {
     let parsed =
         Kubeconfig::from_yaml(kubeconfig).map_err(|_| "unable to parse kube config: it is no kubeconfig".to_owned())?;
-    let config = Config::from_custom_kubeconfig(parsed, &KubeConfigOptions::default())
-        .await
+    let config = meshproof_kubeconfig::config(&parsed, None, &Proxies::none())
         .map_err(|error| format!("unable to parse kube config: {error}"))?;
     build(config, sidecar, pace).map_err(|error| format!("unable to parse kube config: {error}"))
 }

@@ -3,8 +3,9 @@
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DynamicObject, ListParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config, Resource};
+use kube::config::Kubeconfig;
+use kube::{Api, Client, Resource};
+use meshproof_kubeconfig::Proxies;
 use meshproof_mesh::names::{CONTROL_PLANE_NAMESPACE, LINKERD_CONFIG, MULTICLUSTER_NAMESPACE, label};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -44,15 +45,12 @@ impl Cluster {
     /// The cluster of a kubeconfig's text.
     pub(super) async fn from_text(text: &str, context: Option<&str>, version: &'static str) -> Result<Self, String> {
         let parsed = Kubeconfig::from_yaml(text).map_err(|error| error.to_string())?;
-        let options = KubeConfigOptions {
-            context: context.map(ToOwned::to_owned),
-            ..KubeConfigOptions::default()
-        };
-        let config = Config::from_custom_kubeconfig(parsed, &options)
+        let config =
+            meshproof_kubeconfig::config(&parsed, context, &Proxies::none()).map_err(|error| error.to_string())?;
+        let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let client = meshproof_kubeconfig::client(config)
             .await
             .map_err(|error| error.to_string())?;
-        let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        let client = Client::try_from(config).map_err(|error| error.to_string())?;
         Ok(Self {
             client,
             server,
