@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::protocol::{CONTROL_PORT, HTTP_PORT, Identity, TCP_PORT};
+use crate::call;
+use crate::protocol::{CONTROL_PORT, HTTP_PORT, Identity, Job, TCP_PORT};
 use crate::relay::arguments::{self as relay_arguments, RelayOptions};
 use crate::server::{DRAIN_TIME, LEDGER_CAPACITY, LogSink, ServerConfig};
 
@@ -13,6 +14,7 @@ meshproof-agent: traffic client and server, driven over a control port
 
 Usage: meshproof-agent --cluster <name> --namespace <name> --workload <name> --pod <name> --nonce <text> [options]
        meshproof-agent relay --forward <port>=<host>:<port> [options]    (see meshproof-agent relay --help)
+       meshproof-agent call <url> [options]                              (see meshproof-agent call --help)
 
 Who the agent is (each can be given as an environment variable instead):
   --cluster <name>       cluster of the topology               [env: CLUSTER]
@@ -39,12 +41,14 @@ Example:
 ";
 
 /// What the command line asks for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum Command {
     /// Run an agent.
     Run(Options),
     /// Run a relay.
     Relay(RelayOptions),
+    /// Send some requests.
+    Call(Box<Job>),
     /// Print this help.
     Help(&'static str),
     /// Print the version.
@@ -107,6 +111,10 @@ pub fn parse(
     if arguments.next_if(|first| first == "relay").is_some() {
         let options = relay_arguments::parse(arguments)?;
         return Ok(options.map_or(Command::Help(relay_arguments::HELP), Command::Relay));
+    }
+    if arguments.next_if(|first| first == "call").is_some() {
+        let job = call::parse(arguments)?;
+        return Ok(job.map_or(Command::Help(call::HELP), |job| Command::Call(Box::new(job))));
     }
     while let Some(argument) = arguments.next() {
         let (name, inline) = match argument.split_once('=') {

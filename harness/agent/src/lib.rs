@@ -25,6 +25,7 @@
 //!   closed is sent on a new connection, once.
 
 pub mod arguments;
+pub mod call;
 mod client;
 pub mod control;
 mod lines;

@@ -5,10 +5,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use meshproof_agent::arguments::{self, Command, Options};
+use meshproof_agent::call::LINES_WAITING;
+use meshproof_agent::protocol::Job;
 use meshproof_agent::relay::arguments::RelayOptions;
 use meshproof_agent::relay::{RelayConfig, RunningRelay};
 use meshproof_agent::{LogSink, OsNetwork, Server};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 const STOPPED: u8 = 0;
 const FAILED: u8 = 1;
@@ -24,6 +28,7 @@ fn main() -> ExitCode {
         Ok(Command::Version) => print(concat!("meshproof-agent ", env!("CARGO_PKG_VERSION"), "\n")),
         Ok(Command::Run(options)) => block_on(serve(options)),
         Ok(Command::Relay(options)) => block_on(relay(options)),
+        Ok(Command::Call(job)) => block_on(call(*job)),
         Err(problem) => complain(&format!("{problem}; see --help"), USAGE),
     })
 }
@@ -54,6 +59,40 @@ fn log() -> LogSink {
         // A log that nobody takes must not stop the traffic.
         let _ = writeln!(std::io::stdout(), "{line}");
     })
+}
+
+/// Sends requests; a signal ends it early, with what was found until then.
+async fn call(job: Job) -> u8 {
+    let mut signals = match Signals::take() {
+        Ok(signals) => signals,
+        Err(error) => return complain(&format!("cannot take signals: {error}"), FAILED),
+    };
+    let stop = CancellationToken::new();
+    let print = log();
+    let (lines, mut printed) = mpsc::channel::<String>(LINES_WAITING);
+    let calling = async {
+        let print = async {
+            while let Some(line) = printed.recv().await {
+                print(&line);
+            }
+        };
+        let calling = meshproof_agent::call::run(Arc::new(OsNetwork), job, stop.clone(), lines);
+        let (done, ()) = tokio::join!(calling, print);
+        done
+    };
+    let mut calling = std::pin::pin!(calling);
+    let done = tokio::select! {
+        done = &mut calling => done,
+        () = signals.next() => {
+            stop.cancel();
+            calling.await
+        }
+    };
+    match done {
+        Ok(true) => STOPPED,
+        Ok(false) => FAILED,
+        Err(problem) => complain(&problem, USAGE),
+    }
 }
 
 async fn serve(options: Options) -> u8 {

@@ -20,7 +20,7 @@ use self::connection::Opener;
 use self::outcome::Failure;
 use self::pacing::Schedule;
 use self::pool::Pool;
-use self::request::Template;
+pub(crate) use self::request::Template;
 use crate::network::Network;
 use crate::protocol::{ClientRow, FailureKind, Job, JobEvent, Load, Outcome, Protocol};
 

@@ -13,18 +13,19 @@
 //! but through the same admission.
 //!
 //! # What it does not do
-//! Answered with a clear error: `exec`, `attach`, `proxy`, port-forward over SPDY (what kubectl speaks; kube-rs speaks WebSocket),
-//! apply of `scale`, conversion webhooks, `namespaces/finalize`, kinds that are not in the table of `resource`.
+//! Answered with a clear error: `attach`, `proxy`, apply of `scale`, conversion webhooks, `namespaces/finalize`, kinds that are not
+//! in the table of `resource`. What `exec` runs is up to whoever runs the pods; it gets no input.
 //!
 //! Simpler than Kubernetes, without an error:
 //! - Built-in objects keep fields that Kubernetes does not know; types are checked for the fields that matter. Custom resources
 //!   are pruned, and `fieldValidation` is honoured for them only.
 //! - `x-kubernetes-validations` (CEL) is stored and not evaluated; a warning header says so. Admission policies are not served.
-//! - Jobs, DaemonSets, PodDisruptionBudgets and NetworkPolicies are stored; nothing here acts on them.
+//! - DaemonSets, PodDisruptionBudgets and NetworkPolicies are stored; nothing here acts on them.
 //! - RBAC has no aggregation and no escalation check. Requests without a token are refused everywhere.
-//! - Garbage collection, namespace deletion and token secrets happen together with the write that causes them, not later. A token
-//!   secret without its account waits for it, where Kubernetes would delete the secret.
-//! - A pod may name a service account that does not exist. Events do not expire. Nothing survives the process.
+//! - Garbage collection and token secrets happen together with the write that causes them, not later. A token secret without its
+//!   account waits for it, where Kubernetes would delete the secret.
+//! - A cluster has at most 500 pods and 128 MiB of objects; of its Events the newest 5,000 are kept (`store::quota`).
+//! - A pod may name a service account that does not exist. Nothing survives the process.
 //! - Ownership in `managedFields` follows structured-merge-diff with two simplifications, named in `patch::managed`.
 //!
 //! # Use
@@ -53,6 +54,7 @@ pub(crate) mod protobuf;
 pub(crate) mod resource;
 mod selector;
 pub(crate) mod server;
+pub(crate) mod spdy;
 mod status;
 pub mod store;
 pub(crate) mod subresource;
@@ -61,7 +63,7 @@ pub(crate) mod table;
 pub use crate::http::counts::RequestKey;
 pub use gvr::Gvr;
 pub use pki::PkiError;
-pub use pod_backend::{ByteStream, LogOptions, PodBackend};
+pub use pod_backend::{ByteStream, ExecOptions, ExecOutput, LogOptions, PodBackend};
 pub use selector::{FieldSelector, LabelSelector, Selector};
 pub use server::{ApiServer, ServerConfig, StartError};
 pub use status::{Cause, Status, StatusDetails};

@@ -5,6 +5,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
 
 /// A byte stream in both directions.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -30,7 +31,35 @@ pub struct LogOptions {
     pub limit_bytes: Option<u64>,
 }
 
-/// Runs the pods of the cluster. Without one, logs and port-forward answer 503.
+/// A command that a client wants to run in a container.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ExecOptions {
+    /// The container; `None` lets the backend choose when the pod has only one.
+    pub container: Option<String>,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+}
+
+/// What a command writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExecOutput {
+    /// To its standard output.
+    Stdout(Bytes),
+    /// To its standard error.
+    Stderr(Bytes),
+}
+
+impl ExecOutput {
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &Bytes {
+        match self {
+            Self::Stdout(bytes) | Self::Stderr(bytes) => bytes,
+        }
+    }
+}
+
+/// Runs the pods of the cluster. Without one, logs, port-forward and exec answer 503.
 #[async_trait]
 pub trait PodBackend: Send + Sync {
     /// The log of a container, in chunks of any size. The pod exists in the store when this is called.
@@ -44,4 +73,19 @@ pub trait PodBackend: Send + Sync {
     /// # Errors
     /// A [`Status`]; its message is sent on the error channel of the forwarded port.
     async fn port_forward(&self, namespace: &str, pod: &str, port: u16) -> Result<Box<dyn ByteStream>, Status>;
+
+    /// Runs a command in a container and returns its exit code. When the future is dropped, nobody wants the rest.
+    ///
+    /// # Errors
+    /// A [`Status`] that is sent to the client in place of an exit code.
+    async fn exec(
+        &self,
+        namespace: &str,
+        pod: &str,
+        options: ExecOptions,
+        output: mpsc::Sender<ExecOutput>,
+    ) -> Result<i32, Status> {
+        let _ = (namespace, pod, options, output);
+        Err(Status::unsupported("pods/exec"))
+    }
 }

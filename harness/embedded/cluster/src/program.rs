@@ -6,7 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use meshproof_agent::network::BoxedStream;
 pub use meshproof_agent::network::Network;
+use meshproof_apiserver::ExecOutput;
 use serde_json::Value;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::intercept::Interceptor;
@@ -18,6 +20,26 @@ pub trait Program: Send + Sync {
     /// Runs until `container.shutdown` is cancelled (then: drain, return [`Exit::Done`]) or until it fails.
     /// The kubelet restarts it with Kubernetes' back-off when the pod's restart policy says so.
     async fn run(&self, container: ContainerContext) -> Exit;
+
+    /// Runs a command of the image beside the program, in its container, as `kubectl exec` does. Most images have none.
+    async fn exec(
+        &self,
+        container: &ContainerContext,
+        command: &[String],
+        output: mpsc::Sender<ExecOutput>,
+    ) -> ExecEnd {
+        let _ = (container, command, output);
+        ExecEnd::NoSuchCommand
+    }
+}
+
+/// What became of a command that was run beside a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExecEnd {
+    /// It ended with this code.
+    Exited(i32),
+    /// The image has no such command.
+    NoSuchCommand,
 }
 
 /// How a program ended.

@@ -4,12 +4,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use meshproof_agent::arguments::{self, Command};
+use meshproof_agent::call::{self, LINES_WAITING};
 use meshproof_agent::{Server, ServerConfig};
+use meshproof_apiserver::ExecOutput;
+use tokio::sync::mpsc;
 
-use crate::program::{ContainerContext, Exit, Program};
+use crate::program::{ContainerContext, ExecEnd, Exit, Program};
 
 /// Image of the traffic agent.
 pub const AGENT_IMAGE: &str = "meshproof/agent";
+/// Name of the agent's binary in its image.
+const AGENT_BINARY: &str = "meshproof-agent";
 /// Image of a container that only keeps its pod alive (`registry.k8s.io/pause`).
 pub const PAUSE_IMAGE: &str = "pause";
 
@@ -30,6 +35,23 @@ impl Program for AgentProgram {
                 let problem = "a relay needs real sockets; the network model does what it would do".to_owned();
                 (container.log)(&format!("meshproof-agent: {problem}"));
                 return Exit::Failed(problem);
+            }
+            Ok(Command::Call(job)) => {
+                container.started.cancel();
+                let (lines, mut printed) = mpsc::channel::<String>(LINES_WAITING);
+                let network = Arc::clone(&container.network);
+                let calling = call::run(network, *job, container.shutdown.clone(), lines);
+                let print = async {
+                    while let Some(line) = printed.recv().await {
+                        (container.log)(&line);
+                    }
+                };
+                let (called, ()) = tokio::join!(calling, print);
+                return match called {
+                    Ok(true) => Exit::Done,
+                    Ok(false) => Exit::Failed("not every request was answered well".into()),
+                    Err(problem) => Exit::Failed(problem),
+                };
             }
             Ok(Command::Version) => return Exit::Done,
             Err(problem) => {
@@ -62,6 +84,64 @@ impl Program for AgentProgram {
                 Exit::Done
             }
             () = agent.stopped() => Exit::Failed("a port of the agent is gone".into()),
+        }
+    }
+
+    /// The agent's one-shot commands, under the name of its binary.
+    async fn exec(
+        &self,
+        container: &ContainerContext,
+        command: &[String],
+        output: mpsc::Sender<ExecOutput>,
+    ) -> ExecEnd {
+        let Some((program, args)) = command.split_first() else {
+            return ExecEnd::NoSuchCommand;
+        };
+        if program.rsplit('/').next() != Some(AGENT_BINARY) {
+            return ExecEnd::NoSuchCommand;
+        }
+        let told = |text: String| ExecOutput::Stdout(format!("{}\n", text.trim_end()).into());
+        let problem = |text: &str| ExecOutput::Stderr(format!("{AGENT_BINARY}: {text}\n").into());
+        // Who does not read the output does not need it.
+        match arguments::parse(args.iter().cloned(), |_| None) {
+            Ok(Command::Help(text)) => {
+                output.send(told(text.to_owned())).await.ok();
+                ExecEnd::Exited(0)
+            }
+            Ok(Command::Version) => {
+                let version = format!("{AGENT_BINARY} {}", env!("CARGO_PKG_VERSION"));
+                output.send(told(version)).await.ok();
+                ExecEnd::Exited(0)
+            }
+            Ok(Command::Call(job)) => {
+                let (lines, mut printed) = mpsc::channel::<String>(LINES_WAITING);
+                let network = Arc::clone(&container.network);
+                let calling = call::run(network, *job, container.shutdown.clone(), lines);
+                let print = async {
+                    while let Some(line) = printed.recv().await {
+                        if output.send(told(line)).await.is_err() {
+                            return;
+                        }
+                    }
+                };
+                match tokio::join!(calling, print).0 {
+                    Ok(true) => ExecEnd::Exited(0),
+                    Ok(false) => ExecEnd::Exited(1),
+                    Err(why) => {
+                        output.send(problem(&why)).await.ok();
+                        ExecEnd::Exited(2)
+                    }
+                }
+            }
+            Ok(Command::Run(_) | Command::Relay(_)) => {
+                let why = "only `call`, --help and --version can be run beside an agent in an embedded cluster";
+                output.send(problem(why)).await.ok();
+                ExecEnd::Exited(2)
+            }
+            Err(why) => {
+                output.send(problem(&format!("{why}; see --help"))).await.ok();
+                ExecEnd::Exited(2)
+            }
         }
     }
 }

@@ -167,6 +167,7 @@ fn subresources(resource: &ResourceType, version: &VersionInfo) -> Vec<Part> {
         match resource.plural.as_str() {
             "pods" => {
                 add("log", "Pod", &["get"], None);
+                add("exec", "PodExecOptions", &["create", "get"], None);
                 add("portforward", "PodPortForwardOptions", &["create", "get"], None);
                 add("eviction", "Eviction", &["create"], Some(("policy", "v1")));
                 add("binding", "Binding", &["create"], None);

@@ -8,5 +8,6 @@ pub(crate) mod handler;
 pub(crate) mod openapi;
 pub(crate) mod resource_request;
 pub(crate) mod route;
+pub(crate) mod upgrade;
 pub(crate) mod watch_response;
 pub(crate) mod wire;

@@ -129,7 +129,7 @@ pub(super) async fn answer(
     let form = Form::read(request.headers(), &query)?;
     let resource_type = state.store.lock().registry.lookup(&target.gvr)?;
     check_scope(&target, resource_type.namespaced, request.method())?;
-    let mut this = ResourceRequest {
+    let this = ResourceRequest {
         state,
         target,
         query,
@@ -146,8 +146,9 @@ pub(super) async fn answer(
         }
         Some(part) if group.is_empty() => match (&*resource, part) {
             ("pods", "log") => subresource::log::answer(&this, request.method()).await,
-            ("pods", "portforward") => subresource::port_forward::answer(&mut this, &mut request),
-            ("pods", "exec" | "attach" | "proxy") | ("services" | "nodes", "proxy") => {
+            ("pods", "portforward") => subresource::port_forward::answer(&this, &mut request),
+            ("pods", "exec") => subresource::exec::answer(&this, &mut request),
+            ("pods", "attach" | "proxy") | ("services" | "nodes", "proxy") => {
                 Err(Status::unsupported(format!("{resource}/{part}")))
             }
             ("pods", "eviction") => subresource::pod_actions::evict(&this, read_posted(request).await?),

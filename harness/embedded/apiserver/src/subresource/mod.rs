@@ -1,5 +1,6 @@
 //! Parts of objects with a request of their own.
 
+pub(crate) mod exec;
 pub(crate) mod log;
 pub(crate) mod pod_actions;
 pub(crate) mod port_forward;

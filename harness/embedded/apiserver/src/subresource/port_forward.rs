@@ -1,41 +1,46 @@
-//! `pods/portforward` over WebSocket: two channels per port (data and error), each message led by its channel's number.
+//! `pods/portforward`: connections to ports of a pod, over WebSocket (two channels per port, data and error, each message led by its
+//! channel's number) or over SPDY (two streams per connection).
 
-use crate::http::body::{self, Body};
+use crate::http::body::Body;
 use crate::http::resource_request::ResourceRequest;
+use crate::http::upgrade::{self, Carrier, GOODBYE_TIMEOUT, Offer, Socket};
+use crate::spdy::{self, Opened, Output};
 use crate::{ByteStream, PodBackend, Status};
 use bytes::Bytes;
-use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
-use http::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Message, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::Message;
 
-/// Subprotocols that are spoken. They differ only in the close message of v5.
-const PROTOCOLS: &[&str] = &["v5.channel.k8s.io", "v4.channel.k8s.io"];
+const OFFER: Offer = Offer {
+    what: "port-forward",
+    // They differ only in the close message of v5.
+    channels: &["v5.channel.k8s.io", "v4.channel.k8s.io"],
+    streams: &["portforward.k8s.io"],
+    tunnel: Some("SPDY/3.1+portforward.k8s.io"),
+};
 /// v5: the next byte is a channel that the client closes.
 const CLOSE_CHANNEL: u8 = 255;
-/// Largest message that is taken from a client.
-const MESSAGE_LIMIT: usize = 4 * 1024 * 1024;
 /// Bytes read from a pod at once.
 const CHUNK: usize = 32 * 1024;
-/// How long a client may take to answer a close.
-const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// More ports than the channel numbers have room for make no sense.
 const PORTS_LIMIT: usize = 100;
+/// Streams of SPDY that wait for the other one of their connection.
+const WAITING_LIMIT: usize = 64;
 
-pub(crate) fn answer(this: &mut ResourceRequest, request: &mut Request<Incoming>) -> Result<Response<Body>, Status> {
-    let accept = handshake(request.headers())?;
-    let ports = ports(this)?;
+pub(crate) fn answer(this: &ResourceRequest, request: &mut Request<Incoming>) -> Result<Response<Body>, Status> {
+    let agreed = OFFER.agree(request.headers())?;
+    // Over SPDY each stream names its port.
+    let ports = match agreed.carrier {
+        Carrier::Channels => ports(this)?,
+        Carrier::Spdy | Carrier::Tunnel => Vec::new(),
+    };
     let pod = this.store.get(this.gvr(), this.namespace(), this.name())?;
     if pod["status"]["phase"] != "Running" {
         let phase = pod["status"]["phase"].as_str().unwrap_or("Unknown");
@@ -43,69 +48,176 @@ pub(crate) fn answer(this: &mut ResourceRequest, request: &mut Request<Incoming>
             "unable to forward port because pod is not running. Current status={phase}"
         )));
     }
-    let backend = this.state.pod_backend()?;
+    let target = Target {
+        backend: this.state.pod_backend()?,
+        namespace: this.namespace().unwrap_or_default().to_owned(),
+        pod: this.name().to_owned(),
+    };
     let upgrade = hyper::upgrade::on(request);
-    let (namespace, name) = (this.namespace().unwrap_or_default().to_owned(), this.name().to_owned());
     let mut stopped = this.state.stop.subscribe();
     tokio::spawn(async move {
         let Ok(upgraded) = upgrade.await else { return };
-        let config = WebSocketConfig::default()
-            .max_message_size(Some(MESSAGE_LIMIT))
-            .max_frame_size(Some(MESSAGE_LIMIT));
-        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+        let serve = async {
+            match agreed.carrier {
+                Carrier::Channels => forward(upgrade::socket(upgraded).await, &target, &ports).await,
+                Carrier::Spdy => spdy::serve(TokioIo::new(upgraded), |streams| target.forward_streams(streams)).await,
+                Carrier::Tunnel => upgrade::tunnelled(upgraded, |streams| target.forward_streams(streams)).await,
+            }
+        };
         tokio::select! {
-            () = forward(socket, backend, &namespace, &name, &ports) => {}
+            () = serve => {}
             _ = stopped.wait_for(|stop| *stop) => {}
         }
     });
-    let mut response = body::full(101, "", Bytes::new());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.clear();
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(accept.protocol));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accept.key);
-    Ok(response)
+    Ok(agreed.response)
 }
 
-struct Accepted {
-    protocol: &'static str,
-    key: HeaderValue,
+/// The pod whose ports are forwarded.
+#[derive(Clone)]
+struct Target {
+    backend: Arc<dyn PodBackend>,
+    namespace: String,
+    pod: String,
 }
 
-/// Checks the upgrade. What other clients try first gets an answer that says what works.
-fn handshake(headers: &HeaderMap) -> Result<Accepted, Status> {
-    let text = |name| {
-        headers
-            .get(name)
-            .and_then(|v: &HeaderValue| v.to_str().ok())
-            .unwrap_or_default()
+impl Target {
+    async fn open(&self, port: u16) -> Result<Box<dyn ByteStream>, String> {
+        let opened = self.backend.port_forward(&self.namespace, &self.pod, port).await;
+        opened.map_err(|status| cannot_forward(port, &status.message))
+    }
+
+    /// Serves streams that come in pairs, one for data and one for an error, until the client is done.
+    async fn forward_streams(&self, mut streams: mpsc::Receiver<Opened>) {
+        let mut waiting: HashMap<String, Opened> = HashMap::new();
+        let mut connections = JoinSet::new();
+        loop {
+            let stream = tokio::select! {
+                stream = streams.recv() => stream,
+                Some(_) = connections.join_next() => continue,
+            };
+            let Some(stream) = stream else { break };
+            let header = |name: &str| stream.headers.get(name).cloned().unwrap_or_default();
+            let (kind, port, request) = (header("streamtype"), header("port"), header("requestid"));
+            let is_known = matches!(kind.as_str(), "data" | "error");
+            let Some(port) = port.parse::<u16>().ok().filter(|port| *port > 0 && is_known) else {
+                stream.output.refuse().await;
+                continue;
+            };
+            // Clients that name no request open the pairs of a port one after the other.
+            let pair = format!("{port} {request}");
+            match waiting.remove(&pair) {
+                None if waiting.len() >= WAITING_LIMIT => stream.output.refuse().await,
+                None => {
+                    waiting.insert(pair, stream);
+                }
+                Some(other) if other.headers.get("streamtype") == Some(&kind) => {
+                    stream.output.refuse().await;
+                    waiting.insert(pair, other);
+                }
+                Some(other) => {
+                    let (data, error) = if kind == "data" {
+                        (stream, other)
+                    } else {
+                        (other, stream)
+                    };
+                    let target = self.clone();
+                    connections.spawn(async move { target.forward_pair(port, data, &error.output).await });
+                }
+            }
+        }
+        // What the client sent before it went must still reach the pod.
+        let finish = async { while connections.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(GOODBYE_TIMEOUT, finish).await;
+    }
+
+    async fn forward_pair(&self, port: u16, data: Opened, error: &Output) {
+        let output = data.output;
+        let told = match self.open(port).await {
+            Ok(stream) => copy(stream, data.input, &output)
+                .await
+                .map_err(|why| cannot_forward(port, &why)),
+            Err(told) => Err(told),
+        };
+        if let Err(told) = told {
+            error.send(told.as_bytes()).await;
+        }
+        output.finish().await;
+        error.finish().await;
+    }
+}
+
+fn cannot_forward(port: u16, why: &str) -> String {
+    format!("an error occurred forwarding port {port}: {why}")
+}
+
+/// The client's end of a forwarded connection.
+trait Client: Sync {
+    /// Sends bytes from the pod; `false` when the client is gone.
+    fn take(&self, bytes: &[u8]) -> impl Future<Output = bool> + Send;
+    /// Returns when the client is gone.
+    fn gone(&self) -> impl Future<Output = ()> + Send;
+}
+
+impl Client for Output {
+    async fn take(&self, bytes: &[u8]) -> bool {
+        self.send(bytes).await
+    }
+
+    async fn gone(&self) {
+        Self::gone(self).await;
+    }
+}
+
+impl Client for Pump {
+    async fn take(&self, bytes: &[u8]) -> bool {
+        self.send(self.data, bytes).await
+    }
+
+    async fn gone(&self) {
+        self.to_client.closed().await;
+    }
+}
+
+/// Copies in both directions until the pod has said everything, or nobody listens any more.
+///
+/// # Errors
+/// Why nothing more can be read from the pod.
+async fn copy(
+    stream: Box<dyn ByteStream>,
+    mut input: mpsc::Receiver<Bytes>,
+    client: &impl Client,
+) -> Result<(), String> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let write = async {
+        while let Some(bytes) = input.recv().await {
+            if writer.write_all(&bytes).await.is_err() || writer.flush().await.is_err() {
+                break;
+            }
+        }
+        // The other end may be closed already, which is what is wanted.
+        let _ = writer.shutdown().await;
     };
-    let upgrade = text(UPGRADE).to_lowercase();
-    if upgrade.starts_with("spdy") {
-        return Err(Status::bad_request(
-            "port-forward over SPDY is unsupported by the embedded API server: use a client that speaks WebSocket (v4.channel.k8s.io or v5.channel.k8s.io)",
-        ));
+    let read = async {
+        let mut buffer = vec![0; CHUNK];
+        loop {
+            match reader.read(&mut buffer).await {
+                Ok(0) => return Ok(()),
+                Ok(n) if !client.take(&buffer[..n]).await => return Ok(()),
+                Ok(_) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+    };
+    tokio::pin!(write);
+    tokio::pin!(read);
+    tokio::select! {
+        ended = &mut read => ended,
+        // The client is done; the pod may still answer, as long as someone is there to hear it.
+        () = &mut write => tokio::select! {
+            ended = read => ended,
+            () = client.gone() => Ok(()),
+        },
     }
-    if upgrade != "websocket" {
-        return Err(Status::bad_request(
-            "Upgrade request required: port-forward needs a WebSocket upgrade over HTTP/1.1",
-        ));
-    }
-    let offered: Vec<&str> = text(SEC_WEBSOCKET_PROTOCOL).split(',').map(str::trim).collect();
-    let protocol = offered
-        .iter()
-        .find_map(|o| PROTOCOLS.iter().find(|p| *p == o))
-        .ok_or_else(|| {
-            Status::bad_request(format!(
-                "unsupported WebSocket subprotocols {offered:?}: port-forward speaks {}",
-                PROTOCOLS.join(" and ")
-            ))
-        })?;
-    let key = derive_accept_key(text(SEC_WEBSOCKET_KEY).as_bytes());
-    let key = HeaderValue::from_str(&key).map_err(Status::internal)?;
-    Ok(Accepted { protocol, key })
 }
 
 fn ports(request: &ResourceRequest) -> Result<Vec<u16>, Status> {
@@ -126,10 +238,8 @@ fn ports(request: &ResourceRequest) -> Result<Vec<u16>, Status> {
     texts.into_iter().map(parse).collect()
 }
 
-type Socket = WebSocketStream<TokioIo<Upgraded>>;
-
 /// Serves a socket until both sides are done.
-async fn forward(socket: Socket, backend: Arc<dyn PodBackend>, namespace: &str, pod: &str, ports: &[u16]) {
+async fn forward(socket: Socket, target: &Target, ports: &[u16]) {
     let (mut sink, mut source) = socket.split();
     let (to_client, mut messages) = mpsc::channel::<Message>(16);
     let mut to_ports = Vec::new();
@@ -143,10 +253,8 @@ async fn forward(socket: Socket, backend: Arc<dyn PodBackend>, namespace: &str, 
             port,
             to_client: to_client.clone(),
         };
-        let (backend, namespace, pod) = (backend.clone(), namespace.to_owned(), pod.to_owned());
-        tasks.spawn(async move {
-            pump.run(backend.as_ref(), &namespace, &pod, receiver).await;
-        });
+        let target = target.clone();
+        tasks.spawn(async move { pump.run(&target, receiver).await });
     }
     drop(to_client);
     let write = async {
@@ -177,19 +285,7 @@ async fn forward(socket: Socket, backend: Arc<dyn PodBackend>, namespace: &str, 
     let finish = async { while tasks.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(GOODBYE_TIMEOUT, finish).await;
     tasks.abort_all();
-    close(sink, source).await;
-}
-
-/// Says goodbye on every layer, so that the client sees an end and no breakdown.
-async fn close(sink: SplitSink<Socket, Message>, source: SplitStream<Socket>) {
-    let Ok(mut socket) = sink.reunite(source) else { return };
-    let goodbye = async {
-        // Errors mean that the client is gone already.
-        let _ = socket.close(None).await;
-        while let Some(Ok(_)) = socket.next().await {}
-        let _ = socket.get_mut().shutdown().await;
-    };
-    let _ = tokio::time::timeout(GOODBYE_TIMEOUT, goodbye).await;
+    upgrade::close(sink, source).await;
 }
 
 async fn deliver(to_ports: &mut [Option<mpsc::Sender<Bytes>>], message: &Bytes) {
@@ -225,61 +321,21 @@ struct Pump {
 }
 
 impl Pump {
-    async fn run(&self, backend: &dyn PodBackend, namespace: &str, pod: &str, input: mpsc::Receiver<Bytes>) {
+    async fn run(&self, target: &Target, input: mpsc::Receiver<Bytes>) {
         for channel in [self.data, self.error] {
             let [low, high] = self.port.to_le_bytes();
             if !self.send(channel, &[low, high]).await {
                 return;
             }
         }
-        match backend.port_forward(namespace, pod, self.port).await {
-            Ok(stream) => self.pump(stream, input).await,
-            Err(status) => {
-                let text = format!("an error occurred forwarding port {}: {}", self.port, status.message);
-                self.send(self.error, text.as_bytes()).await;
-            }
-        }
-    }
-
-    /// Copies in both directions until the pod has said everything, or nobody listens any more.
-    async fn pump(&self, stream: Box<dyn ByteStream>, mut input: mpsc::Receiver<Bytes>) {
-        let (mut reader, mut writer) = tokio::io::split(stream);
-        let write = async {
-            while let Some(bytes) = input.recv().await {
-                if writer.write_all(&bytes).await.is_err() || writer.flush().await.is_err() {
-                    break;
-                }
-            }
-            // The other end may be closed already, which is what is wanted.
-            let _ = writer.shutdown().await;
+        let told = match target.open(self.port).await {
+            Ok(stream) => copy(stream, input, self)
+                .await
+                .map_err(|why| cannot_forward(self.port, &why)),
+            Err(told) => Err(told),
         };
-        let read = async {
-            let mut buffer = vec![0; CHUNK];
-            loop {
-                match reader.read(&mut buffer).await {
-                    Ok(0) => break,
-                    Ok(n) => {
-                        if !self.send(self.data, &buffer[..n]).await {
-                            break;
-                        }
-                    }
-                    Err(error) => {
-                        let text = format!("an error occurred forwarding port {}: {error}", self.port);
-                        self.send(self.error, text.as_bytes()).await;
-                        break;
-                    }
-                }
-            }
-        };
-        tokio::pin!(write);
-        tokio::pin!(read);
-        tokio::select! {
-            () = &mut read => {}
-            // The client is done; the pod may still answer, as long as someone is there to hear it.
-            () = &mut write => tokio::select! {
-                () = read => {}
-                () = self.to_client.closed() => {}
-            },
+        if let Err(told) = told {
+            self.send(self.error, told.as_bytes()).await;
         }
     }
 

@@ -282,13 +282,92 @@ async fn logs_are_printed_and_what_is_unsupported_says_so() {
         &["default/p", "tail_lines: Some(3)", "previous: true"],
     );
     contains(
-        &kubectl.fails("port-forward pod/p 0:80").await,
-        &["port-forward over SPDY is unsupported by the embedded API server"],
+        &kubectl.fails("attach p").await,
+        &["unsupported by the embedded API server: pods/attach"],
     );
-    contains(
-        &kubectl.fails("exec p -- true").await,
-        &["unsupported by the embedded API server: pods/exec"],
-    );
+    contains(&kubectl.fails("exec p -- true").await, &["true: not found"]);
+}
+
+/// SPDY, which kubectl speaks before 1.31 and when it is told to, and WebSocket.
+const TRANSPORTS: [&str; 2] = ["true", "false"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_run_in_pods_over_both_transports() {
+    let Some((cluster, kubectl)) = administrator().await else {
+        return;
+    };
+    crate::pods::run_pod(&cluster.server);
+    for websockets in TRANSPORTS {
+        let exec = async |args: &[&str]| {
+            let command = kubectl
+                .command(args)
+                .env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets);
+            let command = command.stdout_capture();
+            let output = tokio::task::spawn_blocking(move || command.run())
+                .await
+                .unwrap()
+                .unwrap();
+            (
+                output.status.code(),
+                String::from_utf8_lossy(&output.stdout).into_owned(),
+            )
+        };
+        assert_eq!(
+            exec(&["exec", "p", "--", "echo", "hello"]).await,
+            (Some(0), "hello\n".to_owned())
+        );
+        let (code, text) = exec(&["exec", "-i", "p", "-c", "c", "--", "fail", "badly"]).await;
+        assert_eq!(code, Some(7), "{text}");
+        contains(&text, &["badly", "command terminated with exit code 7"]);
+        let (code, text) = exec(&["exec", "p", "--", "nonsense"]).await;
+        assert_eq!(code, Some(1), "{text}");
+        contains(&text, &["nonsense: not found"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_are_forwarded_over_both_transports() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let Some((cluster, kubectl)) = administrator().await else {
+        return;
+    };
+    crate::pods::run_pod(&cluster.server);
+    for websockets in TRANSPORTS {
+        let output = kubectl.home.path().join(format!("forward-{websockets}"));
+        let forward = kubectl
+            .command(&["port-forward", "pod/p", ":80"])
+            .env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets)
+            .stdout_path(&output)
+            .start()
+            .unwrap();
+        let port = async {
+            loop {
+                let text = std::fs::read_to_string(&output).unwrap_or_default();
+                let told = text
+                    .lines()
+                    .find_map(|line| line.strip_prefix("Forwarding from 127.0.0.1:"));
+                if let Some((port, _)) = told.and_then(|told| told.split_once(' ')) {
+                    return port.parse::<u16>().unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let port = crate::support::soon(port).await;
+        // Several at once, one after the other, and more than fits into a frame.
+        for size in [5, 1 << 20] {
+            let talk = async || {
+                let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                let (mut reader, mut writer) = stream.split();
+                let (sent, mut received) = (vec![b'x'; size], vec![0; size]);
+                let write = async { writer.write_all(&sent).await.unwrap() };
+                let read = async { reader.read_exact(&mut received).await.map(|_| ()).unwrap() };
+                tokio::join!(write, read);
+                assert!(received.iter().all(|&b| b == b'X'));
+            };
+            crate::support::soon(async { tokio::join!(talk(), talk(), talk()) }).await;
+        }
+        forward.kill().unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,5 @@
 //! Logs and port-forwards through a backend.
 
-use crate::objects::typed;
 use crate::support::{Cluster, cluster, http, refusal, soon, token};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,11 +7,13 @@ use futures::stream::{self, BoxStream};
 use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
-use kube::api::{LogParams, Patch, PatchParams, PostParams};
-use meshproof_apiserver::{ByteStream, LogOptions, PodBackend, Status};
+use kube::api::{AttachParams, LogParams};
+use meshproof_apiserver::store::Patch as StorePatch;
+use meshproof_apiserver::{ApiServer, ByteStream, ExecOptions, ExecOutput, LogOptions, PodBackend, Status, gvr};
 use serde_json::json;
 use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
 
 /// Answers every connection to port 80 with what it is told, in capitals; refuses others.
 pub(crate) struct Echo;
@@ -44,17 +45,66 @@ impl PodBackend for Echo {
         });
         Ok(Box::new(ours))
     }
+
+    /// `echo` prints its arguments, `fail` complains with them and exits with 7.
+    async fn exec(
+        &self,
+        _: &str,
+        _: &str,
+        options: ExecOptions,
+        output: mpsc::Sender<ExecOutput>,
+    ) -> Result<i32, Status> {
+        let (name, rest) = options.command.split_first().unwrap();
+        let text = Bytes::from(format!("{}\n", rest.join(" ")));
+        match name.as_str() {
+            "echo" => {
+                output.send(ExecOutput::Stdout(text)).await.unwrap();
+                Ok(0)
+            }
+            "fail" => {
+                output.send(ExecOutput::Stderr(text)).await.unwrap();
+                Ok(7)
+            }
+            other => Err(Status::internal(format!("{other}: not found"))),
+        }
+    }
+}
+
+/// Makes a pod `p` that runs, with [`Echo`] in it.
+pub(crate) fn run_pod(server: &ApiServer) {
+    server.set_pod_backend(Arc::new(Echo));
+    let store = server.store();
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    store.create(&gvr::PODS, Some("default"), pod).unwrap();
+    let running = StorePatch::Merge(json!({"status": {"phase": "Running"}}));
+    store.patch_status(&gvr::PODS, Some("default"), "p", &running).unwrap();
 }
 
 async fn running_pod() -> (Cluster, Api<Pod>) {
     let cluster = cluster().await;
-    cluster.server.set_pod_backend(Arc::new(Echo));
-    let pods: Api<Pod> = Api::default_namespaced(cluster.client.clone());
-    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
-    pods.create(&PostParams::default(), &typed(pod)).await.unwrap();
-    let running = Patch::Merge(json!({"status": {"phase": "Running"}}));
-    pods.patch_status("p", &PatchParams::default(), &running).await.unwrap();
+    run_pod(&cluster.server);
+    let pods = Api::default_namespaced(cluster.client.clone());
     (cluster, pods)
+}
+
+#[tokio::test]
+async fn commands_are_run_and_their_end_is_told() {
+    let (_cluster, pods) = running_pod().await;
+    let params = AttachParams::default().stdout(true).stderr(true);
+    let mut process = pods.exec("p", ["echo", "a", "b"], &params).await.unwrap();
+    let (mut stdout, status) = (process.stdout().unwrap(), process.take_status().unwrap());
+    let mut text = String::new();
+    soon(stdout.read_to_string(&mut text)).await.unwrap();
+    assert_eq!(text, "a b\n");
+    assert_eq!(soon(status).await.unwrap().status.as_deref(), Some("Success"));
+    let mut process = pods.exec("p", ["fail", "c"], &params).await.unwrap();
+    let (mut stderr, status) = (process.stderr().unwrap(), process.take_status().unwrap());
+    text.clear();
+    soon(stderr.read_to_string(&mut text)).await.unwrap();
+    assert_eq!(text, "c\n");
+    let told = soon(status).await.unwrap();
+    assert_eq!(told.reason.as_deref(), Some("NonZeroExitCode"));
+    assert_eq!(told.details.unwrap().causes.unwrap()[0].message.as_deref(), Some("7"));
 }
 
 #[tokio::test]
@@ -150,7 +200,7 @@ async fn upgrades_that_are_not_spoken_get_a_status() {
             .text()
             .await
             .unwrap()
-            .contains("use a client that speaks WebSocket")
+            .contains("port-forward speaks portforward.k8s.io")
     );
     let exec = format!("{}/api/v1/namespaces/default/pods/p/exec", cluster.server.url());
     let response = http(&cluster.server)
@@ -159,5 +209,12 @@ async fn upgrades_that_are_not_spoken_get_a_status() {
         .send()
         .await
         .unwrap();
-    assert_eq!(response.status(), 501);
+    assert_eq!(response.status(), 400);
+    assert!(
+        response
+            .text()
+            .await
+            .unwrap()
+            .contains("you must specify at least 1 command")
+    );
 }

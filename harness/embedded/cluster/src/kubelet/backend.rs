@@ -1,16 +1,21 @@
-//! Logs and port-forwards for the API server.
+//! Logs, port-forwards and commands for the API server.
 
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use meshproof_apiserver::{ByteStream, LogOptions, PodBackend, Status, gvr};
+use meshproof_apiserver::{ByteStream, ExecOptions, ExecOutput, LogOptions, PodBackend, Status, gvr};
+use tokio::sync::mpsc;
 
 use super::Node;
 use super::pod::PodRun;
 use super::status::{Container, Run};
 use crate::object::uid;
+use crate::program::ExecEnd;
+
+/// Exit code of a command whose container was stopped.
+const KILLED: i32 = 137;
 
 /// Serves what the API server asks of the node. Ends to work when the node is gone.
 pub(crate) struct NodeBackend {
@@ -80,6 +85,40 @@ impl PodBackend for NodeBackend {
             Err(error) => Err(Status::internal(format!(
                 "failed to connect to localhost:{port} inside namespace of pod {pod}: {error}"
             ))),
+        }
+    }
+
+    async fn exec(
+        &self,
+        namespace: &str,
+        pod: &str,
+        options: ExecOptions,
+        output: mpsc::Sender<ExecOutput>,
+    ) -> Result<i32, Status> {
+        let (_, run) = self.pod(namespace, pod)?;
+        let running = {
+            let state = run.state();
+            let container = chosen(&state.containers, pod, options.container.as_deref())?;
+            let missing = || Status::not_found("", "containers", container.name());
+            container.running.clone().ok_or_else(missing)?
+        };
+        let command = &options.command;
+        let context = &running.context;
+        let ended = tokio::select! {
+            ended = running.program.exec(context, command, output) => ended,
+            // As with every process of a container that is stopped.
+            () = context.shutdown.cancelled() => return Ok(KILLED),
+        };
+        match ended {
+            ExecEnd::Exited(code) => Ok(code),
+            ExecEnd::NoSuchCommand => {
+                let name = command.first().map_or("", String::as_str);
+                Err(Status::internal(format!(
+                    "error executing command in container: exec: \"{name}\": executable file not found in \
+                     $PATH: a container of an embedded cluster is a program in process and has only that program's own commands \
+                     (the traffic agent's: meshproof-agent call …)"
+                )))
+            }
         }
     }
 }

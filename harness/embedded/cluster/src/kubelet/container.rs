@@ -13,7 +13,7 @@ use super::environment;
 use super::logs::Log;
 use super::pod::PodRun;
 use super::probe::Probe;
-use super::status::{Ended, Role, Run};
+use super::status::{Ended, Role, Run, Running};
 use crate::events::Severity;
 use crate::object::{self, list, namespace, text};
 use crate::pod_network::PodNetwork;
@@ -253,6 +253,11 @@ impl Supervised {
         let begin = object::now();
         self.tell_start(&spec, &name);
         self.begin(&spec, &id, &begin, &log);
+        let running = Running {
+            program: Arc::clone(&program),
+            context: context.clone(),
+        };
+        self.set_running(Some(running));
         let task = tokio::spawn(async move { program.run(context).await });
         let mut task = AbortOnDropHandle::new(task);
         let _readiness = self.watch_readiness(&spec);
@@ -267,6 +272,7 @@ impl Supervised {
                 task.await
             }
         };
+        self.set_running(None);
         socket.end_scope(scope);
         log.close();
         let (exit_code, reason, message) = match exit {
@@ -289,6 +295,13 @@ impl Supervised {
             container.started = false;
         });
         exit_code
+    }
+
+    /// Notes what runs, for those who want to run something beside it.
+    fn set_running(&self, running: Option<Running>) {
+        if let Some(container) = self.pod.state().containers.get_mut(self.index) {
+            container.running = running;
+        }
     }
 
     fn tell_start(&self, spec: &Value, name: &str) {

@@ -60,6 +60,7 @@ impl PodRun {
                 restarts: 0,
                 started: false,
                 ready: false,
+                running: None,
                 log: None,
                 previous_log: None,
             })

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::logs::Log;
 use crate::object::{self, list, text};
+use crate::program::{ContainerContext, Program};
 
 /// State of a container.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +37,13 @@ pub(crate) enum Role {
     Main,
 }
 
+/// A program in its container.
+#[derive(Clone)]
+pub(crate) struct Running {
+    pub(crate) program: Arc<dyn Program>,
+    pub(crate) context: ContainerContext,
+}
+
 /// A container of a pod.
 pub(crate) struct Container {
     pub(crate) spec: Value,
@@ -47,6 +55,8 @@ pub(crate) struct Container {
     pub(crate) started: bool,
     /// What the readiness probe says; without one, whether it runs.
     pub(crate) ready: bool,
+    /// What runs in it now.
+    pub(crate) running: Option<Running>,
     pub(crate) log: Option<Arc<Log>>,
     pub(crate) previous_log: Option<Arc<Log>>,
 }
@@ -324,6 +334,7 @@ mod tests {
             restarts: 0,
             started: running,
             ready: running,
+            running: None,
             log: None,
             previous_log: None,
         }

@@ -9,7 +9,7 @@ use meshproof_apiserver::gvr;
 use meshproof_cluster::EmbeddedCluster;
 use serde_json::json;
 
-use crate::support::{clusters, create, deployment, pod_names, serve, shut_down, until};
+use crate::support::{clusters, create, deployment, pod_names, serve, shut_down, until, until_available};
 
 struct Kubectl {
     home: tempfile::TempDir,
@@ -85,7 +85,10 @@ async fn rollouts_pods_logs_and_scale_read_as_on_a_real_cluster() {
     );
     for row in &rows[1..] {
         assert_eq!(row[1..4], ["1/1", "Running", "0"], "{pods}");
-        assert!(row[5].starts_with("10.10.") && row[6] == "west-control-plane", "{pods}");
+        assert!(
+            row[5].starts_with("198.19.0.") && row[6] == "west-control-plane",
+            "{pods}"
+        );
     }
     assert_eq!(rows.len(), 3);
 
@@ -138,11 +141,11 @@ async fn pods_are_waited_for_described_and_forwarded_to() {
     }
     let services = kubectl.run(&["get", "service", "web"]).await;
     assert!(
-        services.contains("LoadBalancer") && services.contains("172.18.0.2"),
+        services.contains("LoadBalancer") && services.contains("198.18.100.1"),
         "{services}"
     );
     let slices = kubectl.run(&["get", "endpointslices"]).await;
-    assert!(slices.contains("10.10.0.2"), "{slices}");
+    assert!(slices.contains("198.19.0.2"), "{slices}");
     let crash =
         json!({"metadata": {"name": "nosuch"}, "spec": {"containers": [{"name": "a", "image": "nosuch/image"}]}});
     create(&west, &gvr::PODS, crash);
@@ -157,6 +160,79 @@ async fn pods_are_waited_for_described_and_forwarded_to() {
     assert!(
         !failed.status.success() && said.contains("trying and failing to pull image"),
         "{said}"
+    );
+    drop(west);
+    shut_down(clusters).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_are_made_by_hand_from_any_pod() {
+    let clusters = clusters(1).await;
+    let west: Arc<EmbeddedCluster> = Arc::clone(clusters.west());
+    let Some(kubectl) = Kubectl::new(&west).await else {
+        drop(west);
+        return shut_down(clusters).await;
+    };
+    serve(&west, "store", 1, "ClusterIP").await;
+    create(&west, &gvr::DEPLOYMENTS, deployment("west", "shopper", 1));
+    until_available(&west, "shopper", 1).await;
+    let call = [
+        "exec",
+        "deploy/shopper",
+        "--",
+        "meshproof-agent",
+        "call",
+        "http://store:80/",
+        "--count",
+        "2",
+    ];
+    let rows = kubectl.run(&call).await;
+    assert_eq!(rows.lines().count(), 2, "{rows}");
+    for row in rows.lines() {
+        let row: serde_json::Value = serde_json::from_str(row).unwrap();
+        assert_eq!(row["outcome"]["answered"]["server"]["workload"], "store", "{row}");
+    }
+    let refused = kubectl
+        .output(&["exec", "deploy/shopper", "--", "meshproof-agent", "call", "store:81"])
+        .await;
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        String::from_utf8_lossy(&refused.stdout).contains("\"kind\":\"refused\""),
+        "{refused:?}"
+    );
+    let shell = kubectl.output(&["exec", "deploy/shopper", "--", "sh"]).await;
+    let said = String::from_utf8_lossy(&shell.stderr);
+    assert!(
+        !shell.status.success() && said.contains("executable file not found in $PATH"),
+        "{said}"
+    );
+    drop(west);
+    shut_down(clusters).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_begins_with_its_namespace_is_deleted() {
+    let clusters = clusters(1).await;
+    let west: Arc<EmbeddedCluster> = Arc::clone(clusters.west());
+    let Some(kubectl) = Kubectl::new(&west).await else {
+        drop(west);
+        return shut_down(clusters).await;
+    };
+    let manifest = "apiVersion: v1\nkind: Namespace\nmetadata: {name: kz}\n---\n\
+        apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: kz}\n---\n\
+        apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: kz}\nspec: {ports: [{port: 80}]}\n";
+    let file = kubectl.home.path().join("all.yaml");
+    std::fs::write(&file, manifest).unwrap();
+    let file = file.display().to_string();
+    kubectl
+        .run(&["create", "--validate=false", "--namespace=kz", "-f", &file])
+        .await;
+    kubectl.run(&["delete", "--namespace=kz", "-f", &file]).await;
+    assert!(
+        west.store()
+            .get(&gvr::NAMESPACES, None, "kz")
+            .unwrap_err()
+            .is_not_found()
     );
     drop(west);
     shut_down(clusters).await;
