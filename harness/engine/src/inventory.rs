@@ -4,8 +4,9 @@
 //! * Events, Leases (except where residue of a link or of the mesh is looked for), Nodes, ComponentStatuses, and kinds of the groups `metrics.k8s.io` and `authentication.k8s.io`;
 //! * ReplicaSets without replicas, which a Deployment keeps of earlier templates;
 //! * ConfigMaps `kube-root-ca.crt`, and in kube-system those of leader election and the API server;
-//! * of each object: status, managedFields, resourceVersion, generation, and annotations by which controllers count
-//!   (`deployment.kubernetes.io/revision`, `endpoints.kubernetes.io/last-change-trigger-time`).
+//! * of each object: status, managedFields, resourceVersion, generation, annotations by which controllers count
+//!   (`deployment.kubernetes.io/revision`, `endpoints.kubernetes.io/last-change-trigger-time`), and labels by which the API
+//!   server notes the use of token Secrets (`kubernetes.io/legacy-token-last-used`).
 //!
 //! Names that controllers draw at random (pods, replica sets, slices, controller revisions) are replaced by their owner's,
 //! so that a restart is no change while an additional pod is one. Contents of Secrets are compared by digest only.
@@ -45,6 +46,13 @@ const COUNTING: [&str; 3] = [
     "deployment.kubernetes.io/revision",
     "endpoints.kubernetes.io/last-change-trigger-time",
     "kubectl.kubernetes.io/restartedAt",
+];
+
+/// Labels that the API server and its controllers write on token Secrets when somebody uses them, or has not for a year
+/// (`LegacyServiceAccountTokenTracking`, since Kubernetes 1.28).
+const TRACKING: [&str; 2] = [
+    "kubernetes.io/legacy-token-last-used",
+    "kubernetes.io/legacy-token-invalid-since",
 ];
 
 /// An object: where it is and what it is.
@@ -270,10 +278,12 @@ pub fn digest(object: &Value) -> String {
                     "labels" | "annotations" | "finalizers" | "ownerReferences" | "deletionTimestamp"
                 )
             });
-            if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
-                annotations.retain(|key, _| !COUNTING.contains(&key.as_str()));
-                if annotations.is_empty() {
-                    metadata.remove("annotations");
+            for (field, noise) in [("annotations", &COUNTING[..]), ("labels", &TRACKING)] {
+                if let Some(texts) = metadata.get_mut(field).and_then(Value::as_object_mut) {
+                    texts.retain(|key, _| !noise.contains(&key.as_str()));
+                    if texts.is_empty() {
+                        metadata.remove(field);
+                    }
                 }
             }
         }
@@ -384,6 +394,28 @@ mod tests {
         later["metadata"]["resourceVersion"] = json!("8");
         later["status"] = json!({"loadBalancer": {}});
         assert_eq!(told(&[service("store", 80)], &[later]), (vec![], vec![]));
+    }
+
+    #[test]
+    fn the_use_of_a_token_changes_nothing_and_another_label_does() {
+        let secret = |labels: Value| json!({"kind": "Secret", "metadata": {"name": "token", "labels": labels}, "data": {"token": "dA=="}});
+        let used = secret(json!({"kubernetes.io/legacy-token-last-used": "2026-11-29"}));
+        let told_off = secret(json!({"kubernetes.io/legacy-token-invalid-since": "2026-11-29"}));
+        let mut bare = secret(json!({}));
+        assert_eq!(
+            told(std::slice::from_ref(&bare), std::slice::from_ref(&used)),
+            (vec![], vec![])
+        );
+        assert_eq!(told(&[used], &[told_off]), (vec![], vec![]));
+        if let Some(metadata) = bare["metadata"].as_object_mut() {
+            metadata.remove("labels");
+        }
+        assert_eq!(
+            told(std::slice::from_ref(&bare), &[secret(json!({}))]),
+            (vec![], vec![])
+        );
+        let (unexpected, _) = told(&[bare], &[secret(json!({"team": "a"}))]);
+        assert_eq!(unexpected, ["west Secret token (changed)"]);
     }
 
     #[test]

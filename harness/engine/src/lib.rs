@@ -37,6 +37,7 @@ pub mod plan;
 pub mod problem;
 mod reconcile;
 mod references;
+pub mod revocation;
 mod rung;
 mod scenario_run;
 mod scene;

@@ -1,5 +1,5 @@
 //! Replacing the credentials of a link: a new token in the target, both Secrets of the source updated in place, then the
-//! old token revoked. That is what a rotation by hand or by a secrets operator does.
+//! old token revoked. That is what a rotation by hand or by a secrets operator does. It is over when the old token is refused.
 //!
 //! Whose token it is stands in the link's own Secret: another link of the target is touched only where it shares the
 //! ServiceAccount.
@@ -12,6 +12,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::wait::await_condition;
 use meshproof_engine::environment::Cluster;
 use meshproof_engine::problem::{self, Problem};
+use meshproof_engine::revocation::Tokens;
 use serde_json::json;
 
 use crate::apply::within;
@@ -19,8 +20,8 @@ use crate::names::{self, CONTROL_NAMESPACE, MULTICLUSTER_NAMESPACE};
 
 const ACCOUNT: &str = "kubernetes.io/service-account.name";
 
-/// Rotates the credentials with which `from` reads `to`.
-pub(crate) async fn rotate(from: &Cluster, to: &Cluster, deadline: Duration) -> Result<(), Problem> {
+/// Rotates the credentials with which `from` reads `to`. A second of scenario time takes `second`.
+pub(crate) async fn rotate(from: &Cluster, to: &Cluster, second: Duration, deadline: Duration) -> Result<(), Problem> {
     let name = names::credentials(&to.name);
     let mut linked = Vec::new();
     for namespace in [MULTICLUSTER_NAMESPACE, CONTROL_NAMESPACE] {
@@ -29,7 +30,7 @@ pub(crate) async fn rotate(from: &Cluster, to: &Cluster, deadline: Duration) -> 
     // link-gen names the kubeconfig's user by its ServiceAccount.
     let account = linked[0].user()?;
     let target: Api<Secret> = Api::namespaced(to.client.clone(), MULTICLUSTER_NAMESPACE);
-    let old: Vec<String> = target
+    let old: Vec<Secret> = target
         .list(&ListParams::default().fields("type=kubernetes.io/service-account-token"))
         .await
         .map_err(|error| api_problem(to, "list token Secrets", &error))?
@@ -42,7 +43,6 @@ pub(crate) async fn rotate(from: &Cluster, to: &Cluster, deadline: Duration) -> 
                 .and_then(|all| all.get(ACCOUNT))
                 .is_some_and(|of| *of == account)
         })
-        .filter_map(|secret| secret.metadata.name)
         .collect();
 
     let fresh: Secret = serde_json::from_value(json!({
@@ -68,13 +68,18 @@ pub(crate) async fn rotate(from: &Cluster, to: &Cluster, deadline: Duration) -> 
     for secret in linked {
         secret.write_token(&token).await?;
     }
-    for name in old {
+    let mut revoked = Tokens::default();
+    for secret in old {
         target
-            .delete(&name, &DeleteParams::default())
+            .delete(
+                secret.metadata.name.as_deref().unwrap_or_default(),
+                &DeleteParams::default(),
+            )
             .await
             .map_err(|error| api_problem(to, "delete the old token Secret", &error))?;
+        revoked.extend(Tokens::of_secret(&secret));
     }
-    Ok(())
+    revoked.refused(to, second, deadline).await
 }
 
 /// A Secret of the source with a kubeconfig for the target.

@@ -368,7 +368,7 @@ impl MeshDriver for Linkerd {
 
     async fn rotate_credentials(&self, from: &Cluster, to: &Cluster) -> Result<(), Problem> {
         self.changeable("give a link new credentials")?;
-        credentials::rotate(from, to, self.patience()).await
+        credentials::rotate(from, to, Duration::from_secs(1).div_f64(self.pace), self.patience()).await
     }
 
     async fn rotate_trust(&self, cluster: &Cluster, step: TrustStep) -> Result<(), Problem> {

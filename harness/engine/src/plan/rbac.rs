@@ -206,6 +206,12 @@ impl Collector<'_> {
                 self.object(&delete.object, &REMOVE);
                 // It is made again when the scenario is over.
                 self.object(&delete.object, &["create"]);
+                if delete.object.kind == "ServiceAccount" {
+                    // Its tokens are seen to be refused.
+                    let secrets = Permission::new("", "secrets", "list");
+                    let namespace = delete.object.namespace.as_deref().unwrap_or(OWN_NAMESPACE);
+                    self.add(secrets.within(namespace));
+                }
             }
             Step::Expect(expect) => self.expect(expect),
             // These take every right, and only scenarios with clusters of their own have them.

@@ -1,6 +1,7 @@
 //! `apply`, `patch`, `delete`: objects as they stand. What lies outside of the scenario's namespace is restored at its end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kube::core::DynamicObject;
 use meshproof_spec::scenario::{Apply, Delete, Patch};
@@ -10,6 +11,7 @@ use crate::api::{dynamic, text_at, to_json};
 use crate::kinds::Kind;
 use crate::ownership;
 use crate::problem::{self, Problem};
+use crate::revocation::Tokens;
 use crate::scene::{REQUEST_TIME, Scene};
 use crate::undo::{Action, Undoing, inverse, inverse_of_apply, recreatable};
 use crate::watch::WatchKey;
@@ -96,7 +98,13 @@ pub(crate) async fn delete(scene: &mut Scene, step: &Delete) -> Result<(), Probl
     if place.is_outside(scene) {
         place.remember(scene, Action::Create(recreatable(&original)));
     }
-    place.delete(scene, text_at(&original, "/metadata/uid")).await
+    let cluster = scene.cluster(&place.cluster)?;
+    let tokens = Tokens::ending_with(cluster, &original).await?;
+    place.delete(scene, text_at(&original, "/metadata/uid")).await?;
+    let wall = |time| scene.clock().wall(time);
+    tokens
+        .refused(cluster, wall(Duration::from_secs(1)), wall(REQUEST_TIME))
+        .await
 }
 
 /// The objects of a step: its manifest, or all documents of its file.
