@@ -6,6 +6,7 @@ use rcgen::{
 };
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 /// Why the keys could not be made.
@@ -25,8 +26,8 @@ pub(crate) struct Pki {
     pub(crate) tls: Arc<ServerConfig>,
 }
 
-/// Makes a CA of its own for the cluster, and a serving certificate for loopback, the names of the API Service and `more`.
-pub(crate) fn make(cluster: &str, more: &[String]) -> Result<Pki, PkiError> {
+/// Makes a CA of its own for the cluster, and a serving certificate for loopback, names and address of the API Service, and `more`.
+pub(crate) fn make(cluster: &str, service: Ipv4Addr, more: &[String]) -> Result<Pki, PkiError> {
     let common_name = |name: &str| {
         let mut dn = DistinguishedName::new();
         dn.push(DnType::CommonName, name);
@@ -52,7 +53,12 @@ pub(crate) fn make(cluster: &str, more: &[String]) -> Result<Pki, PkiError> {
     ]
     .map(str::to_owned)
     .to_vec();
-    names.extend(more.iter().filter(|name| !name.is_empty()).cloned());
+    names.push(service.to_string());
+    for name in more {
+        if !name.is_empty() && !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name = common_name("kube-apiserver");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

@@ -1,10 +1,11 @@
 //! The running server: start, addresses, credentials, pause and shutdown.
 
+use crate::admission::bootstrap::service_address;
 use crate::auth::token::{MASTERS, TokenBinding, UserInfo};
 use crate::http::connection;
 use crate::http::counts::{Counts, RequestKey};
 use crate::pki::{self, PkiError};
-use crate::store::StoreConfig;
+use crate::store::{StoreConfig, namespaces};
 use crate::{PodBackend, Status, Store, kubeconfig};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -30,6 +31,10 @@ pub struct ServerConfig {
     pub service_cidr: (Ipv4Addr, u8),
     /// Ports from which node ports are taken.
     pub node_ports: RangeInclusive<u16>,
+    /// How long the content of a deleted namespace stays (wall time).
+    pub namespace_deletion_grace: Duration,
+    /// For so long a token that was accepted is accepted without another look, revoked or not (wall time).
+    pub token_success_cache_ttl: Duration,
 }
 
 impl Default for ServerConfig {
@@ -42,6 +47,8 @@ impl Default for ServerConfig {
             watch_history: store.watch_history,
             service_cidr: store.service_cidr,
             node_ports: store.node_ports,
+            namespace_deletion_grace: store.namespace_deletion_grace,
+            token_success_cache_ttl: store.token_success_cache_ttl,
         }
     }
 }
@@ -114,11 +121,17 @@ impl ApiServer {
         if !(8..=28).contains(&config.service_cidr.1) {
             return Err(StartError::ServiceCidr(config.service_cidr.1));
         }
-        let pki = pki::make(&config.cluster_name, &config.subject_alt_names)?;
+        let pki = pki::make(
+            &config.cluster_name,
+            service_address(config.service_cidr.0),
+            &config.subject_alt_names,
+        )?;
         let store = Store::new(StoreConfig {
             watch_history: config.watch_history,
             service_cidr: config.service_cidr,
             node_ports: config.node_ports.clone(),
+            namespace_deletion_grace: config.namespace_deletion_grace,
+            token_success_cache_ttl: config.token_success_cache_ttl,
             ca_pem: pki.ca_pem.clone(),
         });
         let admin_token = store
@@ -135,6 +148,10 @@ impl ApiServer {
             stop: watch::channel(false).0,
             pod_backend: RwLock::new(None),
         });
+        let grace = config.namespace_deletion_grace;
+        if !grace.is_zero() {
+            tokio::spawn(namespaces::run(state.store.clone(), grace, state.stop.subscribe()));
+        }
         let stopped = state.stop.subscribe();
         let accept_loop = tokio::spawn(connection::accept_loop(listener, pki.tls, state.clone(), stopped));
         Ok(Self {

@@ -5,20 +5,20 @@ use std::future::Future;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
-use meshproof_apiserver::store::Subresource;
+use meshproof_apiserver::store::{NAMESPACE_DELETION_GRACE, Subresource, TOKEN_SUCCESS_CACHE_TTL};
 use meshproof_apiserver::{ApiServer, ServerConfig, StartError, Status, Store, gvr};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::controllers::{
-    DeploymentController, EndpointSliceController, EndpointsController, LoadBalancerController, ReplicaSetController,
-    ServiceProxy, SliceMirroringController, StatefulSetController, UnsupportedWorkloads,
+    DeploymentController, EndpointSliceController, EndpointsController, JobController, LoadBalancerController,
+    ReplicaSetController, ServiceProxy, SliceMirroringController, StatefulSetController, UnsupportedWorkloads,
 };
 use crate::dns::Zone;
 use crate::events::Recorder;
 use crate::fabric::{API_SERVER_PORT, AddressError, AddressPool, Cidr, ClusterAddresses, Fabric};
-use crate::kubelet::{self, Node, NodeBackend};
+use crate::kubelet::{self, MAX_PODS, Node, NodeBackend};
 use crate::object;
 use crate::registry::ProgramRegistry;
 use crate::work_queue::{self, Controller};
@@ -41,24 +41,27 @@ pub struct ClusterConfig {
     pub node_address: Ipv4Addr,
     /// Version that the node's kubelet says it has.
     pub kubelet_version: String,
-    /// Whether Services of type LoadBalancer get the node's address in their status. Without it, somebody has to patch one in.
-    pub load_balancers: bool,
+    /// Range of the addresses that Services of type LoadBalancer get. Without it, somebody has to patch theirs in.
+    pub load_balancers: Option<Cidr>,
 }
 
 impl ClusterConfig {
-    /// Settings for the `number`-th cluster of a fabric, from 0: pods in `10.(10 + number).0.0/16`, Services in
-    /// `10.(130 + number).0.0/16`, the node at `172.18.0.(2 + number)`. Numbers above 99 wrap around.
+    /// Settings for the `number`-th cluster of a fabric, from 0. Numbers above 99 wrap around.
+    ///
+    /// All addresses lie in `198.18.0.0/15`, which is set aside for measuring networks (RFC 2544) and which nobody has: what a
+    /// tool on the host dials by mistake must not be there. Nodes are in `198.18.0.0/24`, load balancers in
+    /// `198.18.(100 + number).0/24`; pods and Services have `198.19.0.0/16`, 256 addresses each.
     #[must_use]
     pub fn numbered(name: &str, number: u8) -> Self {
         let number = number % 100;
         Self {
             name: name.to_owned(),
             domain: "cluster.local".into(),
-            pod_cidr: Cidr::containing(Ipv4Addr::new(10, 10 + number, 0, 0), 16),
-            service_cidr: Cidr::containing(Ipv4Addr::new(10, 130 + number, 0, 0), 16),
-            node_address: Ipv4Addr::new(172, 18, 0, 2 + number),
+            pod_cidr: Cidr::containing(Ipv4Addr::new(198, 19, 2 * number, 0), 24),
+            service_cidr: Cidr::containing(Ipv4Addr::new(198, 19, 2 * number + 1, 0), 24),
+            node_address: Ipv4Addr::new(198, 18, 0, 2 + number),
             kubelet_version: "v1.33.0".into(),
-            load_balancers: true,
+            load_balancers: Some(Cidr::containing(Ipv4Addr::new(198, 18, 100 + number, 0), 24)),
         }
     }
 
@@ -132,6 +135,7 @@ impl EmbeddedCluster {
             pod_cidr: config.pod_cidr,
             service_cidr: config.service_cidr,
             node: config.node_address,
+            load_balancers: config.load_balancers,
         };
         fabric
             .add_cluster(&config.name, addresses)
@@ -158,11 +162,11 @@ impl EmbeddedCluster {
             subject_alt_names: vec![
                 config.node_address.to_string(),
                 node_name.clone(),
-                "kubernetes".into(),
-                "kubernetes.default".into(),
                 format!("kubernetes.default.svc.{}", config.domain),
             ],
             service_cidr: (config.service_cidr.base(), config.service_cidr.prefix()),
+            namespace_deletion_grace: fabric.config().pace.wall(NAMESPACE_DELETION_GRACE),
+            token_success_cache_ttl: fabric.config().pace.wall(TOKEN_SUCCESS_CACHE_TTL),
             ..ServerConfig::default()
         };
         let api = ApiServer::start(server)
@@ -212,6 +216,7 @@ impl EmbeddedCluster {
         };
         cluster.run_controllers(zone);
         cluster.tasks.spawn(kubelet::run(Arc::clone(&cluster.node)));
+        cluster.tasks.spawn(kubelet::heartbeat::run(Arc::clone(&cluster.node)));
         Ok(cluster)
     }
 
@@ -220,12 +225,13 @@ impl EmbeddedCluster {
         self.run_controller(DeploymentController::new(store, pace));
         self.run_controller(ReplicaSetController::new(store, pace));
         self.run_controller(StatefulSetController::new(store, pace));
+        self.run_controller(JobController::new(store, &self.node.registry, pace));
         self.run_controller(EndpointsController::new(store));
         self.run_controller(EndpointSliceController::new(store));
         self.run_controller(SliceMirroringController::new(store));
         self.run_controller(UnsupportedWorkloads::new(store));
-        if self.config.load_balancers {
-            self.run_controller(LoadBalancerController::new(store, self.config.node_address));
+        if let Some(range) = self.config.load_balancers {
+            self.run_controller(LoadBalancerController::new(store, range));
         }
         self.run_controller(ServiceProxy {
             store: store.clone(),
@@ -319,7 +325,7 @@ impl Drop for EmbeddedCluster {
     }
 }
 
-/// The node, and the addresses behind the Service `kubernetes`. No heartbeat follows: the node is ready as long as it is.
+/// The node, and the addresses behind the Service `kubernetes`.
 fn write_first_objects(store: &Store, config: &ClusterConfig) -> Result<(), Status> {
     let node_name = config.node_name();
     let address = config.node_address.to_string();
@@ -368,7 +374,7 @@ fn node_status(config: &ClusterConfig, name: &str, address: &str) -> Value {
             "lastHeartbeatTime": object::now(), "lastTransitionTime": object::now(),
         })
     };
-    let capacity = json!({"cpu": "2", "memory": "8Gi", "pods": "1000"});
+    let capacity = json!({"cpu": "2", "memory": "8Gi", "pods": MAX_PODS.to_string()});
     json!({
         "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": name}],
         "capacity": capacity,

@@ -232,14 +232,18 @@ impl Fabric {
             return Err(AddressError::NameTaken(name.to_owned()));
         }
         let ranges = |name: &str, a: &ClusterAddresses| {
-            [
+            let load_balancers = a
+                .load_balancers
+                .map(|range| (range, format!("load-balancer range {range} of {name}")));
+            let others = [
                 (a.pod_cidr, format!("pod range {} of {name}", a.pod_cidr)),
                 (a.service_cidr, format!("service range {} of {name}", a.service_cidr)),
                 (
                     Cidr::containing(a.node, 32),
                     format!("node address {} of {name}", a.node),
                 ),
-            ]
+            ];
+            others.into_iter().chain(load_balancers)
         };
         let own = ranges(name, &addresses);
         let mut taken: Vec<_> = map.routes.iter().flat_map(|(n, c)| ranges(n, &c.addresses)).collect();

@@ -1,4 +1,4 @@
-//! The node: schedules pods onto itself and runs them.
+//! The node: runs the pods that its [`scheduler`] binds to it.
 //!
 //! Volumes, resources, node selectors, affinities and security contexts are accepted and have no effect. Host networking,
 //! `command`, and probes and hooks that would run a command are refused, with an event that says so.
@@ -6,9 +6,11 @@
 mod backend;
 mod container;
 mod environment;
+pub(crate) mod heartbeat;
 mod logs;
 mod pod;
 mod probe;
+mod scheduler;
 mod status;
 
 use std::collections::HashMap;
@@ -18,21 +20,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use futures::StreamExt;
 use meshproof_apiserver::store::{Subresource, WatchKind};
 use meshproof_apiserver::{ApiServer, Selector, Status, Store, gvr};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::dns::Zone;
-use crate::events::{Recorder, Severity};
+use crate::events::Recorder;
 use crate::fabric::{API_SERVER_PORT, AddressPool, Fabric};
-use crate::object::{self, Key, name, namespace, text, uid};
+use crate::object::{self, name, namespace, text, uid};
 use crate::pace::Pace;
 use crate::registry::ProgramRegistry;
 pub(crate) use backend::NodeBackend;
 use pod::PodRun;
-
-/// The scheduler that pods name when they name none.
-const SCHEDULER: &str = "default-scheduler";
+pub(crate) use scheduler::MAX_PODS;
+use scheduler::Scheduler;
 
 /// A node with everything its pods need.
 pub(crate) struct Node {
@@ -89,6 +90,7 @@ pub(crate) async fn run(node: Arc<Node>) {
             return;
         }
     };
+    let mut scheduler = Scheduler::default();
     loop {
         let change = tokio::select! {
             () = node.shutdown.cancelled() => return,
@@ -96,62 +98,40 @@ pub(crate) async fn run(node: Arc<Node>) {
         };
         let Some(Ok(change)) = change else { return };
         match change.kind {
-            WatchKind::Added | WatchKind::Modified => changed(&node, &change.object),
+            WatchKind::Added | WatchKind::Modified => changed(&node, &mut scheduler, &change.object),
             WatchKind::Deleted => {
                 let run = node.pods().remove(uid(&change.object));
                 if let Some(run) = run {
                     run.kill();
                 }
+                scheduler.gone(&node, &change.object);
             }
             WatchKind::Bookmark => {}
         }
     }
 }
 
-fn changed(node: &Arc<Node>, pod: &Arc<Value>) {
+fn changed(node: &Arc<Node>, scheduler: &mut Scheduler, pod: &Arc<Value>) {
     match text(&pod["spec"]["nodeName"]) {
-        "" => {
-            let scheduler = pod["spec"]["schedulerName"].as_str().unwrap_or(SCHEDULER);
-            if scheduler == SCHEDULER && object::is_active_pod(pod) {
-                bind(node, pod);
-            }
-        }
+        "" => scheduler.schedule(node, pod),
         name if name == node.name => {
             let known = node.pods().get(uid(pod)).cloned();
             match known {
                 Some(run) => run.changed(pod),
-                None if !object::has_ended(pod) => {
+                None if !object::has_ended(pod) && scheduler.admits(pod) => {
                     let run = PodRun::new(node, pod);
                     node.pods().insert(uid(pod).to_owned(), Arc::clone(&run));
                     run.changed(pod);
                     node.tasks.spawn(run.run());
                 }
+                None if !object::has_ended(pod) => scheduler::reject(node, pod),
                 None => {}
+            }
+            if object::has_ended(pod) {
+                scheduler.gone(node, pod);
             }
         }
         _ => {}
-    }
-}
-
-/// Binds a pod to the only node.
-fn bind(node: &Node, pod: &Value) {
-    let wanted = uid(pod);
-    let bound = write_pod(node, pod, Subresource::Internal, |pod| {
-        if uid(pod) != wanted || !text(&pod["spec"]["nodeName"]).is_empty() {
-            return false;
-        }
-        pod["spec"]["nodeName"] = json!(node.name);
-        status::set_condition(pod, "PodScheduled", true, None, None);
-        true
-    });
-    match bound {
-        Ok(_) => {
-            let message = format!("Successfully assigned {} to {}", Key::of(pod), node.name);
-            let (severity, reason) = (Severity::Normal, "Scheduled");
-            node.scheduler_events.event(pod, None, severity, reason, &message);
-        }
-        // Gone again; anything else would be a pod that the store itself took before.
-        Err(status) => tracing::debug!(pod = %Key::of(pod), %status, "not scheduled"),
     }
 }
 

@@ -4,8 +4,8 @@
 //! * one [`fabric`] for all clusters of an environment: virtual pod, service, node and load-balancer addresses mapped to
 //!   real loopback sockets, DNS names per cluster, and delays, drops, partitions, resets and taps per path;
 //! * per cluster: a node whose kubelet runs pods as in-process [`program`]s on that network, probes their readiness and
-//!   restarts them; the controllers that Kubernetes would run (Deployment, ReplicaSet, StatefulSet, Endpoints,
-//!   EndpointSlice and its mirroring);
+//!   restarts them; the controllers that Kubernetes would run (Deployment, ReplicaSet, StatefulSet, Job, Endpoints,
+//!   EndpointSlice and its mirroring, load balancers);
 //! * the [`intercept`] point at which a mesh's sidecar takes over a pod's connections.
 //!
 //! # Use
@@ -30,10 +30,10 @@
 //! A change to an object wakes controllers (`work_queue`), which read the store and write what follows from it. The
 //! kubelet binds a new pod, opens its listener on the fabric and supervises its containers; what they do becomes the pod's
 //! status. From Services and EndpointSlices, `controllers::service_proxy` derives what the fabric translates and what the
-//! cluster's DNS answers. At rest nothing is written, and nothing polls; probes are the only clockwork.
+//! cluster's DNS answers. Nothing polls; probes, the node's heartbeat and what a Job has of time are the only clockwork.
 //!
 //! # What it does not model
-//! Refused with an event: DaemonSets, Jobs, `hostNetwork`, `command`, claim templates, probes and hooks that run commands,
+//! Refused with an event: DaemonSets, indexed Jobs, `hostNetwork`, `command`, claim templates, probes and hooks that run commands,
 //! gRPC and HTTPS probes. Accepted without effect: volumes, resources, node selection, security contexts, session affinity,
 //! traffic policies, `initialDelaySeconds`, startup probes (a program says itself that it has started). One node per
 //! cluster, TCP over IPv4 only. ReplicaSets of a Deployment that is scaled during a rollout are not scaled in proportion;

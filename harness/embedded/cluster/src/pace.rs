@@ -6,6 +6,9 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Pace(f64);
 
+/// Longer than anything that is waited for.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
 impl Pace {
     /// Real time.
     pub const NORMAL: Self = Self(1.0);
@@ -26,10 +29,11 @@ impl Pace {
         self.0
     }
 
-    /// Wall time that `scenario` time takes.
+    /// Wall time that `scenario` time takes, at most ten years: objects may ask for any number of seconds, and a time that far
+    /// away can still be added to a clock.
     #[must_use]
     pub fn wall(self, scenario: Duration) -> Duration {
-        scenario.div_f64(self.0)
+        scenario.min(LONGEST).div_f64(self.0)
     }
 
     /// Scenario time that has passed after `wall` time.
@@ -50,6 +54,13 @@ mod tests {
         let wall = pace.wall(Duration::from_secs(3));
         assert_eq!(wall, Duration::from_millis(300));
         assert_eq!(pace.scenario(wall), Duration::from_secs(3));
+    }
+
+    #[test]
+    fn times_without_end_can_be_waited_for() {
+        let endless = Pace::NORMAL.wall(Duration::MAX);
+        assert!(std::time::Instant::now().checked_add(endless).is_some());
+        assert_eq!(endless, Pace::NORMAL.wall(Duration::from_secs(u64::MAX)));
     }
 
     #[test]

@@ -28,6 +28,11 @@ pub(crate) trait Controller: Send + 'static {
     /// Resources whose changes matter.
     fn watches(&self) -> Vec<Gvr>;
 
+    /// Whether changes of this sort matter. All do, unless a controller says otherwise.
+    fn cares(&self, _gvr: &Gvr, _change: WatchKind) -> bool {
+        true
+    }
+
     /// Keys to reconcile because of a change of `object`.
     fn keys(&self, gvr: &Gvr, object: &Value) -> Vec<Key>;
 
@@ -104,6 +109,7 @@ impl Queue {
         // An informer lists again by itself; other errors end its stream.
         if let Ok(event) = event
             && event.kind != WatchKind::Bookmark
+            && controller.cares(&gvr, event.kind)
         {
             for key in controller.keys(&gvr, &event.object) {
                 self.add(key);

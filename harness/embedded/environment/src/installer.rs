@@ -117,7 +117,10 @@ impl Installer for ModelInstaller {
             service_account: values.service_account.clone(),
             gateway: values.gateway,
             // A NodePort gateway has no address in its status; link-gen is told the node's.
-            gateway_addresses: Some(values.node_address.clone()),
+            gateway_addresses: match values.exposure {
+                GatewayExposure::Nodeport => Some(values.node_address.clone()),
+                GatewayExposure::Loadbalancer => values.relayed_at.clone(),
+            },
             ..LinkGenOptions::new(&values.name, &values.api_server)
         };
         let manifests = link_gen(&target.client, &self.model.defects(), &options).await;

@@ -335,7 +335,7 @@ async fn prepare(
         node_address: node.address,
         kubelet_version: kubernetes_version(&image),
         // Nobody hands out addresses on kind.
-        load_balancers: false,
+        load_balancers: None,
     };
     Ok(Prepared {
         node,

@@ -54,9 +54,14 @@ impl Lab {
         let fabric = Fabric::new(FabricConfig::new(Pace::new(10.0)));
         let programs = ProgramRegistry::standard();
         for (number, cluster) in ["meshproof-pair-east", "meshproof-pair-west"].into_iter().enumerate() {
+            let number = u8::try_from(number).unwrap();
             let config = ClusterConfig {
-                load_balancers: false,
-                ..ClusterConfig::numbered(cluster, u8::try_from(number).unwrap())
+                pod_cidr: format!("10.{}.0.0/16", 10 + number).parse().unwrap(),
+                service_cidr: format!("10.{}.0.0/16", 130 + number).parse().unwrap(),
+                // On the network that docker gives to kind.
+                node_address: [172, 18, 0, 2 + number].into(),
+                load_balancers: None,
+                ..ClusterConfig::numbered(cluster, number)
             };
             let node = config.node_name();
             let server = EmbeddedCluster::start(config, &fabric, &programs).await.unwrap();

@@ -139,9 +139,14 @@ fn cluster_roles() -> Vec<(&'static str, Value)> {
     ]
 }
 
+/// Address of the Service `default/kubernetes`: the first of the Service range.
+pub(crate) fn service_address(range: Ipv4Addr) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(range).wrapping_add(1))
+}
+
 /// `default/kubernetes` on the first address of the Service range. Its endpoints are up to whoever knows the nodes.
 fn api_service(config: &StoreConfig) -> Value {
-    let address = Ipv4Addr::from(u32::from(config.service_cidr.0).wrapping_add(1)).to_string();
+    let address = service_address(config.service_cidr.0).to_string();
     let mut metadata = metadata(
         "kubernetes",
         Some(json!({"component": "apiserver", "provider": "kubernetes"})),

@@ -111,13 +111,7 @@ fn authenticate(state: &ServerState, headers: &HeaderMap) -> Result<UserInfo, St
         // Browsers and WebSocket clients cannot set the header; Kubernetes lets them send it as a subprotocol, which kube-rs
         // does not need. Only the header counts here.
         .ok_or_else(Status::unauthorized)?;
-    state
-        .store
-        .lock()
-        .tokens
-        .user(token, jiff::Timestamp::now())
-        .cloned()
-        .ok_or_else(Status::unauthorized)
+    state.store.authenticate(token).ok_or_else(Status::unauthorized)
 }
 
 /// The user that the request wants to be, if the authenticated one may be it.

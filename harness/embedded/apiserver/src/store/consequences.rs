@@ -1,14 +1,13 @@
-//! What follows from a write: garbage collection by owner, namespace life cycle, custom resource types, token secrets.
+//! What follows from a write: garbage collection by owner, content of new namespaces, custom resource types, token secrets.
 //!
-//! Real clusters leave this to controllers that lag behind by some milliseconds to seconds. Here it happens before the lock is
-//! released, as writes of their own, in the same order.
+//! Real clusters leave this to controllers that lag behind by some milliseconds. Here it happens before the lock is released,
+//! as writes of their own, in the same order. What takes seconds there takes its time here as well, see [`super::namespaces`].
 
 use super::delete::{FOREGROUND, delete};
-use super::state::{Consequence, ObjectKey, State, owner_uids};
+use super::state::{Consequence, ObjectKey, State, namespace_key, owner_uids};
 use super::{DeleteOptions, Propagation, token_secrets};
 use crate::admission::bootstrap;
-use crate::resource::StorageKey;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::sync::Arc;
 
 impl State {
@@ -213,101 +212,6 @@ impl State {
         }
     }
 
-    /// Deletes the whole content of a namespace.
-    fn empty_namespace(&mut self, name: &str) {
-        for key in self.namespace_content(name) {
-            self.delete_quietly(&key, Propagation::Background);
-        }
-        self.pending
-            .push_back(Consequence::NamespaceContentGone(name.to_owned()));
-    }
-
-    fn namespace_content(&self, name: &str) -> Vec<ObjectKey> {
-        let first = (name.to_owned(), String::new());
-        let mut keys: Vec<ObjectKey> = self
-            .tables()
-            .flat_map(|(storage, table)| {
-                let objects = table
-                    .objects
-                    .range(first.clone()..)
-                    .take_while(|((namespace, _), _)| namespace == name);
-                objects.map(|((namespace, name), _)| ObjectKey {
-                    storage: storage.clone(),
-                    namespace: namespace.clone(),
-                    name: name.clone(),
-                })
-            })
-            .collect();
-        keys.sort();
-        keys
-    }
-
-    /// Removes a terminating namespace when nothing is left in it, or says in its conditions what is.
-    fn finish_namespace(&mut self, name: &str) {
-        let key = namespace_key(name);
-        let Some(namespace) = self.object(&key).cloned() else {
-            return;
-        };
-        if namespace["metadata"]["deletionTimestamp"].is_null() {
-            return;
-        }
-        let content = self.namespace_content(name);
-        if content.is_empty() && namespace["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
-            self.remove(&key);
-            return;
-        }
-        let conditions = self.namespace_conditions(&content);
-        if namespace["status"]["conditions"] != conditions {
-            let mut new = (*namespace).clone();
-            new["status"]["conditions"] = conditions;
-            self.put(&key, new);
-        }
-    }
-
-    fn namespace_conditions(&self, content: &[ObjectKey]) -> Value {
-        let mut counts: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
-        let mut finalizers: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
-        for key in content {
-            let group = if key.storage.group.is_empty() {
-                String::new()
-            } else {
-                format!(".{}", key.storage.group)
-            };
-            *counts.entry(format!("{}{group}", key.storage.resource)).or_default() += 1;
-            let object = self.object(key);
-            for finalizer in object
-                .and_then(|o| o["metadata"]["finalizers"].as_array())
-                .into_iter()
-                .flatten()
-            {
-                *finalizers
-                    .entry(finalizer.as_str().unwrap_or_default().to_owned())
-                    .or_default() += 1;
-            }
-        }
-        let list = |counts: &std::collections::BTreeMap<String, usize>, what: &str| {
-            counts
-                .iter()
-                .map(|(name, n)| format!("{name} {what} {n}"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        let mut conditions = Vec::new();
-        if !counts.is_empty() {
-            conditions.push(json!({
-                "type": "NamespaceContentRemaining", "status": "True", "reason": "SomeResourcesRemain",
-                "message": format!("Some resources are remaining: {}", list(&counts, "has resource instances:")),
-            }));
-        }
-        if !finalizers.is_empty() {
-            conditions.push(json!({
-                "type": "NamespaceFinalizersRemaining", "status": "True", "reason": "SomeFinalizersRemain",
-                "message": format!("Some content in the namespace has finalizers remaining: {}", list(&finalizers, "in resource instances:")),
-            }));
-        }
-        Value::Array(conditions)
-    }
-
     /// Deletes an object that may already be gone or going.
     pub(crate) fn delete_quietly(&mut self, key: &ObjectKey, propagation: Propagation) {
         let options = DeleteOptions {
@@ -331,12 +235,4 @@ fn awaits_orphaning(object: &Value) -> bool {
     object["metadata"]["finalizers"]
         .as_array()
         .is_some_and(|f| f.iter().any(|f| f == "orphan"))
-}
-
-fn namespace_key(name: &str) -> ObjectKey {
-    ObjectKey {
-        storage: StorageKey::new("", "namespaces"),
-        namespace: String::new(),
-        name: name.to_owned(),
-    }
 }

@@ -10,6 +10,9 @@ use std::sync::Arc;
 /// The finalizer of foreground deletion.
 pub(super) const FOREGROUND: &str = "foregroundDeletion";
 
+/// Namespaces that nobody may delete, by the admission plugin `NamespaceLifecycle`.
+const IMMORTAL: [&str; 3] = ["default", "kube-system", "kube-public"];
+
 /// What Kubernetes gives a pod that says nothing.
 const DEFAULT_POD_GRACE_SECONDS: u64 = 30;
 
@@ -25,6 +28,14 @@ pub(super) fn delete(
         .cloned()
         .ok_or_else(|| Status::not_found(group, resource, &key.name))?;
     check_preconditions(key, &object, options)?;
+    if resource == "namespaces" && group.is_empty() && IMMORTAL.contains(&key.name.as_str()) {
+        return Err(Status::forbidden(
+            group,
+            resource,
+            &key.name,
+            "this namespace may not be deleted",
+        ));
+    }
     if dry_run {
         return Ok(Deleted::Gone(object));
     }
@@ -70,8 +81,10 @@ pub(super) fn delete(
     if !deleting || earlier {
         metadata["deletionGracePeriodSeconds"] = json!(grace);
         if !deleting {
-            let at =
-                jiff::Timestamp::now() + jiff::SignedDuration::from_secs(i64::try_from(grace).unwrap_or(i64::MAX / 4));
+            let grace = jiff::SignedDuration::from_secs(i64::try_from(grace).unwrap_or(i64::MAX));
+            let at = jiff::Timestamp::now()
+                .saturating_add(grace)
+                .unwrap_or(jiff::Timestamp::MAX);
             metadata["deletionTimestamp"] = json!(time_text(at));
             if let Some(generation) = metadata["generation"].as_i64() {
                 metadata["generation"] = json!(generation + 1);
@@ -144,7 +157,9 @@ fn delete_namespace(state: &mut State, key: &ObjectKey, object: &Arc<Value>) -> 
         new["metadata"]["deletionTimestamp"] = json!(super::write::now());
         new["status"]["phase"] = json!("Terminating");
         state.put(key, new);
-        state.pending.push_back(Consequence::EmptyNamespace(key.name.clone()));
+        if state.config.namespace_deletion_grace.is_zero() {
+            state.pending.push_back(Consequence::EmptyNamespace(key.name.clone()));
+        }
     }
     state.settle();
     match state.object(key) {

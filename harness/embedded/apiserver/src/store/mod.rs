@@ -10,6 +10,8 @@ mod history;
 mod identity;
 mod list;
 mod mutator;
+pub(crate) mod namespaces;
+mod quota;
 mod state;
 mod token_secrets;
 mod watch;
@@ -17,6 +19,7 @@ mod write;
 
 pub use list::{ListOptions, ObjectList};
 pub use mutator::{Lookup, Mutator};
+pub use namespaces::NAMESPACE_DELETION_GRACE;
 pub use watch::{WatchEvent, WatchKind, WatchOptions, WatchStart, WatchStream};
 
 pub(crate) use state::{ObjectKey, State};
@@ -27,6 +30,10 @@ use serde_json::Value;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// What kube-apiserver sets: `TokenSuccessCacheTTL` in `pkg/kubeapiserver/options/authentication.go`.
+pub const TOKEN_SUCCESS_CACHE_TTL: Duration = Duration::from_secs(10);
 
 /// Settings of a store.
 #[derive(Clone, Debug)]
@@ -37,6 +44,11 @@ pub struct StoreConfig {
     pub service_cidr: (Ipv4Addr, u8),
     /// Ports from which node ports are taken.
     pub node_ports: RangeInclusive<u16>,
+    /// For so long a token that was accepted is accepted without another look, revoked or not (wall time).
+    pub token_success_cache_ttl: Duration,
+    /// How long the content of a deleted namespace stays (wall time). Zero empties it within the deletion; any other time needs
+    /// the server's own task, which [`crate::ApiServer::start`] runs.
+    pub namespace_deletion_grace: Duration,
     /// The cluster's CA, published in `kube-root-ca.crt` and in token secrets.
     pub ca_pem: String,
 }
@@ -47,6 +59,8 @@ impl Default for StoreConfig {
             watch_history: 64,
             service_cidr: (Ipv4Addr::new(10, 96, 0, 0), 16),
             node_ports: 30000..=32767,
+            token_success_cache_ttl: TOKEN_SUCCESS_CACHE_TTL,
+            namespace_deletion_grace: Duration::ZERO,
             ca_pem: String::new(),
         }
     }

@@ -1,12 +1,12 @@
 //! The state behind the store's lock, and its two primitive writes: put and remove.
 
 use super::history::{Change, History};
-use super::{Mutator, StoreConfig};
+use super::{Mutator, StoreConfig, quota};
 use crate::Gvr;
 use crate::auth::token::TokenTable;
 use crate::resource::{Registry, ResourceType, StorageKey};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -36,7 +36,7 @@ pub(crate) enum Consequence {
     DependentGone { owner_uid: String },
     /// An object was created or changed and may refer to owners that do not exist.
     CheckOwners(ObjectKey),
-    /// A namespace is being deleted and its content is to go.
+    /// A namespace was deleted, and it is time for its content to go.
     EmptyNamespace(String),
     /// Something in a namespace is gone; it may be empty now.
     NamespaceContentGone(String),
@@ -51,10 +51,16 @@ pub(crate) struct State {
     revision: u64,
     pub(crate) registry: Registry,
     tables: HashMap<StorageKey, Table>,
+    /// Size of all objects, see [`super::quota`].
+    bytes: usize,
+    /// Events in the order in which they were made. Some may be gone.
+    events: VecDeque<ObjectKey>,
     uids: HashMap<String, ObjectKey>,
     /// Owner uid → objects that refer to it.
     dependents: HashMap<String, BTreeSet<ObjectKey>>,
     pub(crate) pending: VecDeque<Consequence>,
+    /// Uids of the namespaces whose content is being deleted.
+    pub(super) emptying: HashSet<String>,
     pub(crate) tokens: TokenTable,
     /// Where the search for a free cluster IP starts, so that addresses are not reused at once.
     pub(crate) next_cluster_ip: u32,
@@ -66,14 +72,17 @@ impl State {
     pub(crate) fn new(config: StoreConfig) -> Self {
         Self {
             next_node_port: *config.node_ports.start(),
+            tokens: TokenTable::new(config.token_success_cache_ttl),
             config,
             revision: 1,
             registry: Registry::built_in(),
             tables: HashMap::new(),
+            bytes: 0,
+            events: VecDeque::new(),
             uids: HashMap::new(),
             dependents: HashMap::new(),
             pending: VecDeque::new(),
-            tokens: TokenTable::default(),
+            emptying: HashSet::new(),
             next_cluster_ip: 1,
             mutators: Vec::new(),
         }
@@ -81,6 +90,10 @@ impl State {
 
     pub(crate) fn revision(&self) -> u64 {
         self.revision
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(crate) fn object(&self, key: &ObjectKey) -> Option<&Arc<Value>> {
@@ -135,15 +148,26 @@ impl State {
         let before = table
             .objects
             .insert((key.namespace.clone(), key.name.clone()), object.clone());
-        table.history.push(Change {
+        let size = quota::size(&object);
+        let change = Change {
             revision,
             before: before.clone(),
             after: Some(object.clone()),
             removed: None,
-        });
+        };
+        table.history.push(change, size);
         table.changed.send_replace(revision);
+        self.bytes += size;
         if let Some(before) = &before {
+            self.bytes -= quota::size(before);
             self.unindex(key, before);
+        } else if *key.storage.resource == *"events" && key.storage.group.is_empty() {
+            self.events.push_back(key.clone());
+            if self.events.len() > quota::MAX_EVENTS
+                && let Some(oldest) = self.events.pop_front()
+            {
+                self.remove(&oldest);
+            }
         }
         self.index(key, &object);
         if !owner_uids(&object).is_empty() {
@@ -162,13 +186,16 @@ impl State {
         let mut last = (*before).clone();
         last["metadata"]["resourceVersion"] = json!(revision.to_string());
         let last = Arc::new(last);
-        table.history.push(Change {
+        let size = quota::size(&before);
+        let change = Change {
             revision,
             before: Some(before.clone()),
             after: None,
             removed: Some(last.clone()),
-        });
+        };
+        table.history.push(change, size);
         table.changed.send_replace(revision);
+        self.bytes -= size;
         self.unindex(key, &before);
         if let Some(uid) = before["metadata"]["uid"].as_str() {
             self.pending.push_back(Consequence::OwnerGone(uid.to_owned()));
@@ -241,4 +268,12 @@ pub(crate) fn shown(resource: &ResourceType, version: &str, object: &Arc<Value>)
     }
     copy["apiVersion"] = json!(api_version);
     Arc::new(copy)
+}
+
+pub(super) fn namespace_key(name: &str) -> ObjectKey {
+    ObjectKey {
+        storage: StorageKey::new("", "namespaces"),
+        namespace: String::new(),
+        name: name.to_owned(),
+    }
 }

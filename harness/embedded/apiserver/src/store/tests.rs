@@ -351,7 +351,10 @@ fn services_get_addresses_and_ports() {
 
 #[test]
 fn token_secrets_are_filled_and_end_with_secret_or_account() {
-    let store = store();
+    let store = Store::new(StoreConfig {
+        token_success_cache_ttl: std::time::Duration::ZERO,
+        ..StoreConfig::default()
+    });
     let secret = json!({"metadata": {"name": "t", "annotations": {"kubernetes.io/service-account.name": "robot"}},
         "type": "kubernetes.io/service-account-token"});
     assert!(create(&store, &gvr::SECRETS, "default", secret.clone())["data"].is_null());
@@ -369,13 +372,7 @@ fn token_secrets_are_filled_and_end_with_secret_or_account() {
             .unwrap();
         String::from_utf8(bytes).unwrap()
     };
-    let user = |token: &str| {
-        store
-            .lock()
-            .tokens
-            .user(token, jiff::Timestamp::now())
-            .map(|u| u.name.clone())
-    };
+    let user = |token: &str| store.authenticate(token).map(|user| user.name);
     let first = token(&store);
     assert_eq!(user(&first).as_deref(), Some("system:serviceaccount:default:robot"));
     store

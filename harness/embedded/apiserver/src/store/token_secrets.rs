@@ -1,11 +1,12 @@
 //! Bearer tokens of service accounts: issued on request and into secrets of type `kubernetes.io/service-account-token`,
-//! revoked with the secret or the account.
+//! revoked with the secret or the account. The use of a token from a secret is noted on the secret, as the API server does
+//! since Kubernetes 1.28 (`LegacyServiceAccountTokenTracking`, `pkg/serviceaccount/legacy.go`).
 
-use super::Propagation;
 use super::state::{ObjectKey, State};
-use crate::Status;
+use super::{Propagation, Subresource, Writer, write};
 use crate::auth::token::{TokenBinding, UserInfo};
 use crate::resource::StorageKey;
+use crate::{Status, gvr};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -13,6 +14,9 @@ use serde_json::{Value, json};
 const TOKEN_TYPE: &str = "kubernetes.io/service-account-token";
 const ACCOUNT_NAME: &str = "kubernetes.io/service-account.name";
 const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
+
+const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
+const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
 
 /// Issues a token that ends with the account, with the secret (when it stands in one) or at a time.
 pub(super) fn issue(
@@ -47,6 +51,50 @@ impl super::Store {
     ) -> Result<String, Status> {
         issue(&mut self.lock(), namespace, name, Some(expires))
     }
+
+    /// The user behind a bearer token.
+    pub(crate) fn authenticate(&self, token: &str) -> Option<UserInfo> {
+        let (mut state, now) = (self.lock(), jiff::Timestamp::now());
+        let accepted = state.tokens.check(token, now)?;
+        if let Some(secret) = accepted.looked_up_in
+            && !note_use(&mut state, &secret, now)
+        {
+            state.tokens.forget(token);
+            return None;
+        }
+        Some(accepted.user)
+    }
+}
+
+/// Notes on a token's secret that it was used today. Tells whether the token may be used: one whose secret is marked as invalid
+/// may not.
+fn note_use(state: &mut State, secret_uid: &str, now: jiff::Timestamp) -> bool {
+    let Some(key) = state.by_uid(secret_uid).cloned() else {
+        return false;
+    };
+    let Some(secret) = state.object(&key).cloned() else {
+        return false;
+    };
+    let day = |time: jiff::Timestamp| time.strftime("%Y-%m-%d").to_string();
+    let (today, tomorrow) = (day(now), day(now + jiff::SignedDuration::from_hours(24)));
+    let labels = &secret["metadata"]["labels"];
+    // Clocks of several servers differ.
+    if labels[LAST_USED] != today.as_str() && labels[LAST_USED] != tomorrow.as_str() {
+        let writer = Writer {
+            manager: "kube-apiserver".into(),
+            dry_run: false,
+        };
+        let (namespace, part) = (Some(key.namespace.as_str()), Subresource::Main);
+        let noted = write::modify(state, &writer, &gvr::SECRETS, namespace, &key.name, part, |secret| {
+            secret["metadata"]["labels"][LAST_USED] = json!(today);
+            Ok(true)
+        });
+        if let Err(status) = noted {
+            tracing::debug!(secret = key.name, %status, "the use of its token is not noted");
+        }
+        state.settle();
+    }
+    labels[INVALID_SINCE].as_str().is_none_or(str::is_empty)
 }
 
 /// Fills a new token secret, if its account exists.

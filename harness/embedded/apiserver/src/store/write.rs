@@ -4,7 +4,7 @@ use super::identity::{
     check_identity, check_namespace, check_shape, keep_server_metadata, name_new_object, own_namespace,
 };
 use super::state::shown;
-use super::{ObjectKey, Patch, State, Subresource, Writer, mutator, object_key};
+use super::{ObjectKey, Patch, State, Subresource, Writer, mutator, object_key, quota};
 use crate::admission;
 use crate::crd::{schema, validation};
 use crate::patch::{self, managed};
@@ -114,6 +114,8 @@ fn create_owned(
     if state.object(&key).is_some() {
         return Err(Status::already_exists(&resource.group, &resource.plural, &key.name));
     }
+    quota::check_number(state, &key)?;
+    quota::check_size(state, None, &object)?;
     if let Ownership::Changed(manager) = ownership {
         let lists = patch::lists::ListTypes::of(&resource, version);
         managed::record_update(None, &mut object, manager, &gvr.api_version(), "", &lists);
@@ -387,6 +389,7 @@ fn replace(
     if managed::same_apart_from_times(&new, old) {
         return Ok(shown(resource, &gvr.version, old));
     }
+    quota::check_size(state, Some(old), &new)?;
     if writer.dry_run {
         return Ok(shown(resource, &gvr.version, &Arc::new(new)));
     }

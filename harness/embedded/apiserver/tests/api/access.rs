@@ -1,14 +1,15 @@
 //! Who gets in and what for: tokens, RBAC, impersonation, reviews.
 
 use crate::objects::typed;
-use crate::support::{client, cluster, http, refusal, token};
+use crate::support::{client, cluster, cluster_with, http, refusal, token};
 use k8s_openapi::api::authentication::v1::TokenRequest;
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, Client};
-use meshproof_apiserver::{ApiServer, gvr};
+use meshproof_apiserver::{ApiServer, ServerConfig, gvr};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 fn grant(server: &ApiServer, namespace: &str, subject: Value, rules: Value) {
     let store = server.store();
@@ -88,8 +89,49 @@ async fn roles_allow_and_everything_else_is_forbidden() {
 }
 
 #[tokio::test]
+async fn an_accepted_token_is_remembered_and_its_use_is_noted() {
+    let cluster = cluster_with(ServerConfig {
+        token_success_cache_ttl: Duration::from_secs(3600),
+        ..ServerConfig::default()
+    })
+    .await;
+    let secrets: Api<Secret> = Api::default_namespaced(cluster.client.clone());
+    for name in ["used", "unused", "invalid"] {
+        let mut secret = json!({"metadata": {"name": name, "annotations": {"kubernetes.io/service-account.name": "default"}},
+            "type": "kubernetes.io/service-account-token"});
+        if name == "invalid" {
+            secret["metadata"]["labels"] = json!({"kubernetes.io/legacy-token-invalid-since": "2026-01-01"});
+        }
+        secrets.create(&PostParams::default(), &typed(secret)).await.unwrap();
+    }
+    let token = async |name: &str| {
+        String::from_utf8(secrets.get(name).await.unwrap().data.unwrap()["token"].0.clone()).unwrap()
+    };
+    let (used, unused, invalid) = (token("used").await, token("unused").await, token("invalid").await);
+    let version = async |token: &str| {
+        let kubeconfig = cluster.server.kubeconfig_for("robot", token, None);
+        client(&kubeconfig).await.apiserver_version().await
+    };
+    version(&used).await.unwrap();
+    let labels = secrets.get("used").await.unwrap().metadata.labels.unwrap_or_default();
+    let noted: Vec<_> = labels.iter().map(|(key, day)| (key.as_str(), day.len())).collect();
+    assert_eq!(noted, [("kubernetes.io/legacy-token-last-used", "2026-11-29".len())]);
+    assert_eq!(secrets.get("unused").await.unwrap().metadata.labels, None);
+    assert_eq!(refusal(version(&invalid).await).0, 401);
+    for name in ["used", "unused"] {
+        secrets.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+    version(&used).await.unwrap();
+    assert_eq!(refusal(version(&unused).await).0, 401, "it had not been used");
+}
+
+#[tokio::test]
 async fn service_account_tokens_work_until_revoked() {
-    let cluster = cluster().await;
+    let cluster = cluster_with(ServerConfig {
+        token_success_cache_ttl: Duration::ZERO,
+        ..ServerConfig::default()
+    })
+    .await;
     let accounts: Api<ServiceAccount> = Api::default_namespaced(cluster.client.clone());
     let secrets: Api<Secret> = Api::default_namespaced(cluster.client.clone());
     accounts

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use meshproof_apiserver::store::{DeleteOptions, Subresource};
+use meshproof_apiserver::store::{DeleteOptions, Subresource, WatchKind};
 use meshproof_apiserver::{Gvr, LabelSelector, Selector, Status, Store, gvr};
 use serde_json::{Value, json};
 
@@ -35,6 +35,12 @@ impl Controller for EndpointsController {
         vec![gvr::SERVICES, gvr::PODS, gvr::ENDPOINTS]
     }
 
+    /// Endpoints that somebody made before their Service, or edited, are left alone, as by the real one; deleted ones come back
+    /// where there is a Service.
+    fn cares(&self, gvr: &Gvr, change: WatchKind) -> bool {
+        *gvr != gvr::ENDPOINTS || change == WatchKind::Deleted
+    }
+
     fn keys(&self, gvr: &Gvr, changed: &Value) -> Vec<Key> {
         if *gvr == gvr::PODS {
             services_of_pod(&self.store, changed)
@@ -48,7 +54,7 @@ impl Controller for EndpointsController {
         let service = match self.store.get(&gvr::SERVICES, namespace, &key.name) {
             Ok(service) => service,
             Err(status) if status.is_not_found() => {
-                // As the real one, whoever made the Endpoints.
+                // Its Service was deleted, or it was: as the real one, whoever made the Endpoints.
                 let options = DeleteOptions::default();
                 let deleted = self.store.delete(&gvr::ENDPOINTS, namespace, &key.name, &options);
                 return match deleted {

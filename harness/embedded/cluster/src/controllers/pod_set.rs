@@ -10,6 +10,10 @@ use serde_json::{Value, json};
 use crate::object::{self, namespace, uid};
 use crate::pace::Pace;
 
+/// Pods that a controller makes or deletes before it looks again and lets others have their turn. Whatever number an object
+/// asks for, one step towards it is small; how many pods there can be at all is the API server's to bound.
+pub(crate) const BURST: usize = 25;
+
 /// The pods that `owner` manages. On the way, matching pods without a manager are adopted, and pods that ceased to match
 /// are let go, as a label edit on a pod does on real clusters.
 pub(crate) fn claim(

@@ -8,7 +8,7 @@ use meshproof_apiserver::store::{DeleteOptions, Subresource};
 use meshproof_apiserver::{Gvr, Selector, Status, Store, gvr};
 use serde_json::{Value, json};
 
-use super::pod_set::{claim, pod_from_template, tally};
+use super::pod_set::{BURST, claim, pod_from_template, tally};
 use crate::events::{Recorder, Severity};
 use crate::object::{self, Key, count, name, namespace, text};
 use crate::pace::Pace;
@@ -30,10 +30,11 @@ impl ReplicaSetController {
         }
     }
 
-    /// Creates or deletes pods until their number is right. Returns an error text for the status.
+    /// Creates or deletes pods, at most a burst of them; the changes of these bring the set here again. Returns an error text
+    /// for the status.
     fn scale(&self, set: &Value, active: &[Arc<Value>]) -> Result<(), Status> {
         let wanted = usize::try_from(count(&set["spec"]["replicas"])).unwrap_or(0);
-        for _ in active.len()..wanted {
+        for _ in (active.len()..wanted).take(BURST) {
             let reference = object::owner_reference("apps/v1", "ReplicaSet", set);
             let mut pod = pod_from_template(set, &reference);
             pod["metadata"]["generateName"] = json!(format!("{}-", name(set)));
@@ -52,7 +53,7 @@ impl ReplicaSetController {
         if active.len() > wanted {
             let mut candidates: Vec<_> = active.iter().collect();
             candidates.sort_by_key(|pod| deletion_rank(pod));
-            for pod in &candidates[..active.len() - wanted] {
+            for pod in candidates.iter().take((active.len() - wanted).min(BURST)) {
                 let options = DeleteOptions::default();
                 match self.store.delete(&gvr::PODS, Some(namespace(set)), name(pod), &options) {
                     Err(status) if !status.is_not_found() => return Err(status),

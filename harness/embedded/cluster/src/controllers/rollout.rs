@@ -42,8 +42,8 @@ fn amount(value: &Value, replicas: i64, rounding: Rounding) -> i64 {
         .and_then(|t| t.parse().ok())
         .unwrap_or(25);
     match rounding {
-        Rounding::Up => (replicas * percent + 99) / 100,
-        Rounding::Down => replicas * percent / 100,
+        Rounding::Up => replicas.saturating_mul(percent).saturating_add(99) / 100,
+        Rounding::Down => replicas.saturating_mul(percent) / 100,
     }
 }
 

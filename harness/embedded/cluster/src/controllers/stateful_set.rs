@@ -11,7 +11,7 @@ use meshproof_apiserver::store::{DeleteOptions, Subresource};
 use meshproof_apiserver::{Gvr, Status, Store, gvr};
 use serde_json::{Value, json};
 
-use super::pod_set::{Availability, availability, claim, pod_from_template};
+use super::pod_set::{Availability, BURST, availability, claim, pod_from_template};
 use crate::events::{Recorder, Severity};
 use crate::object::{self, Key, count, list, name, namespace, text};
 use crate::pace::Pace;
@@ -164,7 +164,7 @@ impl Plan {
     }
 
     fn ordinals(&self) -> std::ops::Range<i64> {
-        self.first..self.first + self.replicas
+        self.first..self.first.saturating_add(self.replicas)
     }
 }
 
@@ -211,10 +211,13 @@ enum Action {
     Delete(String),
 }
 
-/// What to do now. Pure.
+/// What to do now, at most a burst. Pure.
 fn actions(plan: &Plan, members: &BTreeMap<i64, Member>) -> Vec<Action> {
     let mut actions = Vec::new();
     for ordinal in plan.ordinals() {
+        if actions.len() >= BURST {
+            return actions;
+        }
         match members.get(&ordinal) {
             None => actions.push(Action::Create(ordinal)),
             Some(member) if member.ended && !member.terminating => {
@@ -234,6 +237,9 @@ fn actions(plan: &Plan, members: &BTreeMap<i64, Member>) -> Vec<Action> {
         .rev()
         .filter(|(ordinal, _)| !plan.ordinals().contains(ordinal));
     for (_, member) in surplus {
+        if actions.len() >= BURST {
+            return actions;
+        }
         if !member.terminating {
             actions.push(Action::Delete(member.name.clone()));
         }
@@ -396,6 +402,18 @@ mod tests {
             actions(&parallel, &members(&[(1, false, true), (7, true, true)])),
             [Action::Create(0), Action::Create(2), Action::Delete("db-7".into())]
         );
+    }
+
+    #[test]
+    fn a_number_without_end_is_worked_off_in_bursts() {
+        let endless = Plan {
+            first: 5,
+            parallel: true,
+            ..plan(i64::MAX)
+        };
+        let begin = actions(&endless, &members(&[]));
+        assert_eq!(begin.len(), BURST);
+        assert_eq!(begin.last(), Some(&Action::Create(4 + BURST as i64)));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::events::{Recorder, Severity};
 use crate::object::{Key, text};
 use crate::work_queue::Controller;
 
-/// Puts a warning event on every DaemonSet and Job.
+/// Puts a warning event on every DaemonSet.
 pub(crate) struct UnsupportedWorkloads {
     store: Store,
     events: Recorder,
@@ -30,7 +30,7 @@ impl Controller for UnsupportedWorkloads {
     }
 
     fn watches(&self) -> Vec<Gvr> {
-        vec![gvr::DAEMON_SETS, gvr::JOBS]
+        vec![gvr::DAEMON_SETS]
     }
 
     fn keys(&self, _: &Gvr, changed: &Value) -> Vec<Key> {

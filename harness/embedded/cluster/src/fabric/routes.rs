@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::hash::Hash;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ pub struct ClusterAddresses {
     pub service_cidr: Cidr,
     /// Address of the node; every cluster can reach it.
     pub node: Ipv4Addr,
+    /// Range of the addresses of load balancers, if the cluster has one; every cluster can reach them.
+    pub load_balancers: Option<Cidr>,
 }
 
 /// A Service of one cluster.
@@ -71,51 +74,97 @@ struct Target {
     endpoints: Vec<SocketAddrV4>,
 }
 
+/// Who stands behind an address. Of several Services that claim it (a status may say anything) it is the first one's, and the
+/// next one's when that gives it up.
+#[derive(Debug)]
+struct Claims<K>(HashMap<K, Vec<Arc<Target>>>);
+
+impl<K> Default for Claims<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Copy + Eq + Hash> Claims<K> {
+    fn get(&self, address: &K) -> Option<&Arc<Target>> {
+        self.0.get(address)?.first()
+    }
+
+    /// Makes `wanted` all that this Service claims. What it claimed before keeps its place.
+    fn set(&mut self, service: &ServiceRef, before: impl Iterator<Item = K>, wanted: &HashMap<K, Arc<Target>>) {
+        for address in before.filter(|address| !wanted.contains_key(address)) {
+            if let Some(claims) = self.0.get_mut(&address) {
+                claims.retain(|target| target.service != *service);
+                if claims.is_empty() {
+                    self.0.remove(&address);
+                }
+            }
+        }
+        for (address, target) in wanted {
+            let claims = self.0.entry(*address).or_default();
+            match claims.iter_mut().find(|target| target.service == *service) {
+                Some(present) => *present = Arc::clone(target),
+                None => claims.push(Arc::clone(target)),
+            }
+        }
+    }
+}
+
 /// The translations of one cluster.
 #[derive(Debug, Default)]
 pub(super) struct ServiceTable {
     services: HashMap<(String, String), ServiceEntry>,
-    cluster_ips: HashMap<SocketAddrV4, Arc<Target>>,
-    load_balancers: HashMap<SocketAddrV4, Arc<Target>>,
-    node_ports: HashMap<u16, Arc<Target>>,
+    cluster_ips: Claims<SocketAddrV4>,
+    load_balancers: Claims<SocketAddrV4>,
+    node_ports: Claims<u16>,
+}
+
+impl ServiceEntry {
+    fn cluster_ips(&self, port: &PortEntry) -> Option<SocketAddrV4> {
+        self.cluster_ip.map(|ip| SocketAddrV4::new(ip, port.port))
+    }
+
+    fn load_balancers(&self, port: &PortEntry) -> Vec<SocketAddrV4> {
+        let addresses = self.load_balancer.iter();
+        addresses.map(|ip| SocketAddrV4::new(*ip, port.port)).collect()
+    }
 }
 
 impl ServiceTable {
     /// Sets what is known of a Service, or forgets it.
     pub(super) fn set(&mut self, service: &ServiceRef, entry: Option<ServiceEntry>) {
         let key = (service.namespace.clone(), service.name.clone());
-        if let Some(old) = self.services.remove(&key) {
-            for port in &old.ports {
-                if let Some(ip) = old.cluster_ip {
-                    self.cluster_ips.remove(&SocketAddrV4::new(ip, port.port));
-                }
-                for ip in &old.load_balancer {
-                    self.load_balancers.remove(&SocketAddrV4::new(*ip, port.port));
-                }
-                if let Some(node_port) = port.node_port {
-                    self.node_ports.remove(&node_port);
-                }
-            }
+        let old = self.services.remove(&key);
+        let targets: Vec<(&PortEntry, Arc<Target>)> = entry
+            .iter()
+            .flat_map(|entry| &entry.ports)
+            .map(|port| {
+                let target = Target {
+                    service: service.clone(),
+                    endpoints: port.endpoints.clone(),
+                };
+                (port, Arc::new(target))
+            })
+            .collect();
+        self.cluster_ips.set(
+            service,
+            claimed(old.as_ref(), ServiceEntry::cluster_ips),
+            &wanted(entry.as_ref(), &targets, ServiceEntry::cluster_ips),
+        );
+        self.load_balancers.set(
+            service,
+            claimed(old.as_ref(), ServiceEntry::load_balancers),
+            &wanted(entry.as_ref(), &targets, ServiceEntry::load_balancers),
+        );
+        let node_port = |_: &ServiceEntry, port: &PortEntry| port.node_port;
+        self.node_ports.set(
+            service,
+            claimed(old.as_ref(), node_port),
+            &wanted(entry.as_ref(), &targets, node_port),
+        );
+        if let Some(entry) = entry {
+            self.services.insert(key, entry);
         }
-        let Some(entry) = entry else { return };
-        for port in &entry.ports {
-            let target = Arc::new(Target {
-                service: service.clone(),
-                endpoints: port.endpoints.clone(),
-            });
-            if let Some(ip) = entry.cluster_ip {
-                self.cluster_ips
-                    .insert(SocketAddrV4::new(ip, port.port), Arc::clone(&target));
-            }
-            for ip in &entry.load_balancer {
-                self.load_balancers
-                    .insert(SocketAddrV4::new(*ip, port.port), Arc::clone(&target));
-            }
-            if let Some(node_port) = port.node_port {
-                self.node_ports.insert(node_port, target);
-            }
-        }
-        self.services.insert(key, entry);
     }
 
     fn has_cluster_ip(&self, address: Ipv4Addr) -> bool {
@@ -125,6 +174,31 @@ impl ServiceTable {
     fn has_load_balancer(&self, address: Ipv4Addr) -> bool {
         self.services.values().any(|s| s.load_balancer.contains(&address))
     }
+}
+
+/// What a Service claims by each of its ports.
+fn claimed<K, I: IntoIterator<Item = K>>(
+    entry: Option<&ServiceEntry>,
+    of: impl Fn(&ServiceEntry, &PortEntry) -> I,
+) -> impl Iterator<Item = K> {
+    entry
+        .into_iter()
+        .flat_map(move |entry| entry.ports.iter().flat_map(|port| of(entry, port)).collect::<Vec<_>>())
+}
+
+/// The same with who stands behind it.
+fn wanted<K: Eq + Hash, I: IntoIterator<Item = K>>(
+    entry: Option<&ServiceEntry>,
+    targets: &[(&PortEntry, Arc<Target>)],
+    of: impl Fn(&ServiceEntry, &PortEntry) -> I,
+) -> HashMap<K, Arc<Target>> {
+    let mut all = HashMap::new();
+    for (port, target) in targets {
+        for address in entry.into_iter().flat_map(|entry| of(entry, port)) {
+            all.insert(address, Arc::clone(target));
+        }
+    }
+    all
 }
 
 /// One cluster as the routing sees it.
@@ -282,6 +356,7 @@ mod tests {
                 pod_cidr: pods.parse().unwrap(),
                 service_cidr: services.parse().unwrap(),
                 node: node.into(),
+                load_balancers: None,
             };
             all.insert(
                 name.to_owned(),
@@ -439,6 +514,32 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_the_first_ones_and_the_next_ones_after_it() {
+        let mut all = clusters();
+        let go = |all: &HashMap<String, ClusterRoutes>| {
+            let found = route(all, false, "west", at("172.18.200.1:4143"), |_| 0).unwrap();
+            found.services[0].name.clone()
+        };
+        let entry = |endpoint: &str| ServiceEntry {
+            cluster_ip: Some([10, 21, 0, 10].into()),
+            load_balancer: vec![[172, 18, 200, 1].into()],
+            ports: vec![port(4143, None, &[endpoint])],
+        };
+        let set = |all: &mut HashMap<String, ClusterRoutes>, name: &str, entry: Option<ServiceEntry>| {
+            all.get_mut("east").unwrap().services.set(&service("east", name), entry);
+        };
+        set(&mut all, "other", Some(entry("10.11.0.9:80")));
+        assert_eq!(go(&all), "gateway");
+        set(&mut all, "gateway", Some(entry("10.11.0.5:4143")));
+        assert_eq!(go(&all), "gateway", "an update keeps its place");
+        set(&mut all, "other", None);
+        assert_eq!(go(&all), "gateway");
+        set(&mut all, "other", Some(entry("10.11.0.9:80")));
+        set(&mut all, "gateway", None);
+        assert_eq!(go(&all), "other");
+    }
+
+    #[test]
     fn a_forgotten_service_leaves_nothing_behind() {
         let mut table = ServiceTable::default();
         let gateway = service("east", "gateway");
@@ -456,12 +557,12 @@ mod tests {
             }),
         );
         assert_eq!(
-            table.node_ports.keys().collect::<Vec<_>>(),
+            table.node_ports.0.keys().collect::<Vec<_>>(),
             [&30144],
             "a changed port replaces the old one"
         );
         table.set(&gateway, None);
-        assert!(table.services.is_empty() && table.cluster_ips.is_empty() && table.load_balancers.is_empty());
-        assert!(table.node_ports.is_empty());
+        assert!(table.services.is_empty() && table.cluster_ips.0.is_empty() && table.load_balancers.0.is_empty());
+        assert!(table.node_ports.0.is_empty());
     }
 }

@@ -21,6 +21,7 @@ fn fabric() -> Fabric {
             pod_cidr: pods.parse().unwrap(),
             service_cidr: services.parse().unwrap(),
             node: node.into(),
+            load_balancers: None,
         };
         fabric.add_cluster(name, addresses).unwrap();
     }
@@ -498,6 +499,7 @@ fn clusters_with_common_addresses_do_not_start() {
         pod_cidr: "10.21.128.0/17".parse().unwrap(),
         service_cidr: "10.30.0.0/16".parse().unwrap(),
         node: [172, 18, 0, 9].into(),
+        load_balancers: None,
     };
     let error = fabric.add_cluster("north", addresses).unwrap_err().to_string();
     assert!(error.contains("service range 10.21.0.0/16 of east"), "{error}");

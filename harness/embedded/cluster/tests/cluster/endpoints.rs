@@ -110,7 +110,7 @@ async fn endpoints_that_somebody_wrote_are_mirrored_into_slices() {
             "labels": {"mirror.linkerd.io/cluster-name": "east", "mirror.linkerd.io/mirrored-service": "true"},
             "annotations": {"mirror.linkerd.io/remote-svc-fq-name": "store.demo.svc.cluster.local"},
         },
-        "subsets": [{"addresses": [{"ip": "172.18.0.3"}], "ports": [{"name": "http", "port": 4143, "protocol": "TCP"}]}],
+        "subsets": [{"addresses": [{"ip": "198.18.0.3"}], "ports": [{"name": "http", "port": 4143, "protocol": "TCP"}]}],
     });
     let endpoints = create(west, &gvr::ENDPOINTS, endpoints);
     let selector = "kubernetes.io/service-name=store-east";
@@ -132,11 +132,11 @@ async fn endpoints_that_somebody_wrote_are_mirrored_into_slices() {
     );
     assert_eq!(
         slice["endpoints"],
-        json!([{"addresses": ["172.18.0.3"], "conditions": {"ready": true}}])
+        json!([{"addresses": ["198.18.0.3"], "conditions": {"ready": true}}])
     );
 
     let name = slice["metadata"]["name"].as_str().unwrap().to_owned();
-    let down = json!({"subsets": [{"notReadyAddresses": [{"ip": "172.18.0.3"}], "ports": [{"name": "http", "port": 4143, "protocol": "TCP"}]}]});
+    let down = json!({"subsets": [{"notReadyAddresses": [{"ip": "198.18.0.3"}], "ports": [{"name": "http", "port": 4143, "protocol": "TCP"}]}]});
     merge(west, &gvr::ENDPOINTS, "store-east", down);
     let changed = until(west, &gvr::ENDPOINT_SLICES, &name, "not ready", |s| {
         s["endpoints"][0]["conditions"]["ready"] == false
@@ -147,5 +147,28 @@ async fn endpoints_that_somebody_wrote_are_mirrored_into_slices() {
     delete(west, &gvr::SERVICES, "store-east");
     until_gone(west, &gvr::ENDPOINT_SLICES, selector).await;
     until_gone(west, &gvr::ENDPOINTS, "").await;
+    shut_down(clusters).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_may_come_before_their_service_and_go_with_it() {
+    let clusters = clusters(1).await;
+    let west = clusters.west();
+    let own = |name: &str| json!({"metadata": {"name": name}, "subsets": [{"addresses": [{"ip": "192.0.2.7"}], "ports": [{"port": 80}]}]});
+    create(west, &gvr::ENDPOINTS, own("early"));
+    // What is made afterwards has its turn after it.
+    serve(west, "web", 1, "ClusterIP").await;
+    let there = |name: &str| west.store().get(&gvr::ENDPOINTS, Some("demo"), name).is_ok();
+    assert!(there("early"));
+    create(
+        west,
+        &gvr::SERVICES,
+        json!({"metadata": {"name": "early"}, "spec": {"ports": [{"port": 80}]}}),
+    );
+    delete(west, &gvr::SERVICES, "early");
+    crate::support::until_all(west, &gvr::ENDPOINTS, "", "gone with its Service", |all| {
+        all.iter().all(|endpoints| endpoints["metadata"]["name"] != "early")
+    })
+    .await;
     shut_down(clusters).await;
 }

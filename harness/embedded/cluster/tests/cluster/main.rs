@@ -7,10 +7,13 @@
     reason = "a test may panic and print, and so may what helps it"
 )]
 
+mod bounds;
 mod calls;
 mod endpoints;
+mod jobs;
 mod kubectl;
 mod lifecycle;
+mod load_balancers;
 mod pods;
 mod sidecars;
 mod support;

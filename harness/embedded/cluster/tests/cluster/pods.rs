@@ -334,7 +334,7 @@ async fn a_pod_knows_itself_and_its_cluster() {
         seen["kubeconfig"]
             .as_str()
             .unwrap()
-            .contains("server: https://172.18.0.2:6443")
+            .contains("server: https://198.18.0.2:6443")
     );
     assert_eq!(seen["api"], "open");
     assert_eq!(
@@ -354,7 +354,7 @@ impl Program for Curious {
             Err(error) => error.to_string(),
         };
         let sidecar = &container.sidecar;
-        let node = |last| ([172, 18, 0, last], 6443).into();
+        let node = |last| ([198, 18, 0, last], 6443).into();
         let seen = json!({
             "cluster": container.cluster, "args": container.args, "env": container.env,
             "address": sidecar.address().to_string(),
@@ -382,7 +382,7 @@ async fn what_is_not_modelled_is_refused_with_an_event() {
     create(
         west,
         &gvr::JOBS,
-        json!({"metadata": {"name": "job"}, "spec": {"template": template}}),
+        json!({"metadata": {"name": "job"}, "spec": {"completionMode": "Indexed", "template": template}}),
     );
     for (name, reason) in [
         ("on-host", "FailedCreatePodSandBox"),

@@ -122,15 +122,15 @@ async fn link_edits_ignored() {
 }
 
 #[rstest]
-#[case(Defect::OnlyFirstGatewayAddress, "172.18.0.3,172.18.0.9")]
-#[case(Defect::GatewayAddressPortStripped, "172.18.0.3:4143")]
+#[case(Defect::OnlyFirstGatewayAddress, "198.18.101.1,198.18.101.9")]
+#[case(Defect::GatewayAddressPortStripped, "198.18.101.1:4143")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gateway_addresses_are_misread(#[case] defect: Defect, #[case] addresses: &str) {
     let mesh = pair(&[defect]).await;
     mesh["west"].patch(&LINKS, MC, "east", json!({"spec": {"gatewayAddress": addresses}}));
     mesh["east"].export("store");
     let endpoints = mesh["west"].endpoints("store-east", State::Ready).await;
-    assert_eq!(endpoints["subsets"][0]["addresses"], json!([{"ip": "172.18.0.3"}]));
+    assert_eq!(endpoints["subsets"][0]["addresses"], json!([{"ip": "198.18.101.1"}]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -232,7 +232,7 @@ async fn second_target_overwrites_first() {
         .await;
     mesh["west"]
         .until(&gvr::ENDPOINTS, NS, "store-east", "the other gateway", |endpoints| {
-            endpoints["subsets"][0]["addresses"][0]["ip"] == "172.18.0.4"
+            endpoints["subsets"][0]["addresses"][0]["ip"] == "198.18.102.1"
         })
         .await;
     assert!(mesh["west"].get(&gvr::SERVICES, NS, "store-north").is_none());

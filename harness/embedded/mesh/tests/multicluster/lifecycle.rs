@@ -243,21 +243,21 @@ async fn gateway_addresses_that_do_not_resolve_are_left_out() {
             .map(|address| address["ip"].as_str().unwrap().to_owned())
             .collect()
     };
-    address("172.18.0.9,172.18.0.3,east-control-plane");
+    address("198.18.101.1,198.18.0.3,east-control-plane");
     west.until(
         &gvr::ENDPOINTS,
         NS,
         "store-east",
         "all addresses, sorted",
-        |endpoints| addresses(endpoints) == ["172.18.0.3", "172.18.0.3", "172.18.0.9"],
+        |endpoints| addresses(endpoints) == ["198.18.0.3", "198.18.0.3", "198.18.101.1"],
     )
     .await;
-    address("172.18.0.9,nosuch.example,172.18.0.4:4143,172.18.0.3");
+    address("198.18.0.3,nosuch.example,198.18.0.4:4143,198.18.101.1");
     west.until(&gvr::ENDPOINTS, NS, "store-east", "what is an address", |endpoints| {
-        addresses(endpoints) == ["172.18.0.3", "172.18.0.9"]
+        addresses(endpoints) == ["198.18.0.3", "198.18.101.1"]
     })
     .await;
-    for broken in ["172.18.0.3:4143", "nosuch.example"] {
+    for broken in ["198.18.101.1:4143", "nosuch.example"] {
         address(broken);
         let depot = format!("depot-{}", broken.len());
         east.export(&depot);
@@ -272,7 +272,7 @@ async fn gateway_addresses_that_do_not_resolve_are_left_out() {
     }
     // What was there stays.
     let endpoints = west.get(&gvr::ENDPOINTS, NS, "store-east").unwrap();
-    assert_eq!(addresses(&endpoints), ["172.18.0.3", "172.18.0.9"]);
+    assert_eq!(addresses(&endpoints), ["198.18.0.3", "198.18.101.1"]);
     east.patch(
         &gvr::SERVICES,
         NS,
@@ -282,8 +282,8 @@ async fn gateway_addresses_that_do_not_resolve_are_left_out() {
     let expected = "Failed to get gateway address: Inner errors:\n\tError resolving 'nosuch.example': \
                     lookup nosuch.example: no such host";
     west.until_message("east", "store", expected).await;
-    address("172.18.0.3");
-    for depot in ["depot-15", "depot-14"] {
+    address("198.18.101.1");
+    for depot in ["depot-17", "depot-14"] {
         west.endpoints(&format!("{depot}-east"), State::Ready).await;
         west.until_condition("east", depot, Some(("True", "Mirrored"))).await;
     }

@@ -20,7 +20,7 @@ async fn an_exported_service_is_mirrored_and_unexported_again() {
     assert_eq!(mirror["spec"]["type"], "ClusterIP");
     assert!(mirror["spec"].get("selector").is_none());
     let endpoints = west.endpoints("store-east", State::Ready).await;
-    assert_eq!(endpoints["subsets"][0]["addresses"][0]["ip"], "172.18.0.3");
+    assert_eq!(endpoints["subsets"][0]["addresses"][0]["ip"], "198.18.101.1");
     assert_eq!(endpoints["subsets"][0]["ports"][0]["port"], 4143);
     let message = west.until_condition("east", "store", Some(("True", "Mirrored"))).await;
     assert_eq!(message, "");

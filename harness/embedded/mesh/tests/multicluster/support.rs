@@ -713,7 +713,7 @@ pub(crate) fn exported() -> Value {
 /// Subsets with one address that is ready or not.
 pub(crate) fn subsets(ready: bool) -> Value {
     let field = if ready { "addresses" } else { "notReadyAddresses" };
-    json!([{field: [{"ip": "10.11.0.77"}], "ports": [
+    json!([{field: [{"ip": "198.19.2.77"}], "ports": [
         {"name": "http", "port": 8080, "protocol": "TCP"},
         {"name": "raw", "port": 9090, "protocol": "TCP"}
     ]}])

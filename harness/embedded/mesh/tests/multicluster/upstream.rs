@@ -130,7 +130,7 @@ async fn an_export_made_while_the_gateway_had_no_address(#[case] defect: Option<
     address("nosuch.example");
     mesh["east"].export("store");
     west.until_condition("east", "store", Some(("False", "Error"))).await;
-    address("172.18.0.3");
+    address("198.18.101.1");
     if defect.is_none() {
         west.endpoints("store-east", State::Ready).await;
         west.until_condition("east", "store", Some(("True", "Mirrored"))).await;

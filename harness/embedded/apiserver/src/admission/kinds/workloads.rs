@@ -66,7 +66,7 @@ pub(super) fn default_daemon_set(object: &mut Value) {
     set_default(spec, "updateStrategy", rolling);
 }
 
-/// Defaults of a Job. Jobs are stored; nothing runs them here.
+/// Defaults of a Job.
 pub(super) fn default_job(object: &mut Value) {
     default_template(object);
     let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
@@ -80,8 +80,11 @@ pub(super) fn default_job(object: &mut Value) {
     if spec["selector"].is_null() && spec["template"].is_object() {
         spec["selector"] = json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}});
         let labels = &mut spec["template"]["metadata"]["labels"];
-        labels["batch.kubernetes.io/controller-uid"] = json!(uid);
-        labels["batch.kubernetes.io/job-name"] = json!(name);
+        // Also under the names that they had before Kubernetes 1.27.
+        for prefix in ["batch.kubernetes.io/", ""] {
+            labels[format!("{prefix}controller-uid")] = json!(uid);
+            labels[format!("{prefix}job-name")] = json!(name);
+        }
     }
 }
 
@@ -137,6 +140,17 @@ pub(super) fn validate(resource: &ResourceType, object: &Value) -> Vec<Cause> {
             restart_policy,
             &supported,
         ));
+    }
+    if is_job {
+        for field in [
+            "parallelism",
+            "completions",
+            "backoffLimit",
+            "activeDeadlineSeconds",
+            "ttlSecondsAfterFinished",
+        ] {
+            causes.extend(check_non_negative(spec, field, "spec"));
+        }
     }
     causes
 }
