@@ -332,6 +332,18 @@ mod tests {
         assert_eq!(classify(&api_error(code, reason)), class);
     }
 
+    /// It names another object than the one that is there; waiting for it to change is in vain.
+    #[test]
+    fn a_precondition_that_fails_is_final() {
+        let error = kube::Error::Api(Box::new(Status {
+            code: 409,
+            reason: "Conflict".to_owned(),
+            message: "Precondition failed: UID in precondition: a, UID in object meta: b".to_owned(),
+            ..Status::default()
+        }));
+        assert_eq!(classify(&error), ErrorClass::Refused(409));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_transient_error_is_tried_again_and_counted() {
         let requests = requests();
