@@ -14,6 +14,7 @@ use meshproof_verdict::question::{Count, ObjectsQuestion, Question, ServingPatte
 use meshproof_verdict::record::{
     CloseReason, ClusterFacts, Event, Judgement, Outcome, PlannedScenario, RequirementRow, RunStarted,
 };
+use meshproof_verdict::wakefulness::Wakefulness;
 use proptest::prelude::*;
 
 fn planned(key: &str, checks: &[&str]) -> PlannedScenario {
@@ -82,6 +83,7 @@ fn events(text: &str) -> Vec<(u64, Event)> {
         scenario: scenario.into(),
         step,
         problem: None,
+        awake: Wakefulness::default(),
     };
     vec![
         (
@@ -146,7 +148,7 @@ fn events(text: &str) -> Vec<(u64, Event)> {
                 check: 1,
                 reason: CloseReason::Decided,
                 rows: Default::default(),
-                stalled_us: 0,
+                awake: Wakefulness::default(),
             },
         ),
         (
@@ -164,6 +166,8 @@ fn events(text: &str) -> Vec<(u64, Event)> {
                 left: Vec::new(),
                 problem: None,
                 kept: false,
+
+                awake: Wakefulness::default(),
             },
         ),
         (
@@ -200,7 +204,7 @@ fn events(text: &str) -> Vec<(u64, Event)> {
                 check: 2,
                 reason: CloseReason::Deadline,
                 rows: Default::default(),
-                stalled_us: 0,
+                awake: Wakefulness::default(),
             },
         ),
         (
@@ -228,6 +232,8 @@ fn events(text: &str) -> Vec<(u64, Event)> {
                 left: vec![text.into()],
                 problem: None,
                 kept: false,
+
+                awake: Wakefulness::default(),
             },
         ),
         (

@@ -10,8 +10,9 @@ use std::collections::BTreeMap;
 use crate::question::{Observation, Question};
 use crate::reconcile::Reconciliation;
 use crate::record::{
-    CloseReason, ClusterFacts, Event, Judgement, Outcome, PlannedScenario, Problem, ProblemClass, Record, RunStarted,
+    CloseReason, ClusterFacts, EnvironmentEvidence, Event, Judgement, Outcome, PlannedScenario, Record, RunStarted,
 };
+use crate::wakefulness::{Attributed, Wakefulness};
 
 /// A whole run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -46,7 +47,9 @@ pub struct EnvironmentHistory {
     /// Wall time that it took, µs.
     pub took_wall_us: u64,
     /// Why it could not be brought up.
-    pub problem: Option<Problem>,
+    pub problem: Option<Attributed>,
+    /// What it looked like then.
+    pub evidence: Option<EnvironmentEvidence>,
 }
 
 /// A scenario.
@@ -111,7 +114,7 @@ pub struct StepHistory {
     /// End, scenario µs; absent when the journal stops before.
     pub ended_us: Option<u64>,
     /// What went wrong.
-    pub problem: Option<Problem>,
+    pub problem: Option<Attributed>,
 }
 
 /// A marker that a client saw.
@@ -180,8 +183,8 @@ pub struct Closed {
     pub reason: CloseReason,
     /// Rows that each ledger had by then.
     pub rows: BTreeMap<String, u64>,
-    /// Longest time by which a timer of the harness fired late since the scenario began, scenario µs.
-    pub stalled_us: u64,
+    /// Who was awake since the scenario began.
+    pub awake: Wakefulness,
 }
 
 impl CheckHistory {
@@ -259,20 +262,9 @@ pub struct CleanupHistory {
     /// Objects that are still there.
     pub left: Vec<String>,
     /// What went wrong.
-    pub problem: Option<Problem>,
+    pub problem: Option<Attributed>,
     /// Kept on purpose.
     pub kept: bool,
-}
-
-/// Outcome of a scenario's step or cleanup that had this problem. A problem of the environment or of the harness is an
-/// error; of the mesh, a failure (it did not do what every step is entitled to); an interrupt leaves the question open.
-#[must_use]
-pub fn outcome_of_problem(class: ProblemClass) -> Outcome {
-    match class {
-        ProblemClass::Environment | ProblemClass::Harness => Outcome::Error,
-        ProblemClass::Mesh => Outcome::Fail,
-        ProblemClass::Interrupted => Outcome::Inconclusive,
-    }
 }
 
 impl RunHistory {
@@ -282,7 +274,8 @@ impl RunHistory {
         self.scenarios.iter().find(|scenario| scenario.key == key)
     }
 
-    /// Worst outcome of all scenarios that were run and of all environments: a skipped scenario, which has its coded
+    /// Worst outcome of all scenarios that were run and of all environments, which are at worst an error: only a failed
+    /// scenario makes a run fail. A skipped scenario, which has its coded
     /// reason, does not make a run worse, but when all were skipped, so was the run. A run without a scenario, or one that
     /// did not end, is an error.
     #[must_use]
@@ -293,7 +286,7 @@ impl RunHistory {
             .environments
             .iter()
             .filter_map(|environment| environment.problem.as_ref())
-            .map(|problem| outcome_of_problem(problem.class));
+            .map(Attributed::outcome_without_promise);
         let interrupted = (!self.interrupted.is_empty()).then_some(Outcome::Inconclusive);
         let cut = (self.ended.is_none() || self.scenarios.is_empty()).then_some(Outcome::Error);
         scenarios
@@ -313,12 +306,11 @@ impl ScenarioHistory {
             return Outcome::Skip;
         }
         let checks = self.checks.iter().map(CheckHistory::outcome);
-        let problems = self
-            .steps
-            .iter()
-            .filter_map(|step| step.problem.as_ref())
-            .chain(self.cleanup.iter().filter_map(|cleanup| cleanup.problem.as_ref()))
-            .map(|problem| outcome_of_problem(problem.class));
+        let steps = self.steps.iter().filter_map(|step| step.problem.as_ref());
+        let cleanup = self.cleanup.iter().filter_map(|cleanup| cleanup.problem.as_ref());
+        let problems = steps
+            .map(Attributed::outcome)
+            .chain(cleanup.map(Attributed::outcome_without_promise));
         let left = self
             .cleanup
             .iter()

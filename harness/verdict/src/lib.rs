@@ -24,6 +24,7 @@ pub mod recheck;
 pub mod reconcile;
 pub mod record;
 pub mod statistics;
+pub mod wakefulness;
 
 #[cfg(test)]
 mod specimen;

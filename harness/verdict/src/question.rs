@@ -30,6 +30,20 @@ pub enum Question {
     Inventory(InventoryQuestion),
 }
 
+impl Question {
+    /// Names of the ledgers that its answer rests on.
+    #[must_use]
+    pub fn ledgers(&self) -> Vec<&str> {
+        match self {
+            Self::Requests(question) => vec![&question.ledger],
+            Self::Serving(question) => vec![&question.ledger],
+            Self::Split(question) => vec![&question.ledger],
+            Self::Mtls(question) => vec![&question.ledger, &question.stranger_ledger],
+            Self::Objects(_) | Self::Number(_) | Self::Access(_) | Self::Rejected(_) | Self::Inventory(_) => Vec::new(),
+        }
+    }
+}
+
 /// When something has to hold. All absent: at the one time it was looked at, for questions whose answer can't change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

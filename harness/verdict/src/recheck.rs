@@ -7,7 +7,6 @@ use crate::history::{CheckHistory, LedgerHistory, RunHistory, ScenarioHistory};
 use crate::journal::Integrity;
 use crate::judge::{KnownLedger, LedgerSet, control_outcomes, judge};
 use crate::ledger_file::read_ledger;
-use crate::question::Question;
 use crate::record::{Judgement, Outcome};
 
 /// Relative difference of two measures that count as equal: JSON may round the last digit of a number.
@@ -173,7 +172,9 @@ fn recheck_check(scenario: &ScenarioHistory, check: &CheckHistory, ledgers: &Led
     if check.closed.is_none() {
         return Some("it was judged before it was closed".to_owned());
     }
-    let missing = ledgers_of(&check.question)
+    let missing = check
+        .question
+        .ledgers()
         .into_iter()
         .find(|name| !ledgers.0.contains_key(*name));
     if let Some(name) = missing.filter(|_| recorded.outcome == Outcome::Pass) {
@@ -194,20 +195,6 @@ fn recheck_check(scenario: &ScenarioHistory, check: &CheckHistory, ledgers: &Led
     }
     let controls = control_outcomes(scenario, check, ledgers);
     difference(recorded, &judge(check, &controls, ledgers))
-}
-
-fn ledgers_of(question: &Question) -> Vec<&str> {
-    match question {
-        Question::Requests(question) => vec![&question.ledger],
-        Question::Serving(question) => vec![&question.ledger],
-        Question::Split(question) => vec![&question.ledger],
-        Question::Mtls(question) => vec![&question.ledger, &question.stranger_ledger],
-        Question::Objects(_)
-        | Question::Number(_)
-        | Question::Access(_)
-        | Question::Rejected(_)
-        | Question::Inventory(_) => Vec::new(),
-    }
 }
 
 /// What differs between the recorded judgement and the computed one. Words may differ between versions of meshproof;

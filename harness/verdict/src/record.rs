@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::question::{Observation, Question};
 use crate::reconcile::Reconciliation;
+use crate::wakefulness::Wakefulness;
 
 /// Version of the journal's format, raised when a reader of the previous one would misread it.
 pub const FORMAT: u32 = 1;
@@ -61,8 +62,14 @@ pub enum Event {
     EnvironmentFailed {
         /// Key of the environment.
         environment: String,
-        /// What went wrong.
+        /// What went wrong, as whoever saw it said.
         problem: Problem,
+        /// Who was awake while it was brought up.
+        #[serde(flatten)]
+        awake: Wakefulness,
+        /// What the clusters looked like before they were taken down.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evidence: Option<EnvironmentEvidence>,
     },
     /// A scenario begins.
     ScenarioStarted {
@@ -103,8 +110,11 @@ pub enum Event {
         scenario: String,
         /// Position.
         step: u32,
-        /// What went wrong, if anything did.
+        /// What went wrong, if anything did, as whoever saw it said.
         problem: Option<Problem>,
+        /// Who was awake since the scenario began.
+        #[serde(flatten)]
+        awake: Wakefulness,
     },
     /// A new configuration was seen to be live by a client.
     MarkerSeen {
@@ -201,9 +211,9 @@ pub enum Event {
         /// their outcomes became known, so that this says exactly what the judge could see.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         rows: BTreeMap<String, u64>,
-        /// Longest time by which a timer of the harness fired late since the scenario began, scenario µs.
-        #[serde(default, skip_serializing_if = "is_zero")]
-        stalled_us: u64,
+        /// Who was awake since the scenario began.
+        #[serde(flatten)]
+        awake: Wakefulness,
     },
     /// The judgement of a check.
     Judged {
@@ -233,10 +243,13 @@ pub enum Event {
         scenario: String,
         /// Objects that are still there.
         left: Vec<String>,
-        /// What went wrong, if anything did.
+        /// What went wrong, if anything did, as whoever saw it said.
         problem: Option<Problem>,
         /// Kept on purpose (`--keep`).
         kept: bool,
+        /// Who was awake since the scenario began.
+        #[serde(flatten)]
+        awake: Wakefulness,
     },
     /// A scenario is over.
     ScenarioEnded {
@@ -345,6 +358,16 @@ pub struct ClusterFacts {
     pub trust_root: String,
 }
 
+/// Evidence of an environment that did not come up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EnvironmentEvidence {
+    /// Folder, relative to the run's folder.
+    pub folder: String,
+    /// One line about it.
+    pub note: String,
+}
+
 /// Something that went wrong outside of a promise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -406,9 +429,4 @@ pub struct Judgement {
     pub measures: BTreeMap<String, f64>,
     /// Ids of requests that prove it (bounded).
     pub requests: Vec<String>,
-}
-/// Whether a field is left out because it says nothing.
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
-fn is_zero(number: &u64) -> bool {
-    *number == 0
 }

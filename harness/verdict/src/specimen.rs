@@ -14,6 +14,7 @@ use crate::question::{
 };
 use crate::reconcile::Reconciliation;
 use crate::record::{CloseReason, Event, Outcome, PlannedScenario, Record, RunStarted};
+use crate::wakefulness::Wakefulness;
 
 /// A run as it lies on disk.
 pub(crate) struct Specimen {
@@ -132,6 +133,7 @@ pub(crate) fn run() -> Specimen {
         scenario: scenario(),
         step,
         problem: None,
+        awake: Wakefulness::default(),
     };
     let opened = |check: u32, requirement: &str, question: Question| Event::CheckOpened {
         scenario: scenario(),
@@ -148,7 +150,7 @@ pub(crate) fn run() -> Specimen {
         check,
         reason: CloseReason::Decided,
         rows: rows.iter().map(|(name, rows)| ((*name).to_owned(), *rows)).collect(),
-        stalled_us: 0,
+        awake: Wakefulness::default(),
     };
     let saw = |objects: Vec<serde_json::Value>| Event::Observed {
         scenario: scenario(),
@@ -259,6 +261,8 @@ pub(crate) fn run() -> Specimen {
             left: vec![],
             problem: None,
             kept: false,
+
+            awake: Wakefulness::default(),
         },
     );
     pen.note(

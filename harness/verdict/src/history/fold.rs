@@ -50,16 +50,23 @@ impl RunHistory {
                     links: links.clone(),
                     took_wall_us: *took_wall_us,
                     problem: None,
+                    evidence: None,
                 });
             }
-            Event::EnvironmentFailed { environment, problem } => {
+            Event::EnvironmentFailed {
+                environment,
+                problem,
+                awake,
+                evidence,
+            } => {
                 self.environments.push(EnvironmentHistory {
                     environment: environment.clone(),
                     at_us,
                     clusters: Vec::new(),
                     links: Vec::new(),
                     took_wall_us: 0,
-                    problem: Some(problem.clone()),
+                    problem: Some(awake.attribute(problem.clone())),
+                    evidence: evidence.clone(),
                 });
             }
             Event::Interrupted { .. } => self.interrupted.push(at_us),
@@ -144,7 +151,9 @@ impl ScenarioHistory {
                 ended_us: None,
                 problem: None,
             }),
-            Event::StepEnded { step, problem, .. } => {
+            Event::StepEnded {
+                step, problem, awake, ..
+            } => {
                 let open = self
                     .steps
                     .iter_mut()
@@ -152,7 +161,7 @@ impl ScenarioHistory {
                     .find(|known| known.step == *step && known.ended_us.is_none());
                 let known = open.ok_or_else(|| format!("step {step} ends and was not started"))?;
                 known.ended_us = Some(at_us);
-                known.problem.clone_from(problem);
+                known.problem = problem.clone().map(|problem| awake.attribute(problem));
             }
             Event::MarkerSeen {
                 step,
@@ -181,12 +190,16 @@ impl ScenarioHistory {
                 to: to.clone(),
             }),
             Event::CleanedUp {
-                left, problem, kept, ..
+                left,
+                problem,
+                kept,
+                awake,
+                ..
             } => {
                 self.cleanup = Some(CleanupHistory {
                     at_us,
                     left: left.clone(),
-                    problem: problem.clone(),
+                    problem: problem.clone().map(|problem| awake.attribute(problem)),
                     kept: *kept,
                 });
             }
@@ -275,7 +288,7 @@ impl ScenarioHistory {
                 check,
                 reason,
                 rows,
-                stalled_us,
+                awake,
                 ..
             } => {
                 let known = self.check_mut(*check)?;
@@ -286,7 +299,7 @@ impl ScenarioHistory {
                     at_us,
                     reason: reason.clone(),
                     rows: rows.clone(),
-                    stalled_us: *stalled_us,
+                    awake: awake.clone(),
                 });
             }
             Event::Judged { check, judgement, .. } => {

@@ -3,6 +3,7 @@
 use rstest::rstest;
 
 use super::*;
+use crate::record::{Problem, ProblemClass};
 use crate::specimen;
 
 #[test]
@@ -100,13 +101,13 @@ fn a_scenario_outside_of_the_plan_is_told() {
     assert_eq!(run.oddities, ["record 99: scenario `surprise` is not in the plan"]);
 }
 
-fn problem(class: ProblemClass) -> Problem {
-    Problem {
+fn problem(class: ProblemClass) -> Attributed {
+    Wakefulness::default().attribute(Problem {
         class,
         code: "c".to_owned(),
         message: "m".to_owned(),
         remedy: None,
-    }
+    })
 }
 
 type Change = fn(&mut ScenarioHistory);
@@ -120,6 +121,7 @@ type Change = fn(&mut ScenarioHistory);
 #[case::the_environment_did(|s: &mut ScenarioHistory| s.steps[0].problem = Some(problem(ProblemClass::Environment)), Outcome::Error)]
 #[case::the_user_did(|s: &mut ScenarioHistory| s.steps[0].problem = Some(problem(ProblemClass::Interrupted)), Outcome::Inconclusive)]
 #[case::cleanup_failed(|s: &mut ScenarioHistory| s.cleanup.as_mut().unwrap().problem = Some(problem(ProblemClass::Harness)), Outcome::Error)]
+#[case::cleanup_was_blocked_by_the_mesh(|s: &mut ScenarioHistory| s.cleanup.as_mut().unwrap().problem = Some(problem(ProblemClass::Mesh)), Outcome::Error)]
 #[case::something_is_left(|s: &mut ScenarioHistory| s.cleanup.as_mut().unwrap().left = vec!["x".to_owned()], Outcome::Error)]
 #[case::something_is_kept(|s: &mut ScenarioHistory| *s.cleanup.as_mut().unwrap() = CleanupHistory { at_us: 0, left: vec!["x".to_owned()], problem: None, kept: true }, Outcome::Pass)]
 fn the_worst_part_is_the_outcome(#[case] change: Change, #[case] expected: Outcome) {
@@ -127,6 +129,16 @@ fn the_worst_part_is_the_outcome(#[case] change: Change, #[case] expected: Outco
     change(&mut run.scenarios[0]);
     assert_eq!(run.scenarios[0].outcome(), expected);
     assert_eq!(run.outcome(), expected);
+}
+
+/// Clusters that did not come up are no broken promise, whoever is to blame: no requirement was asked for.
+#[test]
+fn only_a_failed_scenario_makes_a_run_fail() {
+    let mut run = RunHistory::fold(&specimen::run().records);
+    run.environments[0].problem = Some(problem(ProblemClass::Mesh));
+    assert_eq!(run.outcome(), Outcome::Error);
+    run.environments[0].problem = Some(problem(ProblemClass::Interrupted));
+    assert_eq!(run.outcome(), Outcome::Inconclusive);
 }
 
 #[test]

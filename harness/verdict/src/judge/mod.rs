@@ -16,6 +16,7 @@
 //! 2. When that leaves it open, the reason of the close does: a problem of the environment or the harness is an error, one
 //!    of the mesh and an interrupt leave it inconclusive.
 //! 3. A pass of a negative is inconclusive unless its controls passed ([`controls`]).
+//! 4. A failure is inconclusive unless who accuses was awake ([`crate::wakefulness`]).
 
 use std::collections::BTreeMap;
 
@@ -23,6 +24,7 @@ use crate::history::{CheckHistory, ClosedLedger};
 use crate::ledger::Row;
 use crate::question::{Observation, Question};
 use crate::record::{CloseReason, Judgement, Outcome, ProblemClass};
+use crate::wakefulness::{Wakefulness, late_client};
 
 mod access;
 pub mod controls;
@@ -122,22 +124,23 @@ pub fn judge(check: &CheckHistory, controls: &[ControlOutcome], ledgers: &dyn Le
         Assessment::Open { so_far, .. } => stopped(&closed.reason, closed.at_us, &so_far),
     };
     let found = controls::applied(found, check, controls, &context);
-    unless_stalled(found, closed.stalled_us).into_judgement(check, expected)
+    if_awake(found, &closed.awake, &context).into_judgement(check, expected)
 }
 
-/// From this lateness of the harness' own timers on, a broken promise proves nothing (scenario time): the shortest timeouts
-/// that promises rest on, a sidecar's failfast and the period of gateway probes, are as long.
-const STALLED_US: u64 = 3_000_000;
-
-/// A promise that was broken while the harness itself was stalled is not decided.
-fn unless_stalled(mut found: Finding, stalled_us: u64) -> Finding {
-    if found.outcome == Outcome::Fail && stalled_us >= STALLED_US {
+/// A promise that was broken while who accuses was not awake is not decided.
+fn if_awake(mut found: Finding, awake: &Wakefulness, context: &Context<'_>) -> Finding {
+    if found.outcome != Outcome::Fail {
+        return found;
+    }
+    let mut doubts = awake.doubts();
+    for name in context.check.question.ledgers() {
+        if let Some(ledger) = context.ledger(name) {
+            doubts.extend(late_client(name, &ledger.rows, found.at_us));
+        }
+    }
+    if !doubts.is_empty() {
         found.outcome = Outcome::Inconclusive;
-        found.happened = format!(
-            "{}; but the harness itself was stalled for {:.1} s of scenario time: its machine had too much to do",
-            found.happened,
-            std::time::Duration::from_micros(stalled_us).as_secs_f64()
-        );
+        found.happened = format!("{}; but {}", found.happened, doubts.join("; and "));
     }
     found
 }

@@ -32,7 +32,7 @@ fn closed(mut check: CheckHistory, at_ms: u64) -> CheckHistory {
         at_us: at_ms * MS,
         reason: CloseReason::Decided,
         rows: BTreeMap::new(),
-        stalled_us: 0,
+        awake: Wakefulness::default(),
     });
     check
 }

@@ -357,7 +357,7 @@ fn a_promise_that_breaks_while_the_harness_is_stalled_is_not_decided(
 ) {
     let state = state.chars().next().unwrap();
     let mut check = closed(alive(timing(Some(5000), None, None), &[(1, state)]), OPENED_MS + 6000);
-    check.closed.as_mut().unwrap().stalled_us = stalled_us;
+    check.closed.as_mut().unwrap().awake.stalled_us = stalled_us;
     let judgement = judge(&check, &proven(), &no_ledgers());
     assert_eq!(judgement.outcome, expected);
     assert_eq!(

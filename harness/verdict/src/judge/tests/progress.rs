@@ -19,7 +19,7 @@ fn outcome(check: &CheckHistory, known: &LedgerSet, at_us: u64) -> (Outcome, u64
         at_us,
         reason: CloseReason::Decided,
         rows: BTreeMap::new(),
-        stalled_us: 0,
+        awake: Wakefulness::default(),
     });
     let judgement = judge(&check, &proven(), known);
     (judgement.outcome, judgement.at_us)

@@ -240,3 +240,20 @@ fn a_failure_names_at_most_twenty_requests_and_the_first_moment() {
         (31.0, 30.0)
     );
 }
+
+/// The rows say that the client was starved: what it lost accuses nobody, and `recheck` comes to the same.
+#[rstest]
+#[case::in_time(999, Outcome::Fail)]
+#[case::late(2_270, Outcome::Inconclusive)]
+fn a_client_that_was_late_itself_accuses_nobody(#[case] late_ms: u64, #[case] expected: Outcome) {
+    let mut rows = call("eet");
+    rows[1].started_us = rows[1].intended_us + late_ms * MS;
+    let judgement = judged(answered(by(&["east"])), closed_ledger(rows));
+    assert_eq!(judgement.outcome, expected);
+    assert_eq!(
+        judgement.summary.contains("was itself late: it started a request 2.3 s after it should have"),
+        expected == Outcome::Inconclusive,
+        "{}",
+        judgement.summary
+    );
+}
