@@ -72,7 +72,13 @@ impl Display {
                     false,
                 );
             }
-            Event::EnvironmentFailed { environment, problem } => {
+            Event::EnvironmentFailed {
+                environment,
+                problem,
+                awake,
+                ..
+            } => {
+                let problem = awake.attribute(problem.clone());
                 self.say(
                     &format!("clusters of {environment} did not come up: {}", problem.message),
                     true,

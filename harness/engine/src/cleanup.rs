@@ -82,16 +82,18 @@ pub(crate) async fn clean_up(scene: &mut Scene, extent: Extent) -> CleanupHistor
     left.dedup();
     let problem = together(problems);
     let kept = extent == Extent::Keep;
+    let awake = scene.awake(problem.as_ref().is_some_and(Problem::is_of_time)).await;
     let at_us = scene.run.journal.note(Event::CleanedUp {
         scenario: scene.key().to_owned(),
         left: left.clone(),
         problem: problem.clone(),
         kept,
+        awake: awake.clone(),
     });
     CleanupHistory {
         at_us,
         left,
-        problem,
+        problem: problem.map(|problem| awake.attribute(problem)),
         kept,
     }
 }

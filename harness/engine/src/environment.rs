@@ -50,6 +50,13 @@ pub trait Environment: Send + Sync {
     /// # Errors
     /// A [`Problem`] of the environment; whatever was made until then has been removed again.
     async fn up(&self, request: &EnvironmentRequest) -> Result<Arc<dyn RunningEnvironment>, Problem>;
+
+    /// What the environment knows of clusters that [`Environment::up`] could not bring up, as files of evidence by name, as
+    /// [`RunningEnvironment::diagnose`] tells it of others. It is told once.
+    async fn diagnose_failed(&self, key: &str) -> Vec<(String, String)> {
+        let _ = key;
+        Vec::new()
+    }
 }
 
 /// What clusters are wanted.

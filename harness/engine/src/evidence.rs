@@ -1,4 +1,5 @@
-//! Evidence: what all clusters looked like when a check did not pass or a step failed, frozen before anything changes.
+//! Evidence: what all clusters looked like when a check did not pass, a step failed or an environment did not get ready, frozen
+//! before anything changes.
 //!
 //! Collected per cluster: the events of the scenario's namespace and of the mesh, the objects of the scenario's namespace,
 //! the mesh's own objects everywhere, the logs of the scenario's pods and of the mesh's gateway and controllers (current and
@@ -17,21 +18,25 @@ use kube::Api;
 use kube::api::{ListParams, LogParams};
 use kube::core::ApiResource;
 use meshproof_spec::scenario::Component;
-use meshproof_verdict::record::{Event, Problem};
+use meshproof_spec::topology::Topology;
+use meshproof_verdict::record::{EnvironmentEvidence, Event, Problem};
 use serde_json::Value;
 
-use crate::api::{describe, dynamic, text_at, to_json};
-use crate::driver::{Flow, WorkloadRef};
-use crate::environment::Cluster;
+use crate::api::{Requests, describe, dynamic, text_at, to_json};
+use crate::driver::{Flow, MeshDriver, WorkloadRef};
+use crate::environment::{Cluster, RunningEnvironment};
 use crate::expect::shown;
 use crate::kinds::known;
 use crate::ledgers::file_name;
 use crate::metrics;
+use crate::plan::EnvironmentPlan;
 use crate::rung::{self, Clue};
-use crate::scene::Scene;
+use crate::scene::{RunContext, Scene, Workload, mesh_namespaces};
 
 /// Folder of evidence in a run's folder.
 pub(crate) const EVIDENCE_FOLDER: &str = "evidence";
+/// Folder of the evidence of environments in a run's folder.
+pub(crate) const ENVIRONMENTS_FOLDER: &str = "evidence/environments";
 /// Time for all of it (wall time): the scenario waits, and traffic goes on.
 const TIME: Duration = Duration::from_secs(10);
 /// Largest file, bytes; what is longer is cut, logs at their start.
@@ -60,7 +65,7 @@ const KINDS: [&str; 9] = [
 pub(crate) async fn freeze(scene: &Scene, problem: Option<&Problem>) {
     let folder = format!("{EVIDENCE_FOLDER}/{}/{}", file_name(scene.key()), scene.step);
     let path = scene.run.journal.run_dir().join(&folder);
-    let files = collect(scene).await;
+    let files = collect(&Sight::of_scene(scene)).await;
     let clues = clues(scene, &files);
     let rung = rung::first_broken(&clues);
     let note = match problem {
@@ -83,32 +88,122 @@ pub(crate) async fn freeze(scene: &Scene, problem: Option<&Problem>) {
     });
 }
 
+/// What evidence is collected of: the clusters of a scenario, or of an environment that did not get ready.
+pub(crate) struct Sight<'a> {
+    clusters: &'a [Cluster],
+    running: &'a dyn RunningEnvironment,
+    driver: &'a dyn MeshDriver,
+    topology: &'a Topology,
+    requests: &'a Requests,
+    /// Namespaces of which objects, events and the logs of all pods are kept.
+    namespaces: BTreeSet<String>,
+    /// What a scenario deployed there; absent without a scenario.
+    workloads: Option<&'a [Workload]>,
+}
+
+impl<'a> Sight<'a> {
+    fn of_scene(scene: &'a Scene) -> Self {
+        Self {
+            clusters: scene.testbed.clusters(),
+            running: scene.testbed.running.as_ref(),
+            driver: scene.testbed.driver.as_ref(),
+            topology: &scene.testbed.plan.topology,
+            requests: &scene.run.requests,
+            namespaces: [scene.namespace().to_owned()].into(),
+            workloads: Some(&scene.workloads),
+        }
+    }
+
+    /// Of an environment that has no scenario yet, all of the mesh is of interest.
+    pub(crate) fn of_environment(
+        plan: &'a EnvironmentPlan,
+        running: &'a dyn RunningEnvironment,
+        driver: &'a dyn MeshDriver,
+        requests: &'a Requests,
+    ) -> Self {
+        Self {
+            clusters: running.clusters(),
+            running,
+            driver,
+            topology: &plan.topology,
+            requests,
+            namespaces: mesh_namespaces(driver),
+            workloads: None,
+        }
+    }
+
+    /// Kinds of which objects are kept. What Secrets of a mesh are called says nothing, and who may list them may read them.
+    fn kinds(&self) -> impl Iterator<Item = &'static str> {
+        let with_secrets = self.workloads.is_some();
+        KINDS.into_iter().filter(move |kind| with_secrets || *kind != "Secret")
+    }
+}
+
+/// Freezes evidence of an environment that did not get ready, in this folder of the run. Nothing when there was none to write.
+pub(crate) async fn freeze_environment(
+    sight: &Sight<'_>,
+    run: &RunContext,
+    folder: &str,
+) -> Option<EnvironmentEvidence> {
+    let files = collect(sight).await;
+    written(run, folder, files).await
+}
+
+/// Writes what an environment itself knew of clusters that it could not make.
+pub(crate) async fn write_diagnosis(
+    run: &RunContext,
+    folder: &str,
+    said: Vec<(String, String)>,
+) -> Option<EnvironmentEvidence> {
+    let files = said
+        .into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .map(|(name, text)| (Path::new("environment").join(relative(&name)), redact(text)));
+    written(run, folder, files.collect()).await
+}
+
+async fn written(run: &RunContext, folder: &str, files: Files) -> Option<EnvironmentEvidence> {
+    if files.is_empty() {
+        return None;
+    }
+    let path = run.journal.run_dir().join(folder);
+    let note = match tokio::task::spawn_blocking(move || write(&path, &files)).await {
+        Ok(Ok(count)) => format!("{count} files"),
+        Ok(Err(error)) => format!("the evidence could not be written: {error}"),
+        Err(error) => format!("the evidence could not be written: {error}"),
+    };
+    Some(EnvironmentEvidence {
+        folder: folder.to_owned(),
+        note,
+    })
+}
+
 /// Files by path relative to the evidence's folder.
 type Files = BTreeMap<PathBuf, String>;
 
-async fn collect(scene: &Scene) -> Files {
+async fn collect(sight: &Sight<'_>) -> Files {
     let deadline = tokio::time::Instant::now() + TIME;
-    let clusters = scene.testbed.clusters().iter();
-    let of_clusters = join_all(clusters.map(|cluster| collect_cluster(scene, cluster, deadline)));
+    let clusters = sight.clusters.iter();
+    let of_clusters = join_all(clusters.map(|cluster| collect_cluster(sight, cluster, deadline)));
     // At the same time: tools may take as long as everything else.
-    let (collected, diagnoses) = tokio::join!(of_clusters, diagnoses(scene, deadline));
+    let (collected, diagnoses) = tokio::join!(of_clusters, diagnoses(sight, deadline));
     let mut files: Files = collected.into_iter().flatten().collect();
     files.extend(diagnoses);
     files
 }
 
 /// What the mesh's tools and the environment say, below `<cluster>/mesh` and `environment`.
-async fn diagnoses(scene: &Scene, deadline: tokio::time::Instant) -> Files {
+async fn diagnoses(sight: &Sight<'_>, deadline: tokio::time::Instant) -> Files {
     let late = || vec![("missing.txt".to_owned(), "not in time\n".to_owned())];
-    let of_clusters = scene.testbed.clusters().iter().map(|cluster| async move {
-        let said = tokio::time::timeout_at(deadline, scene.testbed.driver.diagnose(cluster)).await;
+    let of_clusters = sight.clusters.iter().map(|cluster| async move {
+        let said = tokio::time::timeout_at(deadline, sight.driver.diagnose(cluster)).await;
         (
             Path::new(&file_name(&cluster.name)).join("mesh"),
             said.unwrap_or_else(|_| late()),
         )
     });
     let of_environment = async {
-        let said = tokio::time::timeout_at(deadline, scene.testbed.running.diagnose()).await;
+        let said = tokio::time::timeout_at(deadline, sight.running.diagnose()).await;
         (PathBuf::from("environment"), said.unwrap_or_else(|_| late()))
     };
     let (mut said, environment) = tokio::join!(join_all(of_clusters), of_environment);
@@ -172,17 +267,17 @@ impl Fetch {
     }
 }
 
-async fn collect_cluster(scene: &Scene, cluster: &Cluster, deadline: tokio::time::Instant) -> Files {
-    let mut fetches = object_fetches(scene);
+async fn collect_cluster(sight: &Sight<'_>, cluster: &Cluster, deadline: tokio::time::Instant) -> Files {
+    let mut fetches = object_fetches(sight);
     let mut missing = Vec::new();
-    match tokio::time::timeout_at(deadline, pod_fetches(scene, cluster)).await {
+    match tokio::time::timeout_at(deadline, pod_fetches(sight, cluster)).await {
         Ok(Ok(pods)) => fetches.extend(pods),
         Ok(Err(error)) => missing.push(format!("pods: {error}")),
         Err(_) => missing.push("pods: not in time".to_owned()),
     }
     let fetched: Vec<(PathBuf, Result<String, String>)> = stream::iter(fetches)
         .map(|wanted| async move {
-            let text = tokio::time::timeout_at(deadline, fetch(scene, cluster, &wanted)).await;
+            let text = tokio::time::timeout_at(deadline, fetch(sight, cluster, &wanted)).await;
             (wanted.file(), text.unwrap_or_else(|_| Err("not in time".to_owned())))
         })
         .buffer_unordered(AT_A_TIME)
@@ -206,27 +301,26 @@ async fn collect_cluster(scene: &Scene, cluster: &Cluster, deadline: tokio::time
     files
 }
 
-fn object_fetches(scene: &Scene) -> Vec<Fetch> {
-    let namespace = scene.namespace();
-    let mut fetches: Vec<Fetch> = KINDS
-        .iter()
-        .map(|kind| Fetch::Objects {
+fn object_fetches(sight: &Sight<'_>) -> Vec<Fetch> {
+    let mut fetches = Vec::new();
+    for namespace in &sight.namespaces {
+        fetches.extend(sight.kinds().map(|kind| Fetch::Objects {
             resource: known(kind).resource,
-            namespace: Some(namespace.to_owned()),
-        })
-        .collect();
-    let mut event_places: BTreeSet<String> = mesh_workloads(scene)
+            namespace: Some(namespace.clone()),
+        }));
+    }
+    let mut event_places: BTreeSet<String> = mesh_workloads(sight)
         .into_iter()
         .map(|workload| workload.namespace)
         .collect();
-    event_places.insert(namespace.to_owned());
+    event_places.extend(sight.namespaces.iter().cloned());
     for place in event_places {
         fetches.push(Fetch::Objects {
             resource: known("Event").resource,
             namespace: Some(place),
         });
     }
-    fetches.extend(scene.testbed.driver.kinds().into_iter().map(|resource| Fetch::Objects {
+    fetches.extend(sight.driver.kinds().into_iter().map(|resource| Fetch::Objects {
         resource,
         namespace: None,
     }));
@@ -234,10 +328,10 @@ fn object_fetches(scene: &Scene) -> Vec<Fetch> {
 }
 
 /// Parts of the mesh that links consist of.
-fn mesh_workloads(scene: &Scene) -> Vec<WorkloadRef> {
-    let driver = &scene.testbed.driver;
+fn mesh_workloads(sight: &Sight<'_>) -> Vec<WorkloadRef> {
+    let driver = sight.driver;
     let mut workloads = vec![driver.component(Component::Gateway, None)];
-    for link in &scene.testbed.plan.topology.links {
+    for link in &sight.topology.links {
         let controller = driver.component(Component::Controller, Some(&link.to.0));
         if !workloads.contains(&controller) {
             workloads.push(controller);
@@ -247,12 +341,11 @@ fn mesh_workloads(scene: &Scene) -> Vec<WorkloadRef> {
 }
 
 /// Logs and metrics of the scenario's pods and of the mesh's.
-async fn pod_fetches(scene: &Scene, cluster: &Cluster) -> Result<Vec<Fetch>, String> {
-    let namespace = scene.namespace();
-    let mesh = mesh_workloads(scene);
+async fn pod_fetches(sight: &Sight<'_>, cluster: &Cluster) -> Result<Vec<Fetch>, String> {
+    let mesh = mesh_workloads(sight);
     let mut places: BTreeSet<&str> = mesh.iter().map(|workload| workload.namespace.as_str()).collect();
-    places.insert(namespace);
-    let port = metrics_port(scene);
+    places.extend(sight.namespaces.iter().map(String::as_str));
+    let port = metrics_port(sight);
     let mut fetches = Vec::new();
     for place in places {
         let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), place);
@@ -265,7 +358,7 @@ async fn pod_fetches(scene: &Scene, cluster: &Cluster) -> Result<Vec<Fetch>, Str
             let of_mesh = mesh
                 .iter()
                 .any(|workload| workload.namespace == place && name.starts_with(&workload.name));
-            if place != namespace && !of_mesh {
+            if !sight.namespaces.contains(place) && !of_mesh {
                 continue;
             }
             let spec = pod.spec.unwrap_or_default();
@@ -286,7 +379,7 @@ async fn pod_fetches(scene: &Scene, cluster: &Cluster) -> Result<Vec<Fetch>, Str
                     });
                 }
             }
-            if let Some(port) = port.filter(|_| is_meshed(scene, &name) || of_mesh) {
+            if let Some(port) = port.filter(|_| is_meshed(sight, &name) || of_mesh) {
                 fetches.push(Fetch::Metrics {
                     namespace: place.to_owned(),
                     pod: name,
@@ -298,21 +391,22 @@ async fn pod_fetches(scene: &Scene, cluster: &Cluster) -> Result<Vec<Fetch>, Str
     Ok(fetches)
 }
 
-fn is_meshed(scene: &Scene, pod: &str) -> bool {
-    scene
-        .workloads
+fn is_meshed(sight: &Sight<'_>, pod: &str) -> bool {
+    let workloads = sight.workloads.unwrap_or_default();
+    workloads
         .iter()
         .any(|workload| workload.meshed && pod.starts_with(&format!("{}-", workload.name)))
 }
 
 /// Port on which proxies show their metrics, as the mesh's counters tell.
-fn metrics_port(scene: &Scene) -> Option<u16> {
+fn metrics_port(sight: &Sight<'_>) -> Option<u16> {
+    let workloads = sight.workloads.unwrap_or_default();
     let (client, server) = (
-        scene.workloads.iter().find(|workload| workload.is_client)?,
-        scene.workloads.iter().find(|workload| !workload.is_client)?,
+        workloads.iter().find(|workload| workload.is_client)?,
+        workloads.iter().find(|workload| !workload.is_client)?,
     );
     let flow = Flow {
-        namespace: scene.namespace().to_owned(),
+        namespace: sight.namespaces.first()?.clone(),
         client_cluster: client.cluster.clone(),
         client: client.name.clone(),
         server_cluster: server.cluster.clone(),
@@ -320,10 +414,10 @@ fn metrics_port(scene: &Scene) -> Option<u16> {
         port: server.ports.first()?.port,
         export: None,
     };
-    scene.testbed.driver.counters(&flow).first().map(|counter| counter.port)
+    sight.driver.counters(&flow).first().map(|counter| counter.port)
 }
 
-async fn fetch(scene: &Scene, cluster: &Cluster, wanted: &Fetch) -> Result<String, String> {
+async fn fetch(sight: &Sight<'_>, cluster: &Cluster, wanted: &Fetch) -> Result<String, String> {
     match wanted {
         Fetch::Objects { resource, namespace } => {
             let api = dynamic(&cluster.client, resource, namespace.as_deref());
@@ -358,7 +452,7 @@ async fn fetch(scene: &Scene, cluster: &Cluster, wanted: &Fetch) -> Result<Strin
             };
             pods.logs(pod, &parameters).await.map_err(|error| describe(&error))
         }
-        Fetch::Metrics { namespace, pod, port } => metrics::fetch(cluster, namespace, pod, *port, &scene.run.requests)
+        Fetch::Metrics { namespace, pod, port } => metrics::fetch(cluster, namespace, pod, *port, sight.requests)
             .await
             .map_err(|problem| problem.message),
     }

@@ -10,6 +10,7 @@ use meshproof_verdict::judge::{KnownLedger, LedgerSet};
 use meshproof_verdict::ledger::{Row, ServerRow};
 use meshproof_verdict::reconcile::reconcile;
 use meshproof_verdict::record::{CloseReason, Event};
+use meshproof_verdict::wakefulness::Wakefulness;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
@@ -195,7 +196,7 @@ impl LedgerBook {
 
     /// Notes the close of a check together with how many rows it could see of each ledger: both at the same moment, so
     /// that no row comes in between.
-    pub(crate) fn close_check(&self, check: u32, reason: CloseReason, stalled_us: u64) -> Closed {
+    pub(crate) fn close_check(&self, check: u32, reason: CloseReason, awake: Wakefulness) -> Closed {
         let set = self.set();
         let rows: BTreeMap<String, u64> = set
             .0
@@ -207,13 +208,13 @@ impl LedgerBook {
             check,
             reason: reason.clone(),
             rows: rows.clone(),
-            stalled_us,
+            awake: awake.clone(),
         });
         Closed {
             at_us,
             reason,
             rows,
-            stalled_us,
+            awake,
         }
     }
 }

@@ -20,6 +20,17 @@ pub fn harness(code: &str, message: impl Into<String>, remedy: Option<&str>) -> 
     problem(ProblemClass::Harness, code, message, remedy)
 }
 
+/// The problem that the user's interrupt is.
+#[must_use]
+pub fn interrupted() -> Problem {
+    problem(
+        ProblemClass::Interrupted,
+        "interrupted",
+        "the user stopped the run",
+        None,
+    )
+}
+
 fn problem(class: ProblemClass, code: &str, message: impl Into<String>, remedy: Option<&str>) -> Problem {
     Problem {
         class,

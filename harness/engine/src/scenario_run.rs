@@ -1,7 +1,7 @@
 //! One scenario from its first step to its cleanup.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use meshproof_verdict::history::{ScenarioHistory, StepHistory};
 use meshproof_verdict::record::{Event, Outcome, PlannedScenario, Problem, ProblemClass};
@@ -12,6 +12,7 @@ use crate::evidence;
 use crate::ledgers::LedgerBook;
 use crate::panics::isolated;
 use crate::plan::ScenarioPlan;
+use crate::problem;
 use crate::scene::{RunContext, Scene};
 use crate::steps::exports::Exports;
 use crate::steps::{self, namespace};
@@ -74,6 +75,7 @@ pub(crate) async fn run(
         disturbed_us: started_us,
         namespaces: Vec::new(),
         server_rows: crate::reconcile::ServerRows::default(),
+        clients: Mutex::default(),
         held: Vec::new(),
     };
     perform_steps(&mut scene).await;
@@ -151,6 +153,7 @@ async fn perform_steps(scene: &mut Scene) {
             performed = isolated(&what, perform(scene, step, index, line)) => performed.and_then(|performed| performed),
         };
         let problem = performed.map(|found| outcome = found).err();
+        let awake = scene.awake(problem.as_ref().is_some_and(Problem::is_of_time)).await;
         if outcome != Outcome::Pass
             || problem
                 .as_ref()
@@ -165,12 +168,13 @@ async fn perform_steps(scene: &mut Scene) {
             scenario: scene.key().to_owned(),
             step: began.step,
             problem: problem.clone(),
+            awake: awake.clone(),
         });
         let ends = problem.is_some();
         scene.history.steps.push(StepHistory {
             started_us,
             ended_us: Some(ended_us),
-            problem,
+            problem: problem.map(|problem| awake.attribute(problem)),
             ..began
         });
         if ends {
@@ -183,13 +187,13 @@ async fn perform_steps(scene: &mut Scene) {
 async fn perform(scene: &mut Scene, step: &Step, index: usize, line: u32) -> Result<Outcome, Problem> {
     let interrupts = scene.run.interrupts.clone();
     if interrupts.stopping() {
-        return Err(interrupted());
+        return Err(problem::interrupted());
     }
     scene.run.panics.here(scene.key(), &index.to_string());
     if index == 0 {
         tokio::select! {
             biased;
-            () = interrupts.stopped() => return Err(interrupted()),
+            () = interrupts.stopped() => return Err(problem::interrupted()),
             made = namespace::create_first(scene) => made?,
         }
     }
@@ -200,16 +204,7 @@ async fn perform(scene: &mut Scene, step: &Step, index: usize, line: u32) -> Res
     }
     tokio::select! {
         biased;
-        () = interrupts.stopped() => Err(interrupted()),
+        () = interrupts.stopped() => Err(problem::interrupted()),
         done = steps::perform(scene, &step) => done.map(|()| Outcome::Pass),
-    }
-}
-
-fn interrupted() -> Problem {
-    Problem {
-        class: ProblemClass::Interrupted,
-        code: "interrupted".to_owned(),
-        message: "the user stopped the run".to_owned(),
-        remedy: None,
     }
 }

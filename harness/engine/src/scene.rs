@@ -1,18 +1,21 @@
 //! One scenario while it runs: where it is, what it made, what it saw.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use meshproof_spec::scalar::{Name, Target};
-use meshproof_spec::scenario::{ExportMode, PortProtocol};
+use meshproof_spec::scenario::{Component, ExportMode, PortProtocol};
 use meshproof_verdict::history::ScenarioHistory;
+use meshproof_verdict::wakefulness::{Diligence, Wakefulness};
 use serde_json::Value;
 
 use crate::agents::AgentPod;
 use crate::api::{self, Requests, text_at};
 use crate::clock::Clock;
+use crate::driver::MeshDriver;
 use crate::environment::Cluster;
+use crate::hindrance;
 use crate::interrupts::Interrupts;
 use crate::inventory::Inventory;
 use crate::journal::Journal;
@@ -22,6 +25,7 @@ use crate::lower::Surroundings;
 use crate::panics::ProvokedPanics;
 use crate::plan::ScenarioPlan;
 use crate::problem::{self, Problem};
+use crate::pulse::Pulses;
 use crate::reconcile::ServerRows;
 use crate::stalls::Stalls;
 use crate::steps::exports::Exports;
@@ -55,11 +59,34 @@ pub(crate) struct RunContext {
     /// The user's interrupts.
     pub(crate) interrupts: Interrupts,
     /// What the environment can do.
-    pub(crate) capabilities: Arc<std::collections::BTreeSet<String>>,
+    pub(crate) capabilities: Arc<BTreeSet<String>>,
     /// When the harness itself did not keep time.
     pub(crate) stalls: Arc<Stalls>,
     /// Where tests let the harness panic.
     pub(crate) panics: ProvokedPanics,
+}
+
+impl RunContext {
+    /// Whether the harness and these APIs were awake since a scenario time.
+    pub(crate) fn awake(&self, pulses: &Pulses, since_us: u64) -> Wakefulness {
+        Wakefulness {
+            stalled_us: self.stalls.longest_since(since_us),
+            unanswered_us: pulses.longest_since(since_us),
+            ..Wakefulness::default()
+        }
+    }
+}
+
+/// So long a mesh may suffer from a stall that is over (scenario time): a lease that was lost in it is another's for as long
+/// as leases of controllers usually last, 15 to 30 s.
+const AFTER_EFFECT_US: u64 = 30_000_000;
+
+/// Namespaces of the mesh itself, as far as its driver tells.
+pub(crate) fn mesh_namespaces(driver: &dyn MeshDriver) -> BTreeSet<String> {
+    let named = ["mesh.namespace", "mesh.control-namespace"];
+    let told = named.iter().filter_map(|fact| driver.fact(fact, ""));
+    told.chain([driver.component(Component::Gateway, None).namespace])
+        .collect()
 }
 
 /// A scenario while it runs.
@@ -98,6 +125,8 @@ pub(crate) struct Scene {
     pub(crate) namespaces: Vec<String>,
     /// What servers saw, as far as it was read.
     pub(crate) server_rows: ServerRows,
+    /// Clients whose requests the present step waited for in vain, outside of any ledger.
+    pub(crate) clients: Mutex<BTreeMap<String, Diligence>>,
     /// Keeps watches of the scenario's pods and Deployments running from step to step.
     pub(crate) held: Vec<Subscription>,
 }
@@ -148,6 +177,32 @@ impl Scene {
     #[must_use]
     pub(crate) fn clock(&self) -> Clock {
         self.run.requests.clock
+    }
+
+    /// Who was awake since the scenario began. A stall before it counts as long as the mesh may still suffer from it, but not
+    /// one from before the clusters were seen to be ready. When somebody `accuses`, the pods of the mesh and of the scenario
+    /// are looked at, too.
+    pub(crate) async fn awake(&self, accuses: bool) -> Wakefulness {
+        let began_us = self.history.started_us.unwrap_or(0).saturating_sub(AFTER_EFFECT_US);
+        let since_us = began_us.max(self.testbed.ready_us);
+        let hindered = if accuses {
+            let mut namespaces = mesh_namespaces(self.testbed.driver.as_ref());
+            namespaces.insert(self.namespace().to_owned());
+            hindrance::look(self.testbed.clusters(), &namespaces).await
+        } else {
+            Vec::new()
+        };
+        Wakefulness {
+            hindered,
+            clients: std::mem::take(&mut *self.clients.lock().unwrap_or_else(PoisonError::into_inner)),
+            ..self.run.awake(&self.testbed.pulses, since_us)
+        }
+    }
+
+    /// Remembers what a client did that the present step waited for in vain.
+    pub(crate) fn sent(&self, client: &AgentPod, did: Diligence) {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.insert(client.to_string(), did);
     }
 
     /// Key of the scenario.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::join_all;
@@ -13,15 +14,17 @@ use tokio::sync::{OnceCell, broadcast};
 use crate::api::{Requests, Retries};
 use crate::clock::{Clock, micros};
 use crate::environment::{Cluster, Environment};
+use crate::evidence::ENVIRONMENTS_FOLDER;
 use crate::interrupts::Interrupts;
 use crate::journal::Journal;
+use crate::ledgers::file_name;
 use crate::panics::{ProvokedPanics, isolated};
 use crate::plan::{Plan, ScenarioPlan};
 use crate::problem::{self, Problem};
 use crate::scenario_run::{self, Keep};
 use crate::scene::RunContext;
 use crate::stalls::Stalls;
-use crate::testbed::{DriverFactory, Testbed};
+use crate::testbed::{DriverFactory, NotUp, Testbed};
 
 /// Image of the agent unless told otherwise.
 pub const AGENT_IMAGE: &str = "meshproof/agent";
@@ -137,6 +140,8 @@ pub struct Session {
     leftovers: Mutex<Vec<Problem>>,
     /// Clusters of scenarios with clusters of their own, which are left as they are.
     kept: Mutex<Vec<Arc<Testbed>>>,
+    /// How often clusters were brought up, or tried to.
+    brought_up: AtomicU64,
     history: Mutex<RunHistory>,
 }
 
@@ -196,6 +201,7 @@ impl Session {
             testbeds: Mutex::new(testbeds),
             leftovers: Mutex::default(),
             kept: Mutex::default(),
+            brought_up: AtomicU64::new(0),
             history: Mutex::new(history),
         })
     }
@@ -344,29 +350,23 @@ impl Session {
             )
         };
         let plan = self.plan.environments.get(key).ok_or_else(missing)?;
-        let interrupts = self.context.interrupts.clone();
-        let began = async {
-            let up = async {
-                self.context.panics.here(key, "up");
-                Testbed::bring_up(
-                    plan,
-                    self.plan.identity.seed,
-                    self.environment.as_ref(),
-                    self.driver.as_ref(),
-                    &self.context.requests,
-                )
-                .await
-            };
-            isolated("bringing the clusters up", up).await.and_then(|up| up)
+        // The same environment may be brought up several times.
+        let number = self.brought_up.fetch_add(1, Ordering::Relaxed);
+        let evidence = format!("{ENVIRONMENTS_FOLDER}/{}.{number}", file_name(key));
+        let up = async {
+            self.context.panics.here(key, "up");
+            Testbed::bring_up(
+                plan,
+                self.plan.identity.seed,
+                self.environment.as_ref(),
+                self.driver.as_ref(),
+                &self.context,
+                &evidence,
+            )
+            .await
         };
-        // In a hurry it is left to whoever made it to go away with its process; a first interrupt waits for it to be up,
-        // so that it can be brought down in good order.
-        let testbed = tokio::select! {
-            biased;
-            () = interrupts.hurried() => Err(problem::environment("interrupted", "the user stopped the run", None)),
-            testbed = began => testbed,
-        };
-        match testbed {
+        let up = isolated("bringing the clusters up", Box::pin(up)).await;
+        match up.unwrap_or_else(|panic| Err(NotUp::from(panic))) {
             Ok(testbed) => {
                 let (took_wall_us, links) = (micros(testbed.took), testbed.links());
                 let at_us = self.context.journal.note(Event::EnvironmentReady {
@@ -382,13 +382,20 @@ impl Session {
                     links,
                     took_wall_us,
                     problem: None,
+                    evidence: None,
                 });
                 Ok(Arc::new(testbed))
             }
-            Err(problem) => {
+            Err(NotUp {
+                problem,
+                awake,
+                evidence,
+            }) => {
                 let at_us = self.context.journal.note(Event::EnvironmentFailed {
                     environment: key.to_owned(),
                     problem: problem.clone(),
+                    awake: awake.clone(),
+                    evidence: evidence.clone(),
                 });
                 self.lock().environments.push(EnvironmentHistory {
                     environment: key.to_owned(),
@@ -396,7 +403,8 @@ impl Session {
                     clusters: Vec::new(),
                     links: Vec::new(),
                     took_wall_us: 0,
-                    problem: Some(problem.clone()),
+                    problem: Some(awake.attribute(problem.clone())),
+                    evidence,
                 });
                 Err(problem)
             }

@@ -7,15 +7,20 @@ use std::time::{Duration, Instant};
 use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use meshproof_verdict::record::ClusterFacts;
+use meshproof_verdict::record::{ClusterFacts, EnvironmentEvidence};
+use meshproof_verdict::wakefulness::Wakefulness;
 
 use crate::api::Requests;
 use crate::clock::Clock;
 use crate::driver::{MeshDriver, Upgraded};
 use crate::environment::{Cluster, Environment, EnvironmentRequest, RunningEnvironment};
+use crate::evidence::{self, Sight};
+use crate::hindrance;
 use crate::kinds::Kinds;
 use crate::plan::EnvironmentPlan;
 use crate::problem::{self, Problem};
+use crate::pulse::Pulses;
+use crate::scene::{RunContext, mesh_namespaces};
 use crate::watch::Watches;
 
 /// Time for collecting facts about a cluster (scenario time).
@@ -28,11 +33,32 @@ const DOWN_TIME: Duration = Duration::from_secs(300);
 const INSTALL_TIME: Duration = Duration::from_secs(600);
 /// Time for upgrading the mesh in one cluster and for its links to get ready again (scenario time).
 const UPGRADE_TIME: Duration = Duration::from_secs(900);
-/// Time for making one link, or for it to get ready (scenario time).
-const LINK_TIME: Duration = Duration::from_secs(300);
+/// Time for making one link, or for it to get ready (scenario time): a little more than drivers take themselves (300 s), who
+/// know better what they waited for.
+const LINK_TIME: Duration = Duration::from_secs(330);
 
 /// Makes the driver of one environment's clusters.
 pub type DriverFactory = dyn Fn(&EnvironmentRequest) -> Arc<dyn MeshDriver> + Send + Sync;
+
+/// Clusters that did not come up.
+pub(crate) struct NotUp {
+    /// What went wrong first.
+    pub(crate) problem: Problem,
+    /// Who was awake meanwhile.
+    pub(crate) awake: Wakefulness,
+    /// What they looked like.
+    pub(crate) evidence: Option<EnvironmentEvidence>,
+}
+
+impl From<Problem> for NotUp {
+    fn from(problem: Problem) -> Self {
+        Self {
+            problem,
+            awake: Wakefulness::default(),
+            evidence: None,
+        }
+    }
+}
 
 /// Clusters that are up.
 pub struct Testbed {
@@ -46,24 +72,30 @@ pub struct Testbed {
     pub watches: Watches,
     /// Kinds that were looked up.
     pub kinds: Kinds,
+    /// Whether their APIs answer.
+    pub(crate) pulses: Pulses,
     /// Facts of the clusters, when they were ready.
     pub facts: Vec<ClusterFacts>,
+    /// When everything was seen to be ready, scenario µs.
+    pub(crate) ready_us: u64,
     /// Wall time that it took.
     pub took: Duration,
 }
 
 impl Testbed {
-    /// Brings clusters up, installs the mesh in all of them at once and makes the links.
+    /// Brings clusters up, installs the mesh in all of them at once and makes the links. A user's interrupt ends it. What is
+    /// seen of clusters that did not get ready goes into the folder `evidence` of the run.
     ///
     /// # Errors
     /// What went wrong first; everything that was made has been removed again.
-    pub async fn bring_up(
+    pub(crate) async fn bring_up(
         plan: &EnvironmentPlan,
         seed: u64,
         environment: &dyn Environment,
         driver: &DriverFactory,
-        requests: &Requests,
-    ) -> Result<Self, Problem> {
+        run: &RunContext,
+        evidence: &str,
+    ) -> Result<Self, NotUp> {
         let began = Instant::now();
         let request = EnvironmentRequest {
             key: plan.key.clone(),
@@ -71,41 +103,78 @@ impl Testbed {
             setup: plan.setup.clone(),
             seed,
         };
-        let clock = requests.clock;
-        let running = clock
-            .within(UP_TIME, environment.up(&request))
-            .await
-            .unwrap_or_else(|_| {
-                Err(problem::environment(
-                    "environment-deadline",
-                    format!("the clusters of {} are not up after {} s", plan.key, UP_TIME.as_secs()),
-                    Some("see whether the machine is overloaded: `meshproof doctor`"),
-                ))
-            })?;
+        let (clock, interrupts) = (run.requests.clock, &run.interrupts);
+        let began_us = clock.now_us();
+        // Who makes clusters removes them again when nobody waits for them any longer.
+        let up = tokio::select! {
+            biased;
+            () = interrupts.stopped() => Err(problem::interrupted()),
+            up = clock.within(UP_TIME, environment.up(&request)) => up.unwrap_or_else(|_| Err(not_up(&plan.key))),
+        };
+        let running = match up {
+            Ok(running) => running,
+            Err(problem) => {
+                let files = environment.diagnose_failed(&plan.key).await;
+                return Err(NotUp {
+                    problem,
+                    awake: run.awake(&Pulses::default(), began_us),
+                    evidence: evidence::write_diagnosis(run, evidence, files).await,
+                });
+            }
+        };
         let driver = driver(&request);
-        let prepared = async {
-            prepare(plan, running.clusters(), driver.as_ref(), requests).await?;
-            collect_facts(plan, running.clusters(), driver.as_ref(), requests).await
-        }
-        .await;
+        let watches = Watches::new(running.clusters());
+        let pulses = Pulses::feel(running.clusters(), &watches, clock);
+        let preparing = async {
+            prepare(plan, running.clusters(), driver.as_ref(), &run.requests).await?;
+            collect_facts(plan, running.clusters(), driver.as_ref(), &run.requests).await
+        };
+        let prepared = tokio::select! {
+            biased;
+            () = interrupts.stopped() => Err(problem::interrupted()),
+            prepared = preparing => prepared,
+        };
         match prepared {
             Ok(facts) => Ok(Self {
                 plan: plan.clone(),
-                watches: Watches::new(running.clusters()),
+                watches,
+                pulses,
                 kinds: Kinds::default(),
                 running,
                 driver,
                 facts,
+                ready_us: clock.now_us(),
                 took: began.elapsed(),
             }),
             Err(mut problem) => {
-                if let Err(also) = down(running.as_ref(), &plan.key, clock).await {
+                let mut awake = run.awake(&pulses, began_us);
+                if problem.is_of_time() {
+                    awake.hindered = hindrance::look(running.clusters(), &mesh_namespaces(driver.as_ref())).await;
+                }
+                let sight = Sight::of_environment(plan, running.as_ref(), driver.as_ref(), &run.requests);
+                let frozen = if interrupts.stopping() {
+                    None
+                } else {
+                    evidence::freeze_environment(&sight, run, evidence).await
+                };
+                drop(pulses);
+                let gone = tokio::select! {
+                    biased;
+                    gone = down(running.as_ref(), &plan.key, clock) => gone,
+                    // In a hurry it is left to whoever made them to go away with its process.
+                    () = interrupts.hurried() => Ok(()),
+                };
+                if let Err(also) = gone {
                     problem.message = format!(
                         "{}; and removing the clusters failed: {}",
                         problem.message, also.message
                     );
                 }
-                Err(problem)
+                Err(NotUp {
+                    problem,
+                    awake,
+                    evidence: frozen,
+                })
             }
         }
     }
@@ -155,6 +224,14 @@ impl Testbed {
             .map(|link| format!("{} → {}", link.from, link.to))
             .collect()
     }
+}
+
+fn not_up(key: &str) -> Problem {
+    problem::environment(
+        "environment-deadline",
+        format!("the clusters of {key} are not up after {} s", UP_TIME.as_secs()),
+        Some("see whether the machine is overloaded: `meshproof doctor`"),
+    )
 }
 
 async fn down(running: &dyn RunningEnvironment, key: &str, clock: Clock) -> Result<(), Problem> {

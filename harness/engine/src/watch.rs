@@ -161,6 +161,11 @@ impl Watches {
         }
     }
 
+    /// Why a cluster is known to be out of sight, now and from now on; nothing of a cluster that is not watched here.
+    pub(crate) fn blindfold(&self, cluster: &str) -> Option<watch::Receiver<Option<String>>> {
+        self.0.blindfolds.get(cluster).map(watch::Sender::subscribe)
+    }
+
     /// Number of running watches.
     #[must_use]
     pub fn running(&self) -> usize {

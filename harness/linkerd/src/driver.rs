@@ -31,7 +31,7 @@ use crate::trust::{ClusterRoots, ClusterTrust, Lifetimes, Root, RotationError};
 use crate::version::ObjectModel;
 use crate::{
     apply, counters, credentials, denied_writes, gateway_alive, ownership, permissions, preinstalled, resources,
-    rotation, routes,
+    rotation, routes, webhooks,
 };
 
 /// Scenario time within which an installation, a link or a removal must be complete.
@@ -160,6 +160,13 @@ impl Linkerd {
         apply::rolled_out(cluster, namespace, &deployments, self.patience()).await
     }
 
+    /// Applies the control plane and waits until it is rolled out and its webhooks act: whatever is made before stays without a
+    /// proxy.
+    async fn apply_control_plane(&self, cluster: &Cluster, manifests: &[Value]) -> Result<(), Problem> {
+        self.apply_and_roll_out(cluster, CONTROL_NAMESPACE, manifests).await?;
+        webhooks::await_acting(cluster, manifests, self.patience(), self.pace).await
+    }
+
     /// Waits until what others installed is ready.
     async fn await_installed(&self, cluster: &Cluster, gateway: bool) -> Result<(), Problem> {
         self.installer.prerequisites(cluster).await?;
@@ -274,8 +281,7 @@ impl MeshDriver for Linkerd {
         let definitions = self.installer.definitions(cluster).await?;
         apply::apply(cluster, &definitions, self.patience()).await?;
         let control_plane = self.installer.control_plane(cluster, &trust).await?;
-        self.apply_and_roll_out(cluster, CONTROL_NAMESPACE, &control_plane)
-            .await?;
+        self.apply_control_plane(cluster, &control_plane).await?;
         self.apply_extension(cluster, &values).await
     }
 
@@ -338,13 +344,14 @@ impl MeshDriver for Linkerd {
             }
             Err("the metric's stream ended")
         };
-        apply::within(
-            self.patience(),
-            from,
-            &format!("the gateway of {} to be seen alive", to.name),
-            wait,
-        )
-        .await
+        let what = format!("the gateway of {} to be seen alive", to.name);
+        match apply::within(self.patience(), from, &what, wait).await {
+            Ok(()) => Ok(()),
+            Err(mut problem) => {
+                problem.message += &webhooks::uninjected([from, to]).await;
+                Err(problem)
+            }
+        }
     }
 
     async fn unlink(&self, from: &Cluster, to: &Cluster) -> Result<(), Problem> {
@@ -384,6 +391,7 @@ impl MeshDriver for Linkerd {
             &rotated.given(),
             step,
             self.patience(),
+            self.pace,
         )
         .await?;
         self.state(|state| state.trust.insert(cluster.name.clone(), rotated));

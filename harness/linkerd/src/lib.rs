@@ -39,6 +39,7 @@ mod routes;
 mod secret_file;
 pub mod trust;
 pub mod version;
+mod webhooks;
 
 pub use cli::{CliInstaller, CliOptions};
 pub use driver::Linkerd;

@@ -20,10 +20,10 @@ use meshproof_engine::environment::Cluster;
 use meshproof_engine::problem::{self, Problem};
 use meshproof_spec::scenario::TrustStep;
 
-use crate::apply;
 use crate::installer::Installer;
 use crate::names::{CLUSTER_NAME, CONTROL_NAMESPACE, GATEWAY, MULTICLUSTER_NAMESPACE};
 use crate::trust::ClusterTrust;
+use crate::{apply, webhooks};
 
 const IDENTITY_PODS: &str = "linkerd.io/control-plane-component=identity";
 /// Reasons of the Events that the identity service leaves when its issuer's Secret has changed.
@@ -37,12 +37,14 @@ pub(crate) async fn rotate(
     trust: &ClusterTrust,
     step: TrustStep,
     deadline: Duration,
+    pace: f64,
 ) -> Result<(), Problem> {
     let manifests = installer.rotated_control_plane(cluster, trust, step).await?;
     let before = Identity::look(cluster).await?;
     apply::apply(cluster, &manifests, deadline).await?;
     let deployments = apply::deployments(&manifests, CONTROL_NAMESPACE);
     apply::rolled_out(cluster, CONTROL_NAMESPACE, &deployments, deadline).await?;
+    webhooks::await_acting(cluster, &manifests, deadline, pace).await?;
     if matches!(step, TrustStep::Issuer | TrustStep::UseRoot) {
         let what = "the identity service to take its new issuer";
         apply::within(deadline, cluster, what, before.issuer_taken(cluster)).await??;

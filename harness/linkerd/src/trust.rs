@@ -12,6 +12,10 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 /// How far apart clocks may be: certificates are valid from so long before they are made (Linkerd's own allowance).
 const CLOCK_SKEW: Duration = Duration::from_secs(20);
 
+/// Longest that a certificate is made for, 100 years: as good as for ever, and far from the year 9999, with which the dates of
+/// certificates end. Topologies that ask for more are refused; a slow pace makes long lives longer.
+const LONGEST: Duration = Duration::from_secs(876_000 * 3600);
+
 /// What a cluster's control plane is given.
 #[derive(Clone)]
 pub struct ClusterTrust {
@@ -48,7 +52,10 @@ impl Lifetimes {
     /// What a topology says, in an environment of this `pace`.
     #[must_use]
     pub fn of(trust: &TopologyTrust, pace: f64) -> Self {
-        let wall = |span: Option<TimeSpan>| span.map(|span| span.0.div_f64(pace));
+        let wall = |span: Option<TimeSpan>| {
+            let seconds = span?.0.as_secs_f64() / pace;
+            Some(Duration::try_from_secs_f64(seconds).map_or(LONGEST, |life| life.min(LONGEST)))
+        };
         Self {
             root: wall(trust.root_lifetime),
             issuer: wall(trust.issuer_lifetime),
@@ -240,6 +247,11 @@ mod tests {
             assert_eq!(days_left(&given.issuer_certificate_pem), issuer_days);
             assert_eq!(given.workload_lifetime.unwrap().to_string(), "7200s");
         }
+        // A slow pace makes lives longer than dates can tell.
+        let slow = Lifetimes::of(&trust, 1e-6);
+        let root = Arc::new(Root::generate(&slow).unwrap());
+        let given = ClusterRoots::under(root, slow).unwrap().given();
+        assert_eq!(days_left(&given.anchors_pem), 36_500);
         let [endless, _] = pair();
         assert!(days_left(&endless.given().issuer_certificate_pem) > 100 * 365);
     }

@@ -28,7 +28,7 @@ pub fn junit(report: &Report) -> Result<String, quick_junit::SerializeError> {
             suite.add_test_case(case(
                 "environment",
                 &format!("{} comes up", environment.environment),
-                problem_status(problem),
+                nobodys_promise(problem, environment.evidence.as_deref()),
             ));
             junit.add_test_suite(suite);
         }
@@ -106,7 +106,7 @@ fn suite(report: &Report, scenario: &ScenarioRow) -> TestSuite {
         suite.add_test_case(case(&classname, &format!("{requirement} (not reached)"), status));
     }
     let cleanup = match &scenario.cleanup_problem {
-        Some(problem) => problem_status(problem),
+        Some(problem) => nobodys_promise(problem, None),
         None if scenario.left.is_empty() => TestCaseStatus::success(),
         None => error("environment", "cleanup left objects behind", &scenario.left.join("\n")),
     };
@@ -207,6 +207,15 @@ fn problem_status(problem: &ProblemRow) -> TestCaseStatus {
             .set_description(body);
         return status;
     }
+    error(&problem.class, &format!("{}: {}", problem.code, problem.message), &body)
+}
+
+/// A problem of an environment that did not come up or of a cleanup: no requirement was asked for, so that it is an error
+/// whoever is to blame.
+fn nobodys_promise(problem: &ProblemRow, evidence: Option<&str>) -> TestCaseStatus {
+    let evidence = evidence.map(|evidence| format!("evidence: {evidence}"));
+    let lines = [Some(problem.message.clone()), problem.remedy.clone(), evidence];
+    let body = lines.into_iter().flatten().collect::<Vec<_>>().join("\n");
     error(&problem.class, &format!("{}: {}", problem.code, problem.message), &body)
 }
 

@@ -41,6 +41,19 @@ pub fn markdown(report: &Report) -> String {
             ));
         }
     }
+    for environment in &report.environments {
+        if let Some(problem) = &environment.problem {
+            let evidence = environment.evidence.as_ref();
+            lines.push(format!(
+                "Clusters of `{}` did not come up: {} ({}): {}{}",
+                environment.environment,
+                problem.class,
+                problem.code,
+                escape(&problem.message),
+                evidence.map_or_else(String::new, |folder| format!(" (evidence: `{folder}`)"))
+            ));
+        }
+    }
     lines.push(String::new());
 
     let unmet: Vec<_> = report

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use meshproof_verdict::history::{CheckHistory, ScenarioHistory};
 use meshproof_verdict::question::Question;
-use meshproof_verdict::record::{CloseReason, Outcome, Problem};
+use meshproof_verdict::record::{CloseReason, Outcome};
+use meshproof_verdict::wakefulness::Attributed;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +83,9 @@ pub struct EnvironmentRow {
     pub took_wall_us: u64,
     /// Why it did not come up.
     pub problem: Option<ProblemRow>,
+    /// Folder of what it looked like then, relative to the run's folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
 }
 
 /// A cluster.
@@ -267,8 +271,8 @@ pub struct ProblemRow {
     pub remedy: Option<String>,
 }
 
-impl From<&Problem> for ProblemRow {
-    fn from(problem: &Problem) -> Self {
+impl From<&Attributed> for ProblemRow {
+    fn from(problem: &Attributed) -> Self {
         Self {
             class: format!("{:?}", problem.class).to_lowercase(),
             code: problem.code.clone(),
@@ -329,6 +333,7 @@ impl Report {
                     links: environment.links.clone(),
                     took_wall_us: environment.took_wall_us,
                     problem: environment.problem.as_ref().map(Into::into),
+                    evidence: environment.evidence.as_ref().map(|evidence| evidence.folder.clone()),
                 })
                 .collect(),
             requirements: Vec::new(),

@@ -77,6 +77,9 @@ pub fn table(report: &Report) -> String {
             if let Some(remedy) = &problem.remedy {
                 lines.push(format!("  try: {remedy}"));
             }
+            if let Some(evidence) = &environment.evidence {
+                lines.push(format!("  evidence: {evidence}"));
+            }
         }
     }
     let tally: Vec<String> = report

@@ -12,7 +12,8 @@ use meshproof_verdict::journal::JournalWriter;
 use meshproof_verdict::ledger::{Answered, RequestResult, Row};
 use meshproof_verdict::question::{Count, ObjectsQuestion, Question, ServingPattern, ServingQuestion, Timing};
 use meshproof_verdict::record::{
-    CloseReason, ClusterFacts, Event, Judgement, Outcome, PlannedScenario, RequirementRow, RunStarted,
+    CloseReason, ClusterFacts, EnvironmentEvidence, Event, Judgement, Outcome, PlannedScenario, Problem, ProblemClass,
+    RequirementRow, RunStarted,
 };
 use meshproof_verdict::wakefulness::Wakefulness;
 use proptest::prelude::*;
@@ -384,6 +385,42 @@ fn a_requirement_that_nobody_decides_is_not_run() {
         ["MC-A-001", "MC-A-002", "MC-A-003", "MC-A-004"].map(status),
         ["pass", "fail", "skip", "not run"]
     );
+}
+
+#[test]
+fn clusters_that_did_not_come_up_are_an_error_and_show_their_evidence() {
+    let failures = |events| junit::junit(&report(events)).unwrap().matches("<failure").count();
+    let without = failures(events("store"));
+    let folder = "evidence/environments/trio.0";
+    let mut events = events("store");
+    let failed = Event::EnvironmentFailed {
+        environment: "trio".into(),
+        problem: Problem {
+            class: ProblemClass::Mesh,
+            code: "not-ready".into(),
+            message: "link west → east: not ready".into(),
+            remedy: None,
+        },
+        awake: Wakefulness::default(),
+        evidence: Some(EnvironmentEvidence {
+            folder: folder.into(),
+            note: "9 files".into(),
+        }),
+    };
+    events.insert(2, (550_000, failed));
+    assert_eq!(failures(events.clone()), without, "no requirement was asked for");
+    let report = report(events);
+    for text in [
+        junit::junit(&report).unwrap(),
+        table::table(&report),
+        markdown::markdown(&report),
+        html::html(&report).unwrap(),
+    ] {
+        assert!(
+            text.contains("link west → east: not ready") && text.contains(folder),
+            "{text}"
+        );
+    }
 }
 
 #[test]

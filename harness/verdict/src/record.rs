@@ -382,6 +382,19 @@ pub struct Problem {
     pub remedy: Option<String>,
 }
 
+impl Problem {
+    /// Whether it says that something was not done or not so: whether who says it was awake is worth finding out, down to
+    /// the pods that it may have waited for. All problems of the mesh are such, and deadlines of the environment.
+    #[must_use]
+    pub fn is_of_time(&self) -> bool {
+        match self.class {
+            ProblemClass::Mesh => true,
+            ProblemClass::Environment => self.code.ends_with("-deadline"),
+            ProblemClass::Harness | ProblemClass::Interrupted => false,
+        }
+    }
+}
+
 /// Whose fault a problem is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -158,7 +158,8 @@ impl Wakefulness {
                 hindered.cause.code().clone_into(&mut problem.code);
                 problem.remedy = Some(hindered.cause.remedy().to_owned());
             } else if problem.class == ProblemClass::Mesh {
-                problem.remedy = Some("run it again on a machine that has the time for it: `meshproof doctor`".to_owned());
+                problem.remedy =
+                    Some("run it again on a machine that has the time for it: `meshproof doctor`".to_owned());
             }
             problem.class = ProblemClass::Environment;
             problem.message = format!("{}; but {}", problem.message, doubts.join("; and "));
@@ -208,9 +209,8 @@ const OUTSTANDING: usize = 1000;
 
 /// What the client of a ledger was not, by the rows that a check saw of it up to the time at which it was decided.
 pub(crate) fn late_client(ledger: &str, rows: &[&Row], decided_us: u64) -> Option<String> {
-    let is_late = |row: &&&Row| {
-        row.intended_us <= decided_us && row.started_us.saturating_sub(row.intended_us) >= CLIENT_LATE_US
-    };
+    let is_late =
+        |row: &&&Row| row.intended_us <= decided_us && row.started_us.saturating_sub(row.intended_us) >= CLIENT_LATE_US;
     // Most ledgers have no such row, and need no further look.
     rows.iter().find(is_late)?;
     let sorted = |time: fn(&Row) -> u64| {
@@ -297,12 +297,24 @@ mod tests {
     #[case::almost_a_stall(stalled(STALLED_US - 1), Outcome::Fail, "it is not ready")]
     #[case::a_stall(stalled(40_000_000), Outcome::Error, "but the harness itself was stalled for 40.0 s")]
     #[case::a_quick_api(unanswered(STALLED_US - 1), Outcome::Fail, "it is not ready")]
-    #[case::a_silent_api(unanswered(STALLED_US), Outcome::Error, "but the API server of east did not answer for 3.0 s")]
-    #[case::an_image(hindered(Cause::ImagePull), Outcome::Error, "Pod west linkerd/x could not start, its image can't be pulled (ImagePullBackOff)")]
+    #[case::a_silent_api(
+        unanswered(STALLED_US),
+        Outcome::Error,
+        "but the API server of east did not answer for 3.0 s"
+    )]
+    #[case::an_image(
+        hindered(Cause::ImagePull),
+        Outcome::Error,
+        "Pod west linkerd/x could not start, its image can't be pulled (ImagePullBackOff)"
+    )]
     #[case::no_room(hindered(Cause::Unschedulable), Outcome::Error, "no node can take it")]
     #[case::a_client_that_sent(client(6, CLIENT_LATE_US - 1), Outcome::Fail, "it is not ready")]
     #[case::a_client_that_sent_nothing(client(0, 0), Outcome::Error, "the client west/shop/shopper sent no request")]
-    #[case::a_client_that_was_late(client(6, 2_300_000), Outcome::Error, "started a request 2.3 s after it should have")]
+    #[case::a_client_that_was_late(
+        client(6, 2_300_000),
+        Outcome::Error,
+        "started a request 2.3 s after it should have"
+    )]
     fn the_mesh_is_accused_by_those_who_were_awake(
         #[case] awake: Wakefulness,
         #[case] outcome: Outcome,
@@ -320,7 +332,13 @@ mod tests {
         let of = |awake: Wakefulness| awake.attribute(problem(ProblemClass::Mesh));
         assert_eq!(of(hindered(Cause::ImagePull)).code, "image-pull");
         assert_eq!(of(hindered(Cause::Unschedulable)).code, "unschedulable");
-        assert!(of(hindered(Cause::Evicted)).remedy.as_deref().unwrap().contains("memory"));
+        assert!(
+            of(hindered(Cause::Evicted))
+                .remedy
+                .as_deref()
+                .unwrap()
+                .contains("memory")
+        );
         assert_eq!(of(stalled(40_000_000)).code, "not-ready");
     }
 
@@ -356,8 +374,16 @@ mod tests {
 
     #[test]
     fn a_client_that_was_late_before_the_decision_accuses_nobody() {
-        let rows = [row(0, 5, 10), row(100, 2_300_100, 2_400_000), row(3_000_000, 3_000_000, 3_000_001)];
-        assert!(lateness(&rows, 3_000_000).unwrap().contains("of `steady` was itself late: it started a request 2.3 s"));
+        let rows = [
+            row(0, 5, 10),
+            row(100, 2_300_100, 2_400_000),
+            row(3_000_000, 3_000_000, 3_000_001),
+        ];
+        assert!(
+            lateness(&rows, 3_000_000)
+                .unwrap()
+                .contains("of `steady` was itself late: it started a request 2.3 s")
+        );
         assert_eq!(lateness(&rows, 99), None, "it was late only after the decision");
         assert_eq!(lateness(&[row(0, CLIENT_LATE_US - 1, CLIENT_LATE_US)], 9), None);
     }

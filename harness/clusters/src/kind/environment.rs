@@ -1,6 +1,6 @@
 //! Bringing a topology's clusters up.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::blueprint::Blueprint;
 use super::commands::Commands;
 use super::feasibility;
+use super::logs;
 use super::making::{Made, Maker};
 use super::options::KindOptions;
 use super::plan;
@@ -43,6 +44,8 @@ pub(super) struct Shared {
     pub(super) tracker: TaskTracker,
     relays: Option<Arc<dyn Relays>>,
     notes: Mutex<Vec<String>>,
+    /// What was known of clusters that could not be made, by the key of their environment.
+    failed: Mutex<BTreeMap<String, Vec<(String, String)>>>,
 }
 
 impl Kind {
@@ -68,6 +71,7 @@ impl Kind {
                 tracker: TaskTracker::new(),
                 relays,
                 notes: Mutex::default(),
+                failed: Mutex::default(),
             }),
         }
     }
@@ -149,6 +153,11 @@ impl Environment for Kind {
         })??;
         Ok(Arc::new(running))
     }
+
+    async fn diagnose_failed(&self, key: &str) -> Vec<(String, String)> {
+        let mut failed = self.shared.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.remove(key).unwrap_or_default()
+    }
 }
 
 async fn bring_up(
@@ -179,7 +188,19 @@ async fn bring_up(
     let begun = maker.begun.load(Ordering::Relaxed);
     match ended {
         Ok((made, relays)) => Ok(Running::new(shared, blueprint, made, claim, relays)),
-        Err(problem) => Err(undone(&shared, claim, begun, problem).await),
+        Err(problem) => {
+            // What was given up nobody asks about; what failed is gone in a moment.
+            if !given_up.is_cancelled() {
+                let mut files = Vec::new();
+                if begun {
+                    files = logs::collect(&shared.tools, &shared.commands, &blueprint).await;
+                }
+                files.push(logs::commands(&shared.tools));
+                let mut failed = shared.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                failed.insert(request.key.clone(), files);
+            }
+            Err(undone(&shared, claim, begun, problem).await)
+        }
     }
 }
 

@@ -40,6 +40,15 @@ pub(super) async fn collect(tools: &Tools, commands: &Commands, blueprint: &Blue
     join_all(collecting).await.into_iter().flatten().collect()
 }
 
+/// The commands that were run until now, how long each took and how it ended.
+pub(super) fn commands(tools: &Tools) -> (String, String) {
+    let ran = tools.ran();
+    let lines = ran
+        .iter()
+        .map(|ran| format!("{:>7.1} s  {:<12}  {}\n", ran.took.as_secs_f64(), ran.end, ran.line));
+    ("commands.txt".to_owned(), lines.collect())
+}
+
 async fn of_cluster(tools: &Tools, commands: &Commands, cluster: &ClusterBlueprint) -> Vec<(String, String)> {
     let mut missing = Vec::new();
     let mut files = match exported(tools, commands, cluster).await {

@@ -165,11 +165,7 @@ impl RunningEnvironment for Running {
     async fn diagnose(&self) -> Vec<(String, String)> {
         let shared = &self.shared;
         let mut files = logs::collect(&shared.tools, &shared.commands, &self.blueprint).await;
-        let ran = self.shared.tools.ran();
-        let lines = ran
-            .iter()
-            .map(|ran| format!("{:>7.1} s  {:<12}  {}\n", ran.took.as_secs_f64(), ran.end, ran.line));
-        files.push(("commands.txt".to_owned(), lines.collect()));
+        files.push(logs::commands(&shared.tools));
         if let Some(relays) = &self.relays {
             files.push(("relays.txt".to_owned(), relays.report().await));
         }

@@ -11,10 +11,11 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use meshproof_spec::scenario::Expect;
-use meshproof_verdict::history::CheckHistory;
+use meshproof_verdict::history::{CheckHistory, Closed};
 use meshproof_verdict::judge::{Progress, control_outcomes, judge, progress};
 use meshproof_verdict::question::{Observation, Question};
 use meshproof_verdict::record::{CloseReason, Event, Outcome};
+use meshproof_verdict::wakefulness::Wakefulness;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -62,11 +63,11 @@ pub(crate) async fn expect(scene: &mut Scene, expect: &Expect, line: u32) -> Res
         Ok(Begun::Interrupted) => CloseReason::Interrupted,
         Err(problem) => CloseReason::Problem(problem),
     };
-    if uses_ledgers(&check.question) {
+    if !check.question.ledgers().is_empty() {
         scene.ledgers.sync().await?;
     }
-    let stalled_us = scene.run.stalls.longest_since(scene.history.started_us.unwrap_or(0));
-    check.closed = Some(scene.ledgers.close_check(check.check, reason, stalled_us));
+    let awake = scene.awake(accuses(scene, &check, &reason)).await;
+    check.closed = Some(scene.ledgers.close_check(check.check, reason, awake));
     let judgement = {
         let ledgers = scene.ledgers.set();
         let controls = control_outcomes(&scene.history, &check, &*ledgers);
@@ -85,6 +86,27 @@ pub(crate) async fn expect(scene: &mut Scene, expect: &Expect, line: u32) -> Res
     check.judgement = Some(judgement);
     scene.history.checks.push(check);
     Ok(outcome)
+}
+
+/// Whether the check would fail if everybody was awake: then it is worth finding out.
+fn accuses(scene: &Scene, check: &CheckHistory, reason: &CloseReason) -> bool {
+    let ledgers = scene.ledgers.set();
+    let rows = ledgers
+        .0
+        .iter()
+        .map(|(name, known)| (name.clone(), known.rows.len() as u64));
+    let closed = Closed {
+        at_us: scene.clock().now_us(),
+        reason: reason.clone(),
+        rows: rows.collect(),
+        awake: Wakefulness::default(),
+    };
+    let check = CheckHistory {
+        closed: Some(closed),
+        ..check.clone()
+    };
+    let controls = control_outcomes(&scene.history, &check, &*ledgers);
+    judge(&check, &controls, &*ledgers).outcome == Outcome::Fail
 }
 
 fn open(scene: &Scene, lowered: &Lowered, line: u32) -> CheckHistory {
@@ -175,7 +197,7 @@ async fn measure(scene: &mut Scene, look: &Look, question: &Question) -> Result<
 async fn watch(scene: &Scene, check: &mut CheckHistory, mut source: Source) -> CloseReason {
     let clock = scene.clock();
     let mut rows = scene.ledgers.changes();
-    let of_ledgers = uses_ledgers(&check.question);
+    let of_ledgers = !check.question.ledgers().is_empty();
     let end_us = check
         .opened_us
         .saturating_add(crate::clock::micros(longest(&check.question)));
@@ -226,13 +248,6 @@ fn observe(scene: &Scene, check: &mut CheckHistory, observation: Observation) {
         observation: observation.clone(),
     });
     check.observations.push((at_us, observation));
-}
-
-fn uses_ledgers(question: &Question) -> bool {
-    matches!(
-        question,
-        Question::Requests(_) | Question::Serving(_) | Question::Split(_) | Question::Mtls(_)
-    )
 }
 
 fn no_answer(cluster: &str) -> Problem {

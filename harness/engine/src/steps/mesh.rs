@@ -12,8 +12,9 @@ use crate::problem::{self, Problem};
 use crate::scene::Scene;
 use crate::testbed;
 
-/// Time for a procedure that takes something away or replaces it (scenario time).
-const REMOVAL_TIME: Duration = Duration::from_secs(300);
+/// Time for a procedure that takes something away or replaces it (scenario time): a little more than drivers wait for one thing
+/// (300 s), because they know better what they waited for.
+const REMOVAL_TIME: Duration = Duration::from_secs(330);
 
 pub(crate) async fn link(scene: &Scene, step: &LinkStep) -> Result<(), Problem> {
     let (from, to) = (scene.cluster(&step.from.0)?, scene.cluster(&step.to.0)?);

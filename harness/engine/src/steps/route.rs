@@ -16,11 +16,13 @@ use meshproof_agent::protocol::{ClientRow, Outcome};
 use meshproof_spec::scalar::Target;
 use meshproof_spec::scenario::{Route, Unroute};
 use meshproof_verdict::record::Event;
+use meshproof_verdict::wakefulness::Diligence;
 use serde_json::Value;
 
 use super::probing::{Probing, send_until};
 use crate::agents::AgentPod;
 use crate::api::{dynamic, text_at};
+use crate::clock::micros;
 use crate::driver::{MARKER_HEADER, RouteRequest};
 use crate::lower::Surroundings;
 use crate::ownership::labelled;
@@ -161,9 +163,12 @@ async fn await_live(
         timeout: REQUEST_LIMIT,
         record: vec![MARKER_HEADER.to_owned()],
     };
-    let (mut requests, mut in_a_row, mut last) = (0_u64, 0_u32, String::from("no answer"));
+    let (mut did, mut in_a_row, mut last) = (Diligence::default(), 0_u32, String::from("no answer"));
+    let clock = scene.clock();
     let waiting = send_until(scene, pod, probing, |row| {
-        requests += 1;
+        did.sent += 1;
+        let late = Duration::from_micros(row.started_us.saturating_sub(row.intended_us));
+        did.late_us = did.late_us.max(micros(clock.scenario(late)));
         match says(row, marker, sign) {
             Says::Live => in_a_row += 1,
             Says::NotLive => in_a_row = 0,
@@ -172,16 +177,18 @@ async fn await_live(
         last = format!("{:?}", row.outcome);
         in_a_row == IN_A_ROW
     });
-    match scene.clock().within(LIVE_TIME, waiting).await {
+    match clock.within(LIVE_TIME, waiting).await {
         Ok(done) => done?,
         Err(_) => {
+            scene.sent(pod, did);
             last.truncate(last.char_indices().nth(400).map_or(last.len(), |(end, _)| end));
             return Err(problem::mesh(
                 "route-not-live",
                 format!(
-                    "{}: the route of `{host}` is not live at {pod} after {} s and {requests} requests; the last one: {last}",
+                    "{}: the route of `{host}` is not live at {pod} after {} s and {} requests; the last one: {last}",
                     pod.cluster,
                     LIVE_TIME.as_secs(),
+                    did.sent,
                 ),
                 Some("see whether the mesh accepted the route (its status) and whether a backend answers"),
             ));
@@ -192,7 +199,7 @@ async fn await_live(
         step: scene.step,
         client: pod.to_string(),
         marker: marker.to_owned(),
-        requests,
+        requests: did.sent,
     });
     Ok(())
 }

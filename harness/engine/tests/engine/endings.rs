@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::BufReader;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use meshproof_apiserver::{Gvr, Selector, gvr};
 use meshproof_engine::plan::Selection;
@@ -289,7 +290,7 @@ async fn clusters_that_do_not_come_up_make_errors_and_leave_nothing() {
     let summary = world
         .run(vec![scenario("never", json!([present("a")]), json!({}))])
         .await;
-    assert_eq!(summary.outcome.max(Outcome::Error), summary.outcome);
+    assert_eq!(summary.outcome, Outcome::Error, "no scenario failed");
     assert_eq!(
         summary.history.environments[0].problem.as_ref().unwrap().code,
         "not-ready"
@@ -300,6 +301,79 @@ async fn clusters_that_do_not_come_up_make_errors_and_leave_nothing() {
         world.outside.downs.load(Ordering::SeqCst),
     );
     assert_eq!((ups, downs), (1, 1));
+
+    let evidence = summary.history.environments[0].evidence.clone().unwrap();
+    let folder = world.folder.path().join("run").join(&evidence.folder);
+    let objects = std::fs::read_dir(folder.join("west/objects")).unwrap();
+    assert!(objects.count() > 0, "{evidence:?}");
+    let folded = RunHistory::fold(&records(&world));
+    assert_eq!(folded.environments, summary.history.environments);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupt_ends_the_making_of_an_environment() {
+    let world = World::new();
+    world.outside.endless_install.store(true, Ordering::SeqCst);
+    let interrupts = Interrupts::default();
+    let plan = world.plan(
+        vec![scenario("never", json!([present("a")]), json!({}))],
+        &Selection::default(),
+    );
+    let options = RunOptions {
+        interrupts: interrupts.clone(),
+        ..world.options()
+    };
+    let session = world.session(plan, options).await;
+    let outside = Arc::clone(&world.outside);
+    let user = async move {
+        while outside.ups.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        interrupts.interrupt();
+    };
+    let (summary, ()) = tokio::join!(Engine::run_session(session), user);
+    let summary = summary.unwrap();
+    assert_eq!(
+        summary.history.environments[0].problem.as_ref().unwrap().code,
+        "interrupted"
+    );
+    assert_eq!(world.outside.downs.load(Ordering::SeqCst), 1);
+    assert_eq!(summary.history.interrupted.len(), 1);
+    assert_ne!(summary.outcome, Outcome::Fail);
+    assert!(matches!(records(&world).last().unwrap().event, Event::RunEnded { .. }));
+}
+
+/// One thread runs harness and clusters: who blocks it stops both.
+async fn unlinked(stall: Duration) -> (World, RunHistory) {
+    let world = World::new();
+    world.outside.broken_unlink.store(true, Ordering::SeqCst);
+    *world.outside.stall.lock().unwrap() = stall;
+    let unlink = json!([{"unlink": {"from": "west", "to": "east"}}]);
+    let summary = world.run(vec![scenario("unlink", unlink, json!({}))]).await;
+    (world, summary.history)
+}
+
+#[tokio::test]
+async fn a_mesh_that_breaks_its_promise_to_somebody_awake_fails() {
+    let (_, history) = unlinked(Duration::ZERO).await;
+    assert_eq!(history.outcome(), Outcome::Fail, "{:?}", history.scenarios[0].steps);
+}
+
+#[tokio::test]
+async fn a_step_that_a_stalled_harness_did_not_see_done_is_an_error() {
+    let (world, history) = unlinked(Duration::from_secs(1)).await;
+    assert_eq!(history.outcome(), Outcome::Error);
+    let problem = history.scenarios[0].steps[0].problem.as_ref().unwrap();
+    assert!(
+        problem
+            .message
+            .contains("it is still linked; but the harness itself was stalled for 1"),
+        "{}",
+        problem.message
+    );
+    let folded = RunHistory::fold(&records(&world));
+    assert_eq!(folded.scenarios[0].steps, history.scenarios[0].steps);
+    assert_eq!(folded.outcome(), Outcome::Error, "the journal says the same");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

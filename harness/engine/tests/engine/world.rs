@@ -42,6 +42,12 @@ pub(crate) struct Outside {
     pub(crate) stores: Mutex<BTreeMap<String, Store>>,
     /// Installing fails.
     pub(crate) broken_install: AtomicBool,
+    /// Installing never ends.
+    pub(crate) endless_install: AtomicBool,
+    /// Unlinking fails …
+    pub(crate) broken_unlink: AtomicBool,
+    /// … after it has blocked the thread of the whole process for this long, as a busy machine does.
+    pub(crate) stall: Mutex<Duration>,
 }
 
 impl Outside {
@@ -307,6 +313,9 @@ impl MeshDriver for PlainDriver {
                 None,
             ));
         }
+        if self.0.endless_install.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         Ok(())
     }
 
@@ -329,7 +338,16 @@ impl MeshDriver for PlainDriver {
         Ok(())
     }
 
-    async fn unlink(&self, _: &Cluster, _: &Cluster) -> Result<(), Problem> {
+    #[expect(clippy::disallowed_methods, reason = "blocking the runtime is the subject")]
+    async fn unlink(&self, from: &Cluster, _: &Cluster) -> Result<(), Problem> {
+        std::thread::sleep(*self.0.stall.lock().unwrap());
+        if self.0.broken_unlink.load(Ordering::SeqCst) {
+            return Err(problem::mesh(
+                "not-ready",
+                format!("{}: it is still linked", from.name),
+                None,
+            ));
+        }
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use meshproof_spec::scenario::Setup;
 
 use super::Linkerd;
 use crate::installer::Installer;
-use crate::names::{CONTROL_NAMESPACE, MULTICLUSTER_NAMESPACE};
+use crate::names::MULTICLUSTER_NAMESPACE;
 use crate::trust::ClusterRoots;
 use crate::{apply, manifests};
 
@@ -72,8 +72,7 @@ impl Linkerd {
 
         let earlier = self.installer.installed_control_plane(cluster, &trust).await?;
         let control_plane = next.upgraded_control_plane(cluster, &trust).await?;
-        self.apply_and_roll_out(cluster, CONTROL_NAMESPACE, &control_plane)
-            .await?;
+        self.apply_control_plane(cluster, &control_plane).await?;
         let gone = next.pruned(cluster, &earlier, &control_plane).await?;
         apply::delete(cluster, &gone, patience).await?;
 

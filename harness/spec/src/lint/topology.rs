@@ -65,6 +65,10 @@ pub(crate) fn topology(file: &Plain<Topology>, folder: &str) -> Vec<Diagnostic> 
 /// be 20 s apart (Linkerd's `identity.issuer.clockSkewAllowance` and its proxy's shortest refresh).
 const SHORTEST_LIFE: Duration = Duration::from_secs(60);
 
+/// Longest life of a certificate: 100 years, the ten times of what Linkerd's documentation gives its roots. GeneralizedTime, in
+/// which certificates write dates, ends with the year 9999 (RFC 5280, 4.1.2.5.2), and so do the libraries that make them.
+const LONGEST_LIFE: Duration = Duration::from_secs(876_000 * 3600);
+
 /// What is signed ends no later than what signs it.
 fn lifetimes(file: &Plain<Topology>, problems: &mut Vec<Diagnostic>) {
     let trust = &file.value.trust;
@@ -87,6 +91,18 @@ fn lifetimes(file: &Plain<Topology>, problems: &mut Vec<Diagnostic>) {
                     place(field),
                 )
                 .expected("at least `1m`: certificates are renewed in time, and clocks may differ by some seconds"),
+            );
+        }
+    }
+    for (field, life) in &given {
+        if *life > LONGEST_LIFE {
+            problems.push(
+                Diagnostic::error(
+                    code::OUT_OF_RANGE,
+                    format!("a `{field}` that is too long"),
+                    place(field),
+                )
+                .expected("at most `876000h` (100 years): the dates of certificates end with the year 9999"),
             );
         }
     }

@@ -251,7 +251,9 @@ fn a_client_that_was_late_itself_accuses_nobody(#[case] late_ms: u64, #[case] ex
     let judgement = judged(answered(by(&["east"])), closed_ledger(rows));
     assert_eq!(judgement.outcome, expected);
     assert_eq!(
-        judgement.summary.contains("was itself late: it started a request 2.3 s after it should have"),
+        judgement
+            .summary
+            .contains("was itself late: it started a request 2.3 s after it should have"),
         expected == Outcome::Inconclusive,
         "{}",
         judgement.summary
