@@ -366,7 +366,7 @@ impl Session {
             .await
         };
         let up = isolated("bringing the clusters up", Box::pin(up)).await;
-        match up.unwrap_or_else(|panic| Err(NotUp::from(panic))) {
+        match up.unwrap_or_else(|panic| Err(Box::new(NotUp::from(panic)))) {
             Ok(testbed) => {
                 let (took_wall_us, links) = (micros(testbed.took), testbed.links());
                 let at_us = self.context.journal.note(Event::EnvironmentReady {
@@ -386,11 +386,12 @@ impl Session {
                 });
                 Ok(Arc::new(testbed))
             }
-            Err(NotUp {
-                problem,
-                awake,
-                evidence,
-            }) => {
+            Err(not_up) => {
+                let NotUp {
+                    problem,
+                    awake,
+                    evidence,
+                } = *not_up;
                 let at_us = self.context.journal.note(Event::EnvironmentFailed {
                     environment: key.to_owned(),
                     problem: problem.clone(),

@@ -95,7 +95,7 @@ impl Testbed {
         driver: &DriverFactory,
         run: &RunContext,
         evidence: &str,
-    ) -> Result<Self, NotUp> {
+    ) -> Result<Self, Box<NotUp>> {
         let began = Instant::now();
         let request = EnvironmentRequest {
             key: plan.key.clone(),
@@ -115,11 +115,11 @@ impl Testbed {
             Ok(running) => running,
             Err(problem) => {
                 let files = environment.diagnose_failed(&plan.key).await;
-                return Err(NotUp {
+                return Err(Box::new(NotUp {
                     problem,
                     awake: run.awake(&Pulses::default(), began_us),
                     evidence: evidence::write_diagnosis(run, evidence, files).await,
-                });
+                }));
             }
         };
         let driver = driver(&request);
@@ -170,11 +170,11 @@ impl Testbed {
                         problem.message, also.message
                     );
                 }
-                Err(NotUp {
+                Err(Box::new(NotUp {
                     problem,
                     awake,
                     evidence: frozen,
-                })
+                }))
             }
         }
     }

@@ -183,7 +183,7 @@ fn is_injected(spec: &Value) -> bool {
 /// Pods of the extension in these clusters that ask for a proxy and have none, for people: `; Pod … was not injected`. What
 /// can't be seen is left out.
 pub(crate) async fn uninjected(clusters: [&Cluster; 2]) -> String {
-    let mut told = String::new();
+    let mut told = Vec::new();
     for cluster in clusters {
         let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), MULTICLUSTER_NAMESPACE);
         let found = tokio::time::timeout(Duration::from_secs(5), pods.list(&ListParams::default())).await;
@@ -192,15 +192,15 @@ pub(crate) async fn uninjected(clusters: [&Cluster; 2]) -> String {
             let asks = pod.annotations().get(INJECT).is_some_and(|value| value == "enabled");
             let spec = serde_json::to_value(&pod.spec).unwrap_or_default();
             if asks && pod.meta().deletion_timestamp.is_none() && !is_injected(&spec) {
-                told += &format!(
+                told.push(format!(
                     "; Pod {} {MULTICLUSTER_NAMESPACE}/{} asks for a proxy and was not injected",
                     cluster.name,
                     pod.name_any()
-                );
+                ));
             }
         }
     }
-    told
+    told.concat()
 }
 
 #[cfg(test)]
@@ -295,7 +295,7 @@ mod tests {
         let injector = json!({"kind": "Deployment", "metadata": {"name": "linkerd-proxy-injector"}});
         let validator = json!({"kind": "ValidatingWebhookConfiguration", "metadata": {"name": "linkerd-policy-validator-webhook-config"}});
         assert_eq!(signs(&[]).len(), 0);
-        assert_eq!(signs(&[injector.clone()]).len(), 1);
+        assert_eq!(signs(std::slice::from_ref(&injector)).len(), 1);
         assert_eq!(signs(&[injector, validator]).len(), 2);
     }
 }
