@@ -349,7 +349,7 @@ async fn unlinked(stall: Duration) -> (World, RunHistory) {
     world.outside.broken_unlink.store(true, Ordering::SeqCst);
     *world.outside.stall.lock().unwrap() = stall;
     let unlink = json!([{"unlink": {"from": "west", "to": "east"}}]);
-    let summary = world.run(vec![scenario("unlink", unlink, json!({}))]).await;
+    let summary = world.run(vec![scenario("unlink", unlink, json!({"setup": {}}))]).await;
     (world, summary.history)
 }
 
