@@ -86,6 +86,14 @@ impl Kind {
         KINDS.iter().filter(move |k| k.kind == kind)
     }
 
+    /// Kubernetes' name of the type in OpenAPI, like `io.k8s.api.apps.v1.Deployment`.
+    pub fn type_name(&'static self) -> &'static str {
+        match self.shape() {
+            Shape::Object(fields) => fields.name(),
+            Shape::Scalar(_) | Shape::List(_) | Shape::Map(_) | Shape::FreeForm => self.kind,
+        }
+    }
+
     /// What objects of this kind look like.
     pub fn shape(&'static self) -> &'static Shape {
         shape_of_kind(self.index)

@@ -35,8 +35,8 @@ pub fn generate<'a>(kinds: impl IntoIterator<Item = &'a Kind>) -> Generated {
     let mut definitions = generator.take_definitions(false);
     for (name, definition) in &mut definitions {
         match name.rsplit('.').next() {
-            Some("Quantity") => as_text(definition, None),
-            Some("IntOrString") => as_text(definition, Some("int-or-string")),
+            Some("Quantity") => in_forms(definition, &["string", "number"], None),
+            Some("IntOrString") => in_forms(definition, &["integer", "string"], Some("int-or-string")),
             // In Kubernetes' own document these have no type, or they would be objects.
             Some("JSON" | "JSONSchemaPropsOrArray" | "JSONSchemaPropsOrBool" | "JSONSchemaPropsOrStringArray") => {
                 let description = definition.get("description").cloned().unwrap_or_default();
@@ -56,9 +56,10 @@ pub fn reference(schema: &Value) -> Option<&str> {
 }
 
 /// As Kubernetes publishes types that have more than one form in JSON.
-fn as_text(definition: &mut Value, format: Option<&str>) {
+fn in_forms(definition: &mut Value, forms: &[&str], format: Option<&str>) {
     let description = definition.get("description").cloned().unwrap_or_default();
-    *definition = json!({"type": "string", "description": description});
+    let forms: Vec<Value> = forms.iter().map(|form| json!({ "type": form })).collect();
+    *definition = json!({"description": description, "oneOf": forms});
     if let Some(format) = format {
         definition["format"] = json!(format);
     }

@@ -17,14 +17,16 @@
 //! in the table of `resource`. What `exec` runs is up to whoever runs the pods; it gets no input.
 //!
 //! Simpler than Kubernetes, without an error:
-//! - Built-in objects keep fields that Kubernetes does not know; types are checked for the fields that matter. Custom resources
-//!   are pruned, and `fieldValidation` is honoured for them only.
-//! - `x-kubernetes-validations` (CEL) is stored and not evaluated; a warning header says so. Admission policies are not served.
-//! - DaemonSets, PodDisruptionBudgets and NetworkPolicies are stored; nothing here acts on them.
+//! - Quantities keep the form in which they were written. Strict decoding does not look for fields that are there twice.
+//! - `x-kubernetes-validations` (CEL) is stored and not evaluated; a warning header says so.
+//! - Kinds that nothing acts on are stored, and a warning header says so at creation (`admission::kinds::stored`): among them
+//!   admission webhooks and policies, which are not called, and APIServices, which are not asked.
+//! - Protobuf is read for the kinds in `protobuf/kubernetes.txt`; others must come as JSON or YAML (415).
 //! - RBAC has no aggregation and no escalation check. Requests without a token are refused everywhere.
 //! - Garbage collection and token secrets happen together with the write that causes them, not later. A token secret without its
 //!   account waits for it, where Kubernetes would delete the secret.
-//! - A cluster has at most 500 pods and 128 MiB of objects; of its Events the newest 5,000 are kept (`store::quota`).
+//! - A cluster has at most 500 pods and 128 MiB of objects; of its Events the newest 5,000 are kept (`store::quota`). Lists that are
+//!   merged by key hold 2000 items.
 //! - A pod may name a service account that does not exist. Nothing survives the process.
 //! - Ownership in `managedFields` follows structured-merge-diff with two simplifications, named in `patch::managed`.
 //!
@@ -54,6 +56,7 @@ pub(crate) mod protobuf;
 pub(crate) mod resource;
 mod selector;
 pub(crate) mod server;
+pub(crate) mod size;
 pub(crate) mod spdy;
 mod status;
 pub mod store;

@@ -262,6 +262,7 @@ const STATUS: bool = true;
 const PLAIN: bool = false;
 const SCALE: bool = true;
 const RBAC: &str = "rbac.authorization.k8s.io";
+const ADMISSION: &str = "admissionregistration.k8s.io";
 const ALL: &[&str] = &["all"];
 
 #[rustfmt::skip]
@@ -281,6 +282,7 @@ const BUILT_IN: &[BuiltIn] = &[
     row("apps", "v1", "statefulsets", "StatefulSet", &["sts"], ALL, NS, STATUS, SCALE),
     row("apps", "v1", "daemonsets", "DaemonSet", &["ds"], ALL, NS, STATUS, false),
     row("batch", "v1", "jobs", "Job", &[], ALL, NS, STATUS, false),
+    row("batch", "v1", "cronjobs", "CronJob", &["cj"], ALL, NS, STATUS, false),
     row("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice", &[], &[], NS, PLAIN, false),
     row("coordination.k8s.io", "v1", "leases", "Lease", &[], &[], NS, PLAIN, false),
     row(RBAC, "v1", "roles", "Role", &[], &[], NS, PLAIN, false),
@@ -290,6 +292,32 @@ const BUILT_IN: &[BuiltIn] = &[
     row("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", &["crd", "crds"], &["api-extensions"], CLUSTER, STATUS, false),
     row("policy", "v1", "poddisruptionbudgets", "PodDisruptionBudget", &["pdb"], &[], NS, STATUS, false),
     row("networking.k8s.io", "v1", "networkpolicies", "NetworkPolicy", &["netpol"], &[], NS, PLAIN, false),
+    // Stored only; see `admission::kinds::stored`.
+    row("networking.k8s.io", "v1", "ingresses", "Ingress", &["ing"], &[], NS, STATUS, false),
+    row("networking.k8s.io", "v1", "ingressclasses", "IngressClass", &[], &[], CLUSTER, PLAIN, false),
+    row("", "v1", "limitranges", "LimitRange", &["limits"], &[], NS, PLAIN, false),
+    row("", "v1", "resourcequotas", "ResourceQuota", &["quota"], &[], NS, STATUS, false),
+    row("", "v1", "persistentvolumes", "PersistentVolume", &["pv"], &[], CLUSTER, STATUS, false),
+    row("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim", &["pvc"], &[], NS, STATUS, false),
+    row("", "v1", "replicationcontrollers", "ReplicationController", &["rc"], ALL, NS, STATUS, SCALE),
+    row("", "v1", "podtemplates", "PodTemplate", &[], &[], NS, PLAIN, false),
+    row("apps", "v1", "controllerrevisions", "ControllerRevision", &[], &[], NS, PLAIN, false),
+    row(ADMISSION, "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", &[], &["api-extensions"], CLUSTER, PLAIN, false),
+    row(ADMISSION, "v1", "validatingwebhookconfigurations", "ValidatingWebhookConfiguration", &[], &["api-extensions"], CLUSTER, PLAIN, false),
+    row(ADMISSION, "v1", "validatingadmissionpolicies", "ValidatingAdmissionPolicy", &[], &["api-extensions"], CLUSTER, STATUS, false),
+    row(ADMISSION, "v1", "validatingadmissionpolicybindings", "ValidatingAdmissionPolicyBinding", &[], &["api-extensions"], CLUSTER, PLAIN, false),
+    row("apiregistration.k8s.io", "v1", "apiservices", "APIService", &[], &["api-extensions"], CLUSTER, STATUS, false),
+    row("autoscaling", "v2", "horizontalpodautoscalers", "HorizontalPodAutoscaler", &["hpa"], ALL, NS, STATUS, false),
+    row("certificates.k8s.io", "v1", "certificatesigningrequests", "CertificateSigningRequest", &["csr"], &[], CLUSTER, STATUS, false),
+    row("flowcontrol.apiserver.k8s.io", "v1", "flowschemas", "FlowSchema", &[], &[], CLUSTER, STATUS, false),
+    row("flowcontrol.apiserver.k8s.io", "v1", "prioritylevelconfigurations", "PriorityLevelConfiguration", &[], &[], CLUSTER, STATUS, false),
+    row("node.k8s.io", "v1", "runtimeclasses", "RuntimeClass", &[], &[], CLUSTER, PLAIN, false),
+    row("scheduling.k8s.io", "v1", "priorityclasses", "PriorityClass", &["pc"], &[], CLUSTER, PLAIN, false),
+    row("storage.k8s.io", "v1", "storageclasses", "StorageClass", &["sc"], &[], CLUSTER, PLAIN, false),
+    row("storage.k8s.io", "v1", "csidrivers", "CSIDriver", &[], &[], CLUSTER, PLAIN, false),
+    row("storage.k8s.io", "v1", "csinodes", "CSINode", &[], &[], CLUSTER, PLAIN, false),
+    row("storage.k8s.io", "v1", "csistoragecapacities", "CSIStorageCapacity", &[], &[], NS, PLAIN, false),
+    row("storage.k8s.io", "v1", "volumeattachments", "VolumeAttachment", &[], &[], CLUSTER, STATUS, false),
 ];
 
 #[expect(clippy::too_many_arguments, reason = "one argument per column of the table above")]
@@ -326,6 +354,19 @@ mod tests {
         let mut versions = vec!["v1alpha1", "foo", "v1", "v1beta2", "v2", "v1beta1"];
         versions.sort_by_key(|v| std::cmp::Reverse(version_priority(v)));
         assert_eq!(versions, ["v2", "v1", "v1beta2", "v1beta1", "v1alpha1", "foo"]);
+    }
+
+    #[test]
+    fn every_built_in_type_is_one_of_kubernetes() {
+        for row in BUILT_IN {
+            let kind = meshproof_kinds::Kind::of_resource(row.group, row.version, row.plural).unwrap();
+            assert_eq!(
+                (kind.kind, kind.namespaced),
+                (row.kind, row.namespaced),
+                "{}",
+                row.plural
+            );
+        }
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub struct ServerConfig {
     pub subject_alt_names: Vec<String>,
     /// A watch that asks for bookmarks gets one when nothing happened for so long (wall time).
     pub bookmark_interval: Duration,
+    /// A client that does not finish the head of a request in this time is dropped, and so is one that is idle so long on
+    /// HTTP/1.1. The default is `ReadHeaderTimeout` of kube-apiserver.
+    pub header_timeout: Duration,
     /// Events kept per resource; a watch that asks for an older version gets 410.
     pub watch_history: usize,
     /// First address and prefix length of the range from which cluster IPs are taken.
@@ -44,6 +47,7 @@ impl Default for ServerConfig {
             cluster_name: "embedded".into(),
             subject_alt_names: Vec::new(),
             bookmark_interval: Duration::from_secs(60),
+            header_timeout: Duration::from_secs(32),
             watch_history: store.watch_history,
             service_cidr: store.service_cidr,
             node_ports: store.node_ports,
@@ -71,6 +75,7 @@ pub enum StartError {
 pub(crate) struct ServerState {
     pub(crate) store: Store,
     pub(crate) bookmark_interval: Duration,
+    pub(crate) header_timeout: Duration,
     pub(crate) counts: Counts,
     pub(crate) paused: watch::Sender<bool>,
     /// Set when the server goes away; what runs beside connections ends with it.
@@ -143,6 +148,7 @@ impl ApiServer {
         let state = Arc::new(ServerState {
             store,
             bookmark_interval: config.bookmark_interval,
+            header_timeout: config.header_timeout,
             counts: Counts::default(),
             paused: watch::channel(false).0,
             stop: watch::channel(false).0,

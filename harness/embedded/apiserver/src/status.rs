@@ -324,6 +324,16 @@ impl Status {
         )
     }
 
+    /// 413 with what is too large.
+    pub fn too_large_for(why: impl fmt::Display) -> Self {
+        Self::plain(413, "RequestEntityTooLarge", format!("Request entity too large: {why}"))
+    }
+
+    /// 408: the client was too slow.
+    pub fn request_timeout(message: impl Into<String>) -> Self {
+        Self::plain(408, "Timeout", message)
+    }
+
     /// 415.
     pub fn unsupported_media_type(found: &str, accepted: &str) -> Self {
         Self::plain(

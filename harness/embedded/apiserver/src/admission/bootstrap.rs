@@ -43,7 +43,36 @@ pub(crate) fn objects(config: &StoreConfig) -> Vec<(StorageKey, Value)> {
         out.push((StorageKey::new(RBAC, "clusterrolebindings"), binding));
     }
     out.push((StorageKey::new("", "services"), api_service(config)));
+    out.extend(authentication_config(&config.ca_pem));
     out
+}
+
+/// What extension API servers read to know who calls them, and the role that lets them.
+fn authentication_config(ca_pem: &str) -> [(StorageKey, Value); 2] {
+    let in_system = |name: &str| {
+        let mut metadata = metadata(name, None);
+        metadata["namespace"] = json!("kube-system");
+        metadata
+    };
+    let config = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": in_system("extension-apiserver-authentication"),
+        "data": {
+            "client-ca-file": ca_pem, "requestheader-client-ca-file": ca_pem,
+            "requestheader-allowed-names": "[\"front-proxy-client\"]",
+            "requestheader-extra-headers-prefix": "[\"X-Remote-Extra-\"]",
+            "requestheader-group-headers": "[\"X-Remote-Group\"]",
+            "requestheader-username-headers": "[\"X-Remote-User\"]",
+        },
+    });
+    let role = json!({
+        "apiVersion": format!("{RBAC}/v1"), "kind": "Role", "metadata": in_system("extension-apiserver-authentication-reader"),
+        "rules": [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["extension-apiserver-authentication"],
+            "verbs": ["get", "list", "watch"]}],
+    });
+    [
+        (StorageKey::new("", "configmaps"), config),
+        (StorageKey::new(RBAC, "roles"), role),
+    ]
 }
 
 /// What every namespace gets: a service account and the cluster's CA.
@@ -86,6 +115,7 @@ fn cluster_roles() -> Vec<(&'static str, Value)> {
         "configmaps",
         "endpoints",
         "persistentvolumeclaims",
+        "replicationcontrollers",
         "pods",
         "pods/log",
         "pods/status",
@@ -98,10 +128,11 @@ fn cluster_roles() -> Vec<(&'static str, Value)> {
         json!([
             {"apiGroups": [""], "resources": core, "verbs": verbs},
             {"apiGroups": ["apps"], "resources": workloads, "verbs": verbs},
-            {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": verbs},
+            {"apiGroups": ["batch"], "resources": ["cronjobs", "jobs"], "verbs": verbs},
+            {"apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"], "verbs": verbs},
             {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": verbs},
             {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"], "verbs": verbs},
-            {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": verbs},
+            {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses", "networkpolicies"], "verbs": verbs},
         ])
     };
     let all = [READ, WRITE].concat();

@@ -6,8 +6,9 @@ pub(crate) mod bootstrap;
 pub(crate) mod events;
 pub(crate) mod metadata;
 pub(crate) mod names;
+pub(crate) mod typed;
 
-mod kinds;
+pub(crate) mod kinds;
 
 use crate::resource::ResourceType;
 use crate::store::Subresource;

@@ -114,6 +114,9 @@ static KNOWN: LazyLock<Mutex<HashMap<String, Arc<Schema>>>> = LazyLock::new(Mute
 /// Most schemas that are remembered.
 const MOST_KNOWN: usize = 256;
 
+/// Longer texts are not remembered.
+const LONGEST_KNOWN: usize = 512 * 1024;
+
 /// Reads an `openAPIV3Schema`. `path` is where it stands in the CRD, for error messages.
 ///
 /// # Errors
@@ -125,9 +128,12 @@ pub(crate) fn parse(schema: &Value, path: &str) -> Result<Arc<Schema>, Vec<Cause
         return Ok(Arc::clone(schema));
     }
     let mut causes = Vec::new();
-    let schema = Arc::new(read(schema, path, &mut causes));
+    let schema = Arc::new(read(schema, path, Part::Object, &mut causes));
     if !causes.is_empty() {
         return Err(causes);
+    }
+    if text.len() > LONGEST_KNOWN {
+        return Ok(schema);
     }
     let mut known = known();
     if known.len() >= MOST_KNOWN {
@@ -137,7 +143,20 @@ pub(crate) fn parse(schema: &Value, path: &str) -> Result<Arc<Schema>, Vec<Cause
     Ok(schema)
 }
 
-fn read(value: &Value, path: &str, causes: &mut Vec<Cause>) -> Schema {
+/// What a node of a schema describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// The object as a whole.
+    Object,
+    /// A field, or the values of a map.
+    Field,
+    /// The items of a list.
+    Items,
+    /// Something that is described elsewhere: what stands below `allOf`, `anyOf`, `oneOf` and `not`.
+    Elsewhere,
+}
+
+fn read(value: &Value, path: &str, part: Part, causes: &mut Vec<Cause>) -> Schema {
     let Some(fields) = value.as_object() else {
         causes.push(Cause::type_invalid(path, value, "must be an object"));
         return Schema::default();
@@ -167,6 +186,18 @@ fn read(value: &Value, path: &str, causes: &mut Vec<Cause>) -> Schema {
         let supported = ["array", "boolean", "integer", "number", "object", "string"];
         causes.push(Cause::not_supported(at("type"), &json!(kind), &supported));
     }
+    // Structural schemas say the type of everything that they specify.
+    let has_other_form = flag("x-kubernetes-int-or-string") || flag("x-kubernetes-preserve-unknown-fields");
+    if kind.is_none() && !has_other_form {
+        let why = match part {
+            Part::Object => Some("must not be empty at the root"),
+            Part::Field => Some("must not be empty for specified object fields"),
+            Part::Items => Some("must not be empty for specified array items"),
+            Part::Elsewhere => None,
+        };
+        causes.extend(why.map(|why| Cause::required(at("type"), why)));
+    }
+    let below = |inner: Part| if part == Part::Elsewhere { part } else { inner };
     let pattern = text("pattern").and_then(|pattern| match Pattern::read(pattern) {
         Ok(pattern) => Some(pattern),
         Err((pattern, error)) => {
@@ -180,25 +211,39 @@ fn read(value: &Value, path: &str, causes: &mut Vec<Cause>) -> Schema {
         list.into_iter()
             .flatten()
             .enumerate()
-            .map(|(i, s)| read(s, &format!("{}[{i}]", at(field)), causes))
+            .map(|(i, s)| read(s, &format!("{}[{i}]", at(field)), Part::Elsewhere, causes))
             .collect()
     };
     let (all_of, any_of, one_of) = (list_of("allOf"), list_of("anyOf"), list_of("oneOf"));
-    let not = fields.get("not").map(|s| Box::new(read(s, &at("not"), causes)));
+    let not = fields
+        .get("not")
+        .map(|s| Box::new(read(s, &at("not"), Part::Elsewhere, causes)));
     let properties = fields
         .get("properties")
         .and_then(Value::as_object)
         .into_iter()
         .flatten();
     let properties = properties
-        .map(|(name, s)| (name.clone(), read(s, &format!("{path}.properties[{name}]"), causes)))
+        .map(|(name, s)| {
+            (
+                name.clone(),
+                read(s, &format!("{path}.properties[{name}]"), below(Part::Field), causes),
+            )
+        })
         .collect();
     let additional = match fields.get("additionalProperties") {
         None | Some(Value::Bool(false) | Value::Null) => Additional::None,
         Some(Value::Bool(true)) => Additional::Any,
-        Some(schema) => Additional::Schema(Box::new(read(schema, &at("additionalProperties"), causes))),
+        Some(schema) => Additional::Schema(Box::new(read(
+            schema,
+            &at("additionalProperties"),
+            below(Part::Field),
+            causes,
+        ))),
     };
-    let items = fields.get("items").map(|s| Box::new(read(s, &at("items"), causes)));
+    let items = fields
+        .get("items")
+        .map(|s| Box::new(read(s, &at("items"), below(Part::Items), causes)));
     if kind.as_deref() == Some("array") && items.is_none() {
         causes.push(Cause::required(at("items"), "must be specified"));
     }
@@ -310,6 +355,9 @@ pub(crate) fn unknown_fields(schema: &Schema, object: &Value) -> Vec<String> {
 }
 
 fn differences(before: &Value, after: &Value, path: &str, out: &mut Vec<String>) {
+    if out.len() >= crate::admission::typed::UNKNOWN_LIMIT {
+        return;
+    }
     match (before, after) {
         (Value::Object(before), Value::Object(after)) => {
             for (name, value) in before {
@@ -320,6 +368,7 @@ fn differences(before: &Value, after: &Value, path: &str, out: &mut Vec<String>)
                 };
                 match after.get(name) {
                     Some(kept) => differences(value, kept, &at, out),
+                    None if out.len() >= crate::admission::typed::UNKNOWN_LIMIT => return,
                     None => out.push(at),
                 }
             }
@@ -451,6 +500,28 @@ mod tests {
         assert_eq!(causes[0].field, "s.properties[a].type");
         assert_eq!(causes[1].field, "s.properties[b].items");
         assert!(parse(&json!({"type": "string", "pattern": "("}), "s").is_err());
+    }
+
+    #[test]
+    fn schemas_must_be_structural() {
+        let missing = |schema: Value| -> Vec<String> {
+            let causes = parse(&schema, "s").map_or_else(|causes| causes, |_| Vec::new());
+            causes
+                .into_iter()
+                .map(|c| format!("{}: {}", c.field, c.message))
+                .collect()
+        };
+        assert_eq!(
+            missing(json!({"properties": {"a": {"description": "d"}, "b": {"type": "array", "items": {}}}})),
+            [
+                "s.type: Required value: must not be empty at the root",
+                "s.properties[a].type: Required value: must not be empty for specified object fields",
+                "s.properties[b].items.type: Required value: must not be empty for specified array items",
+            ]
+        );
+        let open = json!({"type": "object", "properties": {"a": {"x-kubernetes-preserve-unknown-fields": true},
+            "b": {"type": "object", "anyOf": [{"properties": {"c": {"minimum": 1}}}, {"required": ["d"]}]}}});
+        assert!(missing(open).is_empty());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use super::schema::{Additional, Schema};
 use crate::Cause;
 use crate::status::type_name;
 use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 
 /// Field errors of an object.
 pub(crate) fn validate(schema: &Schema, object: &Value) -> Vec<Cause> {
@@ -165,14 +166,14 @@ fn check_list(schema: &Schema, items: &[Value], path: &str, causes: &mut Vec<Cau
             _ => schema.unique_items.then(|| item.clone()),
         }
     };
-    let mut seen = Vec::new();
+    // As text, because lists may be long.
+    let mut seen = HashSet::new();
     for (i, item) in items.iter().enumerate() {
         let at = format!("{path}[{i}]");
-        if let Some(key) = key(item) {
-            if seen.contains(&key) {
-                causes.push(Cause::duplicate(at.trim_start_matches('.'), &key));
-            }
-            seen.push(key);
+        if let Some(key) = key(item)
+            && !seen.insert(key.to_string())
+        {
+            causes.push(Cause::duplicate(at.trim_start_matches('.'), &key));
         }
         if let Some(item_schema) = &schema.items {
             check(item_schema, item, &at, causes);

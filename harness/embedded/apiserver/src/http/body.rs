@@ -1,15 +1,17 @@
 //! Bodies: reading them with a limit, decoding JSON and YAML, and the bodies of responses.
 
-use super::wire;
+use super::{bounded, wire};
 use crate::Status;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use serde_json::Value;
 use std::convert::Infallible;
+use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// What the API server answers with.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -21,16 +23,32 @@ pub(crate) const JSON: &str = "application/json";
 pub(crate) const YAML: &str = "application/yaml";
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
+/// A client that does not finish a body in this time is refused.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// KiB of bodies that are being read at once, in the whole process. Others wait.
+static ROOM: Semaphore = Semaphore::const_new(64 * 1024);
+
 /// Reads a whole body.
 ///
 /// # Errors
-/// 413 when it is too large, 400 when the client did not finish it.
+/// 413 when it is too large, 400 when the client did not finish it, 408 when it did not do so in time.
 pub(crate) async fn read(body: Incoming) -> Result<Bytes, Status> {
-    match Limited::new(body, LIMIT).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Status::too_large(LIMIT)),
-        Err(error) => Err(Status::bad_request(format!(
+    let announced = body.size_hint().upper().and_then(|n| usize::try_from(n).ok());
+    if announced == Some(0) {
+        return Ok(Bytes::new());
+    }
+    let kibibytes = u32::try_from(announced.unwrap_or(LIMIT).min(LIMIT) / 1024 + 1).unwrap_or(u32::MAX);
+    let _room = ROOM.acquire_many(kibibytes).await.map_err(Status::internal)?;
+    match tokio::time::timeout(READ_TIMEOUT, Limited::new(body, LIMIT).collect()).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Status::too_large(LIMIT)),
+        Ok(Err(error)) => Err(Status::bad_request(format!(
             "the body of the request could not be read: {error}"
+        ))),
+        Err(_) => Err(Status::request_timeout(format!(
+            "the body of the request did not arrive within {} s",
+            READ_TIMEOUT.as_secs()
         ))),
     }
 }
@@ -72,9 +90,8 @@ pub(crate) fn yaml(bytes: &[u8]) -> Result<Value, Status> {
     if let Ok(value) = serde_json::from_slice(bytes) {
         return Ok(value);
     }
-    let bad = |e: serde_yaml::Error| Status::bad_request(format!("error converting YAML to JSON: {e}"));
-    let value: serde_yaml::Value = serde_yaml::from_slice(bytes).map_err(bad)?;
-    serde_json::to_value(value).map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))
+    let document = serde_yaml::Deserializer::from_slice(bytes);
+    bounded::value(document, LIMIT).map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))
 }
 
 /// A response of one piece.
@@ -132,6 +149,14 @@ mod tests {
         assert_eq!(decode(b"a: 1", YAML).unwrap()["a"], 1);
         assert_eq!(decode(b"a: 1", JSON).unwrap_err().code, 400);
         assert_eq!(decode(b"a: [", YAML).unwrap_err().code, 400);
+        let bomb = format!("a: &a {}\nb: [{}]", "x".repeat(100_000), "*a,".repeat(100));
+        let refused = yaml(bomb.as_bytes()).unwrap_err();
+        assert!(refused.message.contains("more than"), "{}", refused.message);
+        let aliases = yaml(b"a: &a {x: 1.5}\nb: *a\nc: [true, -3, ~]").unwrap();
+        assert_eq!(
+            aliases,
+            serde_json::json!({"a": {"x": 1.5}, "b": {"x": 1.5}, "c": [true, -3, null]})
+        );
         assert_eq!(decode(b"", PROTOBUF).unwrap_err().code, 400);
         assert_eq!(decode(b"", "text/html").unwrap_err().code, 415);
     }

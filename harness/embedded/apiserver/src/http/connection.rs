@@ -2,9 +2,9 @@
 
 use super::handler;
 use crate::server::ServerState;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,12 @@ use tokio_rustls::TlsAcceptor;
 
 /// A client that does not finish its handshake in this time is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// An HTTP/2 connection on which nothing came for this time is asked whether anybody is there, as kube-apiserver does.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Connections that are open at once. Others wait until one ends.
+const CONNECTIONS_LIMIT: usize = 4096;
 
 /// Requests that run at once on one HTTP/2 connection. Clients send all their watches over one, and wait for ever when there is no
 /// room, so that there must be plenty.
@@ -31,7 +37,7 @@ pub(crate) async fn accept_loop(
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = listener.accept(), if connections.len() < CONNECTIONS_LIMIT => match accepted {
                 Ok((stream, _)) => {
                     connections.spawn(connection(stream, acceptor.clone(), state.clone()));
                 }
@@ -60,16 +66,27 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, state: Arc<ServerS
         }
         Err(_) => return,
     };
+    let header_timeout = state.header_timeout;
     let service = service_fn(move |request| {
         let state = state.clone();
         async move { Ok::<_, Infallible>(Box::pin(handler::handle(state, request)).await) }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http2().max_concurrent_streams(STREAMS_LIMIT);
-    if let Err(error) = builder
-        .serve_connection_with_upgrades(TokioIo::new(stream), service)
-        .await
-    {
+    // What was agreed on is spoken. Finding it out from the first bytes would wait for them without end.
+    let speaks_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let served = if speaks_http2 {
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .max_concurrent_streams(STREAMS_LIMIT);
+        builder.serve_connection(TokioIo::new(stream), service).await
+    } else {
+        let mut builder = http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(header_timeout);
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        connection.with_upgrades().await
+    };
+    if let Err(error) = served {
         tracing::debug!(%error, "connection ended");
     }
 }

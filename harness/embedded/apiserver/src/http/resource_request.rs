@@ -1,6 +1,7 @@
 //! Requests on resources: what the client wants in which form, and the calls to the store.
 
 use super::body::{self, Body};
+use super::field_validation::Sent;
 use super::handler::user_agent;
 use super::route::{Query, ResourceTarget};
 use super::{watch_response, wire};
@@ -10,7 +11,7 @@ use crate::server::ServerState;
 use crate::store::{DeleteOptions, Deleted, ListOptions, ObjectList, Patch, Propagation, Subresource};
 use crate::table::{self, IncludeObject};
 use crate::{FieldSelector, Gvr, LabelSelector, Selector, Status, Store, subresource};
-use http::header::{ACCEPT, HeaderValue};
+use http::header::ACCEPT;
 use http::{HeaderMap, Method, Request, Response};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
@@ -208,7 +209,7 @@ impl ResourceRequest {
             "watch" => watch_response::answer(self, self.selector()?),
             "create" if self.target.name.is_none() => {
                 let object = read_object(request).await?;
-                let warnings = self.field_validation(&object)?;
+                let warnings = self.field_validation(Sent::Object(&object))?;
                 let created = self.store.create(self.gvr(), self.namespace(), object)?;
                 let mut response = self.one(201, &created)?;
                 self.warn(&mut response, &warnings, &created);
@@ -216,7 +217,7 @@ impl ResourceRequest {
             }
             "update" if self.target.name.is_some() => {
                 let object = read_object(request).await?;
-                let warnings = self.field_validation(&object)?;
+                let warnings = self.field_validation(Sent::Object(&object))?;
                 let mut response = self.update(object)?;
                 self.warn(&mut response, &warnings, &Value::Null);
                 Ok(response)
@@ -249,19 +250,31 @@ impl ResourceRequest {
             Method::GET | Method::HEAD => self.one(200, &*self.store.get(gvr, namespace, name)?),
             Method::PUT => {
                 let object = self.named(read_object(request).await?)?;
-                self.one(200, &*self.store.update_part(gvr, namespace, object, part)?)
+                let warnings = self.field_validation(Sent::Object(&object))?;
+                let mut response = self.one(200, &*self.store.update_part(gvr, namespace, object, part)?)?;
+                self.warn(&mut response, &warnings, &Value::Null);
+                Ok(response)
             }
             Method::PATCH => {
                 let (media_type, bytes) = read_bytes(request).await?;
                 let patch = self.read_patch(&media_type, &bytes)?;
                 let warnings = match &patch {
-                    Patch::Apply { object, .. } | Patch::Merge(object) => self.field_validation(object)?,
-                    // Custom resources take no strategic merge, and operations name fields one by one.
-                    Patch::Json(_) | Patch::Strategic(_) => Vec::new(),
+                    Patch::Apply { object, .. } => {
+                        self.only_declared_fields(object)?;
+                        self.field_validation(Sent::Object(object))?
+                    }
+                    Patch::Merge(object) | Patch::Strategic(object) => self.field_validation(Sent::Object(object))?,
+                    Patch::Json(operations) => self.field_validation(Sent::Operations(operations))?,
                 };
                 let (object, created) = self.store.patch_part(gvr, namespace, name, &patch, part)?;
                 let mut response = self.one(if created { 201 } else { 200 }, &object)?;
-                self.warn(&mut response, &warnings, &object);
+                let is_definition = gvr.resource == "customresourcedefinitions";
+                let shown = if created || is_definition {
+                    &*object
+                } else {
+                    &Value::Null
+                };
+                self.warn(&mut response, &warnings, shown);
                 Ok(response)
             }
             _ => Err(Status::method_not_allowed()),
@@ -367,6 +380,26 @@ impl ResourceRequest {
                 return Err(Status::bad_request(text));
             }
         };
+        if self.query.get("resourceVersionMatch").is_some() && version.is_none() {
+            return Err(Status::bad_request(
+                "resourceVersionMatch is forbidden unless resourceVersion is provided",
+            ));
+        }
+        if self.query.get("resourceVersionMatch").is_some() && self.query.get("continue").is_some() {
+            return Err(Status::bad_request(
+                "resourceVersionMatch is forbidden when continue is provided",
+            ));
+        }
+        if exact && version == Some(0) {
+            return Err(Status::bad_request(
+                "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
+            ));
+        }
+        if self.query.get("continue").is_some() && version.is_some_and(|v| v != 0) {
+            return Err(Status::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
         let options = ListOptions {
             limit: limit.and_then(|l| usize::try_from(l).ok()),
             continue_token: self.query.get("continue").map(str::to_owned),
@@ -447,7 +480,7 @@ impl ResourceRequest {
             .or_else(|| self.query.get("propagationPolicy"));
         let orphan = given["orphanDependents"]
             .as_bool()
-            .unwrap_or_else(|| self.query.get("orphanDependents") == Some("true"));
+            .unwrap_or_else(|| self.query.flag("orphanDependents"));
         let propagation = match policy {
             None if orphan => Propagation::Orphan,
             None | Some("Background") => Propagation::Background,
@@ -501,53 +534,6 @@ impl ResourceRequest {
             .store
             .delete_collection(self.gvr(), self.namespace(), &self.selector()?, options)?;
         self.many(&deleted)
-    }
-
-    /// Fields of a custom resource that its schema does not know, as `fieldValidation` asks for them.
-    ///
-    /// # Errors
-    /// 400 when the client wants strictness and there are some.
-    fn field_validation(&self, object: &Value) -> Result<Vec<String>, Status> {
-        let strict = match self.query.get("fieldValidation") {
-            None | Some("Ignore") => return Ok(Vec::new()),
-            Some("Warn") => false,
-            Some("Strict") => true,
-            Some(other) => {
-                let text = format!(
-                    "fieldValidation: Unsupported value: \"{other}\": supported values: \"Ignore\", \"Strict\", \"Warn\""
-                );
-                return Err(Status::bad_request(text));
-            }
-        };
-        let resource = self.store.lock().registry.lookup(self.gvr())?;
-        let Some(schema) = resource.served(&self.gvr().version).and_then(|v| v.schema.clone()) else {
-            return Ok(Vec::new());
-        };
-        let unknown: Vec<String> = crate::crd::schema::unknown_fields(&schema, object)
-            .into_iter()
-            .map(|field| format!("unknown field \"{field}\""))
-            .collect();
-        if strict && !unknown.is_empty() {
-            return Err(Status::bad_request(format!(
-                "strict decoding error: {}",
-                unknown.join(", ")
-            )));
-        }
-        Ok(unknown)
-    }
-
-    /// Warnings that clients print: unknown fields, and parts of definitions that are not evaluated.
-    fn warn(&self, response: &mut Response<Body>, warnings: &[String], object: &Value) {
-        let mut warnings = warnings.to_vec();
-        if self.gvr().resource == "customresourcedefinitions" && crate::crd::has_rules(object) {
-            warnings.push("x-kubernetes-validations are stored but not evaluated by the embedded API server".into());
-        }
-        for warning in warnings {
-            let quoted = warning.replace('\\', "\\\\").replace('"', "\\\"");
-            if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{quoted}\"")) {
-                response.headers_mut().append("warning", value);
-            }
-        }
     }
 }
 

@@ -25,11 +25,16 @@ impl Query {
             .filter(|v| !v.is_empty())
     }
 
-    /// Whether a parameter says yes. A parameter without value does.
+    /// Whether a parameter says yes. A missing one does not.
     pub(crate) fn flag(&self, name: &str) -> bool {
-        self.0
-            .iter()
-            .any(|(n, v)| n == name && matches!(v.as_str(), "true" | "1" | ""))
+        self.flag_if_given(name).unwrap_or(false)
+    }
+
+    /// What a parameter says, if it is there. As `runtime.Convert_Slice_string_To_bool` of apimachinery reads it: everything
+    /// but `false`, in any case, and `0` means yes, also an empty value; the first of several counts.
+    pub(crate) fn flag_if_given(&self, name: &str) -> Option<bool> {
+        let (_, value) = self.0.iter().find(|(n, _)| n == name)?;
+        Some(!(value == "0" || value.eq_ignore_ascii_case("false")))
     }
 
     pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
@@ -199,6 +204,22 @@ mod tests {
         assert!(query.flag("watch"));
         assert_eq!(query.get("limit"), None);
         assert_eq!(query.get("x"), Some("%zz"));
+    }
+
+    #[rstest]
+    #[case("watch=True", true)]
+    #[case("watch=true", true)]
+    #[case("watch=1", true)]
+    #[case("watch=", true)]
+    #[case("watch", true)]
+    #[case("watch=yes", true)]
+    #[case("watch=False", false)]
+    #[case("watch=FALSE", false)]
+    #[case("watch=0", false)]
+    #[case("watch=false&watch=true", false)]
+    #[case("limit=1", false)]
+    fn booleans_are_read_as_apimachinery_reads_them(#[case] query: &str, #[case] expected: bool) {
+        assert_eq!(Query::parse(query).flag("watch"), expected);
     }
 
     proptest! {

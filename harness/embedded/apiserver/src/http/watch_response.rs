@@ -23,6 +23,9 @@ use tokio::time::Instant;
 /// How long a watch lives when the client does not say. Kubernetes takes 30 to 60 minutes.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(45 * 60);
 
+/// No watch lives longer, whatever the client says: times far beyond this can't be added to the present.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 pub(super) fn answer(request: &ResourceRequest, selector: Selector) -> Result<Response<Body>, Status> {
     let query = &request.query;
     let number = |name: &str| {
@@ -36,7 +39,7 @@ pub(super) fn answer(request: &ResourceRequest, selector: Selector) -> Result<Re
         query.get(name).map(parse).transpose()
     };
     let bookmarks = query.flag("allowWatchBookmarks");
-    let send_initial = query.get("sendInitialEvents");
+    let send_initial = query.flag_if_given("sendInitialEvents");
     if send_initial.is_some() && query.get("resourceVersionMatch") != Some("NotOlderThan") {
         return Err(Status::unprocessable(
             "ListOptions.meta.k8s.io \"\" is invalid: resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
@@ -44,18 +47,24 @@ pub(super) fn answer(request: &ResourceRequest, selector: Selector) -> Result<Re
     }
     let version = number("resourceVersion")?;
     let start = match (send_initial, version) {
-        (Some("true"), _) | (None, None | Some(0)) => WatchStart::WithExisting,
+        (Some(true), _) | (None, None | Some(0)) => WatchStart::WithExisting,
         (_, None | Some(0)) => WatchStart::Now,
         (_, Some(version)) => WatchStart::After(version),
     };
-    let options = WatchOptions {
-        start,
-        bookmark_interval: bookmarks.then_some(request.state.bookmark_interval),
-        initial_events_end: bookmarks && send_initial == Some("true"),
-    };
     let timeout = number("timeoutSeconds")?
         .filter(|&t| t > 0)
-        .map_or(DEFAULT_TIMEOUT, Duration::from_secs);
+        .map_or(DEFAULT_TIMEOUT, Duration::from_secs)
+        .min(LONGEST_TIMEOUT);
+    // Kubernetes sends the last one two seconds before the watch ends.
+    let bookmark_interval = timeout
+        .saturating_sub(Duration::from_secs(2))
+        .max(Duration::from_secs(1))
+        .min(request.state.bookmark_interval);
+    let options = WatchOptions {
+        start,
+        bookmark_interval: bookmarks.then_some(bookmark_interval),
+        initial_events_end: bookmarks && send_initial == Some(true),
+    };
     let resource = request.store.lock().registry.lookup(request.gvr())?;
     let events = match request
         .store

@@ -3,6 +3,7 @@
 //! Custom resources say it in their schema (`x-kubernetes-list-type`). For built-in types a table by field name stands in for
 //! the OpenAPI schema of Kubernetes; a list that is not in it is atomic, as in Kubernetes when nothing is declared.
 
+use crate::Status;
 use crate::crd::schema::{Additional, Schema};
 use crate::resource::{ResourceType, VersionInfo};
 use serde_json::{Map, Value, json};
@@ -169,6 +170,36 @@ impl<'a> Place<'a> {
         }
         Some(key)
     }
+}
+
+/// Lists whose items are merged one by one are searched for each item, so that they may not be too long. Nothing sensible is.
+const MERGED_ITEMS_LIMIT: usize = 2000;
+
+/// Refuses an object in which a list that is merged by key, or as a set, is too long.
+///
+/// # Errors
+/// 413 with the list.
+pub(crate) fn check_lengths(object: &Value, lists: &ListTypes) -> Result<(), Status> {
+    fn walk(value: &Value, place: Place<'_>) -> Result<(), Status> {
+        match value {
+            Value::Object(fields) => fields
+                .iter()
+                .try_for_each(|(name, child)| walk(child, place.member(name))),
+            Value::Array(items) => {
+                let merged = !matches!(place.list_kind(), ListKind::Atomic);
+                if merged && items.len() > MERGED_ITEMS_LIMIT {
+                    return Err(Status::too_large_for(format!(
+                        "list {} has {} items, lists that are merged by key may have {MERGED_ITEMS_LIMIT} here",
+                        place.field,
+                        items.len()
+                    )));
+                }
+                items.iter().try_for_each(|item| walk(item, place.item()))
+            }
+            _ => Ok(()),
+        }
+    }
+    walk(object, lists.root())
 }
 
 /// Whether an item has this key; key fields it lacks must be those that have defaults.

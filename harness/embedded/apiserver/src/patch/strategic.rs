@@ -4,6 +4,10 @@
 
 use crate::Status;
 use serde_json::{Map, Value};
+use std::collections::{HashMap, HashSet};
+
+/// Items of a patch times items of the list that they are merged into: each is searched for.
+const COMPARISONS_LIMIT: usize = 4_000_000;
 
 /// The merge key of a list, by the field's name and its parent's. Lists that are not here are replaced. Names and keys are the
 /// `patchMergeKey` tags of `k8s.io/api`.
@@ -92,9 +96,9 @@ fn merge_object(target: &mut Value, patch: &Map<String, Value>, field: &str) -> 
     }
     for (key, value) in patch {
         if let Some(list) = key.strip_prefix("$deleteFromPrimitiveList/") {
-            let gone = value.as_array().cloned().unwrap_or_default();
+            let gone: HashSet<String> = value.as_array().into_iter().flatten().map(Value::to_string).collect();
             if let Some(items) = fields.get_mut(list).and_then(Value::as_array_mut) {
-                items.retain(|item| !gone.contains(item));
+                items.retain(|item| !gone.contains(&item.to_string()));
             }
         } else if key.starts_with('$') {
             // $patch and $retainKeys are done, the order of elements comes last.
@@ -109,14 +113,14 @@ fn merge_object(target: &mut Value, patch: &Map<String, Value>, field: &str) -> 
             && let (Some(items), Some(order)) = (fields.get_mut(list).and_then(Value::as_array_mut), order.as_array())
         {
             let list_key = merge_key(field, list);
-            let rank = |item: &Value| {
-                order.iter().position(|o| match list_key {
-                    Some(key) => o[key] == item[key],
-                    None => o == item,
-                })
+            let id = |item: &Value| match list_key {
+                Some(key) => item[key].to_string(),
+                None => item.to_string(),
             };
+            // The first of several counts.
+            let ranks: HashMap<String, usize> = order.iter().enumerate().rev().map(|(i, o)| (id(o), i)).collect();
             // Stable: items that the order does not name stay behind those before them.
-            items.sort_by_key(|item| rank(item).unwrap_or(usize::MAX));
+            items.sort_by_cached_key(|item| ranks.get(&id(item)).copied().unwrap_or(usize::MAX));
         }
     }
     Ok(())
@@ -124,6 +128,14 @@ fn merge_object(target: &mut Value, patch: &Map<String, Value>, field: &str) -> 
 
 fn merge_list(target: &mut Value, patch: &[Value], parent: &str, field: &str) -> Result<(), Status> {
     let replace = patch.iter().any(|item| item["$patch"] == "replace");
+    let present = target.as_array().map_or(0, Vec::len);
+    let is_merged = merge_key(parent, field).is_some() || is_merged_set(parent, field);
+    if patch.len().saturating_mul(present.max(patch.len())) > COMPARISONS_LIMIT && is_merged {
+        return Err(Status::too_large_for(format!(
+            "{} items can't be merged into a list of {present} ({field})",
+            patch.len()
+        )));
+    }
     let Some(key) = merge_key(parent, field).filter(|_| !replace) else {
         if is_merged_set(parent, field) && !replace {
             let mut items = target.as_array().cloned().unwrap_or_default();

@@ -7,7 +7,7 @@ use crate::Status;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 /// What every encoded object starts with.
@@ -59,6 +59,30 @@ static MESSAGES: LazyLock<HashMap<&'static str, Message>> = LazyLock::new(|| {
     }
     messages
 });
+
+/// Message and JSON name of the fields that Go leaves out when they are zero: scalars that are no pointers.
+static ZERO_IS_LEFT_OUT: LazyLock<HashSet<(&'static str, &'static str)>> = LazyLock::new(|| {
+    let plain = |field: &&Field| {
+        !field.pointer && !field.repeated && !field.map && matches!(field.kind, "bool" | "int" | "double" | "string")
+    };
+    let of = |(name, message): (&&'static str, &'static Message)| {
+        let name = *name;
+        message.values().filter(plain).map(move |field| (name, field.name))
+    };
+    MESSAGES.iter().flat_map(of).collect()
+});
+
+/// Whether Go leaves a scalar field out of JSON when it is zero and not required: it does unless the field is a pointer.
+/// `type_name` is Kubernetes' name in OpenAPI, like `io.k8s.api.core.v1.ServicePort`. Types that are not in the table keep
+/// their zeros.
+pub(crate) fn leaves_out_zero(type_name: &str, field: &str) -> bool {
+    let start = type_name.rmatch_indices('.').nth(2).map_or(0, |(i, _)| i + 1);
+    // Go writes this one though it is not required.
+    type_name
+        .get(start..)
+        .is_some_and(|message| ZERO_IS_LEFT_OUT.contains(&(message, field)))
+        && !(type_name.ends_with(".StatefulSetStatus") && field == "availableReplicas")
+}
 
 /// Decodes an object with its envelope.
 ///
@@ -448,6 +472,17 @@ mod tests {
         assert_eq!(decode(b"{}").unwrap_err().code, 400);
         assert_eq!(decode(&envelope("batch/v1", "CronJob", b"")).unwrap_err().code, 415);
         assert_eq!(decode(&envelope("v1", "Pod", &[0x0a, 0xff])).unwrap_err().code, 400);
+    }
+
+    #[test]
+    fn pointers_keep_their_zero() {
+        assert!(leaves_out_zero("io.k8s.api.core.v1.ServicePort", "nodePort"));
+        assert!(leaves_out_zero(
+            "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta",
+            "generateName"
+        ));
+        assert!(!leaves_out_zero("io.k8s.api.apps.v1.DeploymentSpec", "replicas"));
+        assert!(!leaves_out_zero("io.k8s.api.core.v1.Nothing", "x"));
     }
 
     #[test]

@@ -13,6 +13,9 @@ pub(crate) const MAX_PODS: usize = 500;
 /// Bytes of all objects of a cluster, as [`size`] counts them.
 const MAX_BYTES: usize = 128 << 20;
 
+/// Bytes of one object as JSON: what etcd takes in a request. Many small parts may take eight times as much in memory.
+const MAX_OBJECT_BYTES: usize = 1536 << 10;
+
 /// Events that are kept, the newest. Kubernetes keeps them for an hour.
 pub(super) const MAX_EVENTS: usize = 5_000;
 
@@ -31,9 +34,13 @@ pub(super) fn check_number(state: &State, key: &ObjectKey) -> Result<(), Status>
     Err(Status::forbidden(group, resource, &key.name, &why))
 }
 
-/// Refuses what makes the cluster's objects larger than they may be together.
+/// Refuses an object that is too large, and what makes the cluster's objects larger than they may be together.
 pub(super) fn check_size(state: &State, before: Option<&Value>, after: &Value) -> Result<(), Status> {
     let (old, new) = (before.map_or(0, size), size(after));
+    // Every byte of text is in the size: most objects need no second look.
+    if new > MAX_OBJECT_BYTES && (new > 8 * MAX_OBJECT_BYTES || crate::size::text_length(after) > MAX_OBJECT_BYTES) {
+        return Err(Status::too_large(MAX_OBJECT_BYTES));
+    }
     if new <= old || state.bytes() - old + new <= MAX_BYTES {
         return Ok(());
     }

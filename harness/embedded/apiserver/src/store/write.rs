@@ -25,6 +25,16 @@ const WITH_GENERATION: &[&str] = &[
     "endpointslices",
     "customresourcedefinitions",
     "pods",
+    "cronjobs",
+    "ingresses",
+    "replicationcontrollers",
+    "mutatingwebhookconfigurations",
+    "validatingwebhookconfigurations",
+    "validatingadmissionpolicies",
+    "validatingadmissionpolicybindings",
+    "flowschemas",
+    "prioritylevelconfigurations",
+    "priorityclasses",
 ];
 
 /// How the write shows in `metadata.managedFields`.
@@ -116,8 +126,9 @@ fn create_owned(
     }
     quota::check_number(state, &key)?;
     quota::check_size(state, None, &object)?;
+    let lists = patch::lists::ListTypes::of(&resource, version);
+    patch::lists::check_lengths(&object, &lists)?;
     if let Ownership::Changed(manager) = ownership {
-        let lists = patch::lists::ListTypes::of(&resource, version);
         managed::record_update(None, &mut object, manager, &gvr.api_version(), "", &lists);
     }
     if writer.dry_run {
@@ -286,6 +297,7 @@ fn apply(
         return Err(resource.not_found(&key.name));
     }
     let lists = patch::lists::ListTypes::of(resource, version);
+    patch::lists::check_lengths(&applied, &lists)?;
     let subresource = if part == Subresource::Status { "status" } else { "" };
     let live = old.as_ref().map(|old| shown(resource, &gvr.version, old));
     if let Some(wanted) = applied["metadata"]["uid"].as_str()
@@ -381,8 +393,9 @@ fn replace(
     if has_generation(resource) && part != Subresource::Status && spec_changed(resource, version, &new, old) {
         new["metadata"]["generation"] = json!(old["metadata"]["generation"].as_i64().unwrap_or(0) + 1);
     }
+    let lists = patch::lists::ListTypes::of(resource, version);
+    patch::lists::check_lengths(&new, &lists)?;
     if let Ownership::Changed(manager) = ownership {
-        let lists = patch::lists::ListTypes::of(resource, version);
         let subresource = if part == Subresource::Status { "status" } else { "" };
         managed::record_update(Some(old), &mut new, manager, &gvr.api_version(), subresource, &lists);
     }

@@ -1,11 +1,11 @@
 //! The columns of each kind, as in `k8s.io/kubernetes/pkg/printers/internalversion`.
 
-use super::{Column, age, json_path};
+use super::{Column, age, json_path, stored};
 use crate::LabelSelector;
 use crate::resource::ResourceType;
 use serde_json::{Value, json};
 
-const NONE: &str = "<none>";
+pub(super) const NONE: &str = "<none>";
 
 /// Names of the columns; those behind `|` are shown only with `-o wide`.
 fn spec(resource: &ResourceType) -> Option<&'static str> {
@@ -35,8 +35,9 @@ fn spec(resource: &ResourceType) -> Option<&'static str> {
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => "Name,Created At",
         ("rbac.authorization.k8s.io", _) => "Name,Role,Age|Users,Groups,ServiceAccounts",
         ("apiextensions.k8s.io", _) => "Name,Created At",
-        ("policy", _) => "Name,Min Available,Max Unavailable,Allowed Disruptions,Age",
-        ("networking.k8s.io", _) => "Name,Pod-Selector,Age",
+        ("policy", "poddisruptionbudgets") => "Name,Min Available,Max Unavailable,Allowed Disruptions,Age",
+        ("networking.k8s.io", "networkpolicies") => "Name,Pod-Selector,Age",
+        ("", "limitranges") => "Name,Created At",
         _ => return None,
     })
 }
@@ -60,6 +61,11 @@ pub(super) fn heads(resource: &ResourceType, version: &str) -> Vec<Column> {
         return of(plain, 0).chain(of(wide, 1)).collect();
     }
     let mut columns = vec![column("Name", "string", 0)];
+    if let Some(between) = stored_columns(resource) {
+        columns.extend(between.iter().map(|(name, _)| column(name, "string", 0)));
+        columns.push(column("Age", "string", 0));
+        return columns;
+    }
     let custom = custom_columns(resource, version);
     if custom.is_empty() {
         columns.push(column("Age", "date", 0));
@@ -73,6 +79,13 @@ pub(super) fn heads(resource: &ResourceType, version: &str) -> Vec<Column> {
         ));
     }
     columns
+}
+
+fn stored_columns(resource: &ResourceType) -> Option<&'static [stored::Cell]> {
+    if resource.custom {
+        return None;
+    }
+    stored::columns(&resource.group, &resource.plural)
 }
 
 fn custom_columns<'a>(resource: &'a ResourceType, version: &str) -> &'a [Value] {
@@ -92,6 +105,11 @@ pub(super) fn cells(resource: &ResourceType, version: &str, object: &Value) -> V
 
 fn custom_cells(resource: &ResourceType, version: &str, object: &Value) -> Vec<Value> {
     let mut cells = vec![object["metadata"]["name"].clone()];
+    if let Some(between) = stored_columns(resource) {
+        cells.extend(between.iter().map(|(_, cell)| json!(cell(object))));
+        cells.push(json!(age::since(&object["metadata"]["creationTimestamp"])));
+        return cells;
+    }
     let columns = custom_columns(resource, version);
     if columns.is_empty() {
         cells.push(json!(age::since(&object["metadata"]["creationTimestamp"])));
@@ -132,7 +150,7 @@ fn cell(resource: &ResourceType, column: &str, object: &Value) -> Value {
     json!(text)
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(s) => s.clone(),
         Value::Null => String::new(),
@@ -140,15 +158,15 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn or_none(text: String) -> String {
+pub(super) fn or_none(text: String) -> String {
     if text.is_empty() { NONE.into() } else { text }
 }
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-fn join<'a>(parts: impl Iterator<Item = &'a Value>) -> String {
+pub(super) fn join<'a>(parts: impl Iterator<Item = &'a Value>) -> String {
     parts.map(text).collect::<Vec<_>>().join(",")
 }
 
@@ -156,7 +174,7 @@ fn count(value: &Value) -> u64 {
     value.as_u64().unwrap_or(0)
 }
 
-fn labels(value: &Value) -> String {
+pub(super) fn labels(value: &Value) -> String {
     let pairs = value
         .as_object()
         .into_iter()
@@ -167,11 +185,23 @@ fn labels(value: &Value) -> String {
 
 fn pod(column: &str, pod: &Value) -> String {
     let (spec, status) = (&pod["spec"], &pod["status"]);
-    let containers = || list(&status["containerStatuses"]);
+    // Native sidecars are init containers that stay: they count as containers do.
+    let sidecars = || list(&spec["initContainers"]).filter(|c| c["restartPolicy"] == "Always");
+    let sidecar_statuses = || {
+        let statuses = list(&status["initContainerStatuses"]);
+        statuses.filter(move |s| sidecars().any(|c| c["name"] == s["name"]))
+    };
+    let containers = || list(&status["containerStatuses"]).chain(sidecar_statuses());
     match column {
         "Ready" => {
-            let ready = containers().filter(|c| c["ready"] == true).count();
-            format!("{ready}/{}", list(&spec["containers"]).count())
+            let ready = list(&status["containerStatuses"])
+                .filter(|c| c["ready"] == true)
+                .count();
+            let sidecars_ready = sidecar_statuses()
+                .filter(|c| c["ready"] == true && c["started"] == true)
+                .count();
+            let total = list(&spec["containers"]).count() + sidecars().count();
+            format!("{}/{total}", ready + sidecars_ready)
         }
         "Status" => pod_status(pod),
         "Restarts" => containers().map(|c| count(&c["restartCount"])).sum::<u64>().to_string(),

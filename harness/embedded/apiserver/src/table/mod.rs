@@ -3,6 +3,7 @@
 mod age;
 mod columns;
 mod json_path;
+mod stored;
 
 pub(crate) use json_path::find as find_path;
 

@@ -393,3 +393,96 @@ async fn strangers_are_turned_away() {
         ],
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kinds_that_are_not_served_are_named_and_the_rest_is_applied() {
+    let Some((_cluster, kubectl)) = administrator().await else {
+        return;
+    };
+    let bundle = "
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: first}
+---
+apiVersion: split.smi-spec.io/v1alpha2
+kind: TrafficSplit
+metadata: {name: split}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: last}
+";
+    let file = kubectl.file("bundle.yaml", bundle);
+    contains(
+        &kubectl.fails(&format!("apply -f {file}")).await,
+        &[
+            "configmap/first created",
+            "configmap/last created",
+            "no matches for kind \"TrafficSplit\" in version \"split.smi-spec.io/v1alpha2\"",
+        ],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fields_are_explained_and_validated() {
+    let Some((_cluster, kubectl)) = administrator().await else {
+        return;
+    };
+    contains(
+        &kubectl.ok("explain service.spec.ports").await,
+        &["targetPort", "<IntOrString>", "ServicePort contains information"],
+    );
+    contains(
+        &kubectl.ok("explain deployment.spec.template.spec.containers").await,
+        &["readinessProbe", "<Probe>"],
+    );
+    contains(
+        &kubectl.ok("explain cronjob.spec --recursive").await,
+        &["jobTemplate", "containers"],
+    );
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "links.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"plural": "links", "kind": "Link"},
+            "versions": [{"name": "v1", "served": true, "storage": true,
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object", "description": "Where it leads.",
+                    "properties": {"target": {"type": "string", "description": "The other cluster."}}}}}}}]}});
+    let file = kubectl.file("definition.json", &definition.to_string());
+    kubectl.ok(&format!("apply -f {file}")).await;
+    kubectl
+        .ok("wait --for=condition=Established crd/links.example.com --timeout=20s")
+        .await;
+    contains(
+        &kubectl.ok("explain link.spec").await,
+        &["Where it leads.", "target", "The other cluster."],
+    );
+    contains(&kubectl.ok("explain link.metadata").await, &["annotations"]);
+    let file = kubectl.file("web.yaml", &MANIFEST.replace("replicas: 2", "replica: 2"));
+    contains(
+        &kubectl.fails(&format!("apply -f {file}")).await,
+        &["unknown field \"spec.replica\""],
+    );
+    let file = kubectl.file("web.yaml", MANIFEST);
+    kubectl.ok(&format!("apply -f {file}")).await;
+    contains(&kubectl.ok(&format!("apply -f {file}")).await, &["web unchanged"]);
+    let file = kubectl.file("web.yaml", &MANIFEST.replace("image:1", "image:2"));
+    contains(
+        &kubectl.fails(&format!("diff -f {file}")).await,
+        &["-      - image: image:1", "+      - image: image:2"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sidecars_count_as_ready_containers() {
+    let Some((cluster, kubectl)) = administrator().await else {
+        return;
+    };
+    let store = cluster.server.store();
+    let pod = json!({"metadata": {"name": "web"}, "spec": {"containers": [{"name": "main", "image": "i"}],
+        "initContainers": [{"name": "setup", "image": "i"}, {"name": "proxy", "image": "i", "restartPolicy": "Always"}]}});
+    store.create(&gvr::PODS, Some("default"), pod).unwrap();
+    let status = Patch::Merge(json!({"status": {"phase": "Running",
+        "containerStatuses": [{"name": "main", "ready": true, "restartCount": 1}],
+        "initContainerStatuses": [{"name": "setup", "ready": true, "restartCount": 7, "state": {"terminated": {"exitCode": 0}}},
+            {"name": "proxy", "ready": true, "started": true, "restartCount": 2, "state": {"running": {}}}]}}));
+    store.patch_status(&gvr::PODS, Some("default"), "web", &status).unwrap();
+    contains(&kubectl.ok("get pods").await, &["2/2", "Running", " 3 "]);
+}

@@ -9,9 +9,11 @@
 )]
 
 mod access;
+mod bounds;
 mod clients;
 mod kubectl;
 mod objects;
 mod pods;
 mod robustness;
+mod strictness;
 mod support;

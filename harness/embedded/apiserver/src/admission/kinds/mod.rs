@@ -7,10 +7,13 @@ mod pods;
 mod rbac;
 mod services;
 mod simple;
+pub(crate) mod stored;
 mod workloads;
 
+use super::typed;
 use crate::resource::ResourceType;
 use crate::{Cause, Status, crd};
+use meshproof_kinds::Kind;
 use serde_json::{Value, json};
 
 /// Labels of namespaces that the server keeps itself.
@@ -24,7 +27,8 @@ pub(super) fn prepare_create(resource: &ResourceType, object: &mut Value) {
             label_namespace(object);
         }
         "pods" => object["status"] = json!({"phase": "Pending", "qosClass": pods::qos_class(object)}),
-        "services" => object["status"] = json!({"loadBalancer": {}}),
+        "services" | "ingresses" => object["status"] = json!({"loadBalancer": {}}),
+        "persistentvolumes" | "persistentvolumeclaims" => object["status"] = json!({"phase": "Pending"}),
         _ => {}
     }
 }
@@ -49,7 +53,11 @@ fn label_namespace(namespace: &mut Value) {
 }
 
 pub(super) fn default(resource: &ResourceType, object: &mut Value) -> Result<(), Status> {
-    fields::check_types(resource, object)?;
+    // Events are kept in the core group's form, whichever group they came in.
+    let (api_version, kind) = (object["apiVersion"].as_str(), object["kind"].as_str());
+    if let Some(kind) = Kind::find(api_version.unwrap_or_default(), kind.unwrap_or_default()) {
+        typed::read(kind, object)?;
+    }
     match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "pods") => pods::default(object),
         ("", "services") => services::default(object),
@@ -63,6 +71,14 @@ pub(super) fn default(resource: &ResourceType, object: &mut Value) -> Result<(),
         ("batch", "jobs") => workloads::default_job(object),
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => rbac::default_binding(object),
         ("apiextensions.k8s.io", "customresourcedefinitions") => crd::default(object),
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations") => stored::default_webhooks(object, true),
+        ("admissionregistration.k8s.io", "validatingwebhookconfigurations") => stored::default_webhooks(object, false),
+        ("batch", "cronjobs") => workloads::default_cron_job(object),
+        ("", "persistentvolumeclaims") => stored::default_claim(object),
+        ("", "persistentvolumes") => stored::default_volume(object),
+        ("storage.k8s.io", "storageclasses") => stored::default_storage_class(object),
+        ("autoscaling", "horizontalpodautoscalers") => stored::default_autoscaler(object),
+        ("scheduling.k8s.io", "priorityclasses") => stored::default_priority_class(object),
         _ => {}
     }
     Ok(())
@@ -78,6 +94,7 @@ pub(super) fn validate(resource: &ResourceType, object: &Value) -> Vec<Cause> {
         ("", "secrets") => simple::validate_secret(object),
         ("", "events") | ("events.k8s.io", "events") => simple::validate_event(object),
         ("coordination.k8s.io", "leases") => simple::validate_lease(object),
+        ("apps", "controllerrevisions") => Vec::new(),
         ("apps", _) | ("batch", "jobs") => workloads::validate(resource, object),
         ("rbac.authorization.k8s.io", "roles" | "clusterroles") => rbac::validate_role(resource, object),
         ("rbac.authorization.k8s.io", _) => rbac::validate_binding(object),
@@ -93,6 +110,7 @@ pub(super) fn validate_change(resource: &ResourceType, new: &Value, old: &Value)
         ("", "configmaps" | "secrets") => simple::validate_immutable_data(new, old),
         ("discovery.k8s.io", "endpointslices") => fields::immutable(new, old, &["addressType"]),
         ("apps", "statefulsets") => workloads::validate_stateful_set_change(new, old),
+        ("apps", "controllerrevisions") => fields::immutable(new, old, &["data"]),
         ("apps", _) => fields::immutable(new, old, &["spec.selector"]),
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
             rbac::validate_binding_change(new, old)

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 /// Defaults. Cluster IP and node ports come later, from the allocation.
 pub(super) fn default(service: &mut Value) {
     if service["spec"].is_null() {
-        return;
+        service["spec"] = json!({});
     }
     let spec = &mut service["spec"];
     set_default(spec, "type", json!("ClusterIP"));
@@ -24,6 +24,9 @@ pub(super) fn default(service: &mut Value) {
             crate::store::remove_field(port, "nodePort");
         }
     }
+    if spec["sessionAffinity"] == "ClientIP" && spec["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"].is_null() {
+        spec["sessionAffinityConfig"] = json!({"clientIP": {"timeoutSeconds": 10800}});
+    }
     let kind = spec["type"].as_str().unwrap_or_default().to_owned();
     if kind == "ExternalName" {
         return;
@@ -33,8 +36,6 @@ pub(super) fn default(service: &mut Value) {
     set_default(spec, "ipFamilyPolicy", json!("SingleStack"));
     if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
         set_default(spec, "externalTrafficPolicy", json!("Cluster"));
-    } else {
-        crate::store::remove_field(spec, "externalTrafficPolicy");
     }
     if kind == "LoadBalancer" {
         set_default(spec, "allocateLoadBalancerNodePorts", json!(true));
@@ -87,6 +88,11 @@ pub(super) fn validate(service: &Value) -> Vec<Cause> {
                 &["SCTP", "TCP", "UDP"],
             ));
         }
+        if let Some(protocol) = port["appProtocol"].as_str()
+            && let Err(why) = names::label_key(protocol)
+        {
+            causes.push(Cause::invalid(format!("{at}.appProtocol"), &json!(protocol), &why));
+        }
         match &port["targetPort"] {
             Value::String(name) => {
                 if let Err(why) = names::port_name(name) {
@@ -120,10 +126,39 @@ pub(super) fn validate(service: &Value) -> Vec<Cause> {
         ("sessionAffinity", &["ClientIP", "None"][..]),
         ("internalTrafficPolicy", &["Cluster", "Local"]),
         ("externalTrafficPolicy", &["Cluster", "Local"]),
+        ("trafficDistribution", &["PreferClose"]),
+        (
+            "ipFamilyPolicy",
+            &["PreferDualStack", "RequireDualStack", "SingleStack"],
+        ),
     ] {
         if !spec[field].is_null() && !allowed.iter().any(|a| spec[field] == *a) {
             causes.push(Cause::not_supported(format!("spec.{field}"), &spec[field], allowed));
         }
+    }
+    let from_outside = matches!(kind, "NodePort" | "LoadBalancer")
+        || kind == "ClusterIP" && spec["externalIPs"].as_array().is_some_and(|ips| !ips.is_empty());
+    if !spec["externalTrafficPolicy"].is_null() && !from_outside {
+        causes.push(Cause::invalid(
+            "spec.externalTrafficPolicy",
+            &spec["externalTrafficPolicy"],
+            "may only be set for externally-accessible services",
+        ));
+    }
+    for (i, family) in spec["ipFamilies"].as_array().into_iter().flatten().enumerate() {
+        if family != "IPv4" && family != "IPv6" {
+            causes.push(Cause::not_supported(
+                format!("spec.ipFamilies[{i}]"),
+                family,
+                &["IPv4", "IPv6"],
+            ));
+        }
+    }
+    if !spec["loadBalancerClass"].is_null() && kind != "LoadBalancer" {
+        causes.push(Cause::forbidden(
+            "spec.loadBalancerClass",
+            "may only be used when `type` is 'LoadBalancer'",
+        ));
     }
     causes
 }

@@ -88,6 +88,18 @@ pub(super) fn default_job(object: &mut Value) {
     }
 }
 
+/// Defaults of a CronJob.
+pub(super) fn default_cron_job(object: &mut Value) {
+    let spec = &mut object["spec"];
+    set_default(spec, "concurrencyPolicy", json!("Allow"));
+    set_default(spec, "suspend", json!(false));
+    set_default(spec, "successfulJobsHistoryLimit", json!(3));
+    set_default(spec, "failedJobsHistoryLimit", json!(1));
+    if spec["jobTemplate"]["spec"].is_object() {
+        default_template(&mut spec["jobTemplate"]);
+    }
+}
+
 /// Field errors.
 pub(super) fn validate(resource: &ResourceType, object: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
