@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("meshproof-kinds", &[]),
     ("meshproof-spec", &["meshproof-kinds"]),
-    ("meshproof-verdict", &[]),
+    ("meshproof-verdict", &["meshproof-kinds"]),
     ("meshproof-agent", &[]),
     ("meshproof-kubeconfig", &[]),
     ("meshproof-apiserver", &["meshproof-kinds"]),

@@ -1,7 +1,7 @@
 //! The built-in kinds of Kubernetes and the schemas of their objects.
 //!
-//! **Responsible for** two facts: which kinds Kubernetes itself has in its stable versions ([`Kind`]), and which fields their
-//! objects have ([`Shape`], [`openapi`]). Both are taken from `k8s-openapi`, which is generated from Kubernetes' own
+//! **Responsible for** which kinds Kubernetes itself has in its stable versions ([`Kind`]), which fields their objects have
+//! ([`Shape`], [`openapi`]), and how a place in an object is written ([`ObjectPath`]). The first two are taken from `k8s-openapi`, which is generated from Kubernetes' own
 //! OpenAPI document; nothing is written down a second time.
 //!
 //! **Must not know** of clusters, scenarios, or which kinds a server serves. No I/O.
@@ -20,10 +20,12 @@
 //! ```
 
 mod kind;
+mod object_path;
 pub mod openapi;
 mod path;
 mod shape;
 
 pub use kind::Kind;
+pub use object_path::{Found, ObjectPath, ObjectPathError};
 pub use path::{PathError, Step, WrongStep};
 pub use shape::{Field, Fields, Scalar, Shape};

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::path::Found;
 use crate::question::Comparison;
+use meshproof_kinds::Found;
 
 /// Whether what was found at a place is as it must be.
 ///

@@ -18,13 +18,15 @@ pub mod judge;
 pub mod latency;
 pub mod ledger;
 pub mod ledger_file;
-pub mod path;
 pub mod question;
 pub mod recheck;
 pub mod reconcile;
 pub mod record;
 pub mod statistics;
 pub mod wakefulness;
+
+/// How a place in an object is written, and what is found there.
+pub use meshproof_kinds::{Found, ObjectPath, ObjectPathError};
 
 #[cfg(test)]
 mod specimen;

@@ -52,7 +52,7 @@ pub struct Timing {
     pub within_us: Option<u64>,
     /// … and then stays true for this time, µs.
     pub then_for_us: Option<u64>,
-    /// Never becomes true during this time, µs.
+    /// Never becomes true during this time, not even once, µs. Of traffic: no single request is as the pattern says.
     pub never_for_us: Option<u64>,
 }
 

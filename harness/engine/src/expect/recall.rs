@@ -2,8 +2,8 @@
 
 use meshproof_spec::scenario::Expect;
 use meshproof_verdict::history::CheckHistory;
-use meshproof_verdict::path::{Found, Path};
 use meshproof_verdict::question::Observation;
+use meshproof_verdict::{Found, ObjectPath};
 use serde_json::Value;
 
 use crate::problem::{self, Problem};
@@ -42,7 +42,7 @@ fn seen(name: &str, path: &str, checks: &[CheckHistory]) -> Result<Value, Proble
     let [object] = objects.map(Vec::as_slice).unwrap_or_default() else {
         return Err(nothing("not exactly one object"));
     };
-    let path = Path::parse(path).map_err(|error| {
+    let path = ObjectPath::parse(path).map_err(|error| {
         problem::harness(
             "path-malformed",
             error.to_string(),

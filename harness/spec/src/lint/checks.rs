@@ -318,3 +318,46 @@ pub(super) fn something_is_asserted(file: &File<'_>, _: &World, problems: &mut V
         }
     }
 }
+
+/// `never_for` is the opposite of *once*: what no single request can be is not asked that way. A refusal says why.
+pub(super) fn never_is_asked_of_single_requests(file: &File<'_>, _: &World, problems: &mut Vec<Diagnostic>) {
+    for (_, base, expect) in file.expects() {
+        if expect
+            .rejected
+            .as_ref()
+            .is_some_and(|rejected| rejected.message.trim().is_empty())
+        {
+            problems.push(
+                Diagnostic::error(
+                    code::EMPTY_TEXT,
+                    "any refusal has an empty text in it",
+                    file.at(&format!("{base}/rejected/message")),
+                )
+                .help("write a word that only the right refusal has"),
+            );
+        }
+        if expect.traffic.is_none() || expect.never_for.is_none() {
+            continue;
+        }
+        let each = expect.served_by.as_ref().is_some_and(|served| served.each.is_some());
+        let share = expect.fails.as_ref().is_some_and(|fails| fails.share.is_some());
+        let field = match (each, share, expect.lossless) {
+            (true, _, _) => "served_by/each",
+            (_, true, _) => "fails/share",
+            (_, _, true) => "lossless",
+            _ => continue,
+        };
+        problems.push(
+            Diagnostic::error(
+                code::CONTRADICTION,
+                format!(
+                    "`never_for` of something that no single request can be: `{}`",
+                    field.replace('/', ".")
+                ),
+                file.key(&format!("{base}/{field}")),
+            )
+            .also(file.key(&format!("{base}/never_for")), "means: not one request")
+            .help("say what no request may be, e.g. `served_by: {only: east}`, `answered: {}` or `fails: {}`"),
+        );
+    }
+}

@@ -1,9 +1,16 @@
 //! What objects and headers must hold: places and comparisons.
 
+use std::ops::Range;
+
+use meshproof_kinds::{ObjectPath, Shape, WrongStep};
+use serde_json::Value;
+
 use super::{File, world::World};
 use crate::code;
-use crate::diagnostic::Diagnostic;
-use crate::scenario::{HeaderMatcher, Matcher};
+use crate::diagnostic::{Diagnostic, closest};
+use crate::fact::{Part, parts};
+use crate::scenario::{Expect, HeaderMatcher, Matcher};
+use crate::source::Span;
 use crate::structure::list;
 use crate::yaml::escape;
 
@@ -16,16 +23,6 @@ pub(super) fn matchers_compare_once(file: &File<'_>, _: &World, problems: &mut V
                 problems.push(
                     Diagnostic::error(code::MISSING_FIELD, "a matcher without `path`", file.at(&pointer))
                         .expected("the place in the object, e.g. `path: spec.ports[*].port`"),
-                );
-            } else if let Some(fault) = path_fault(&matcher.path) {
-                problems.push(
-                    Diagnostic::error(
-                        code::BAD_VALUE,
-                        format!("`{}` is no place in an object", matcher.path),
-                        file.at(&format!("{pointer}/path")),
-                    )
-                    .label(fault)
-                    .expected("words joined by `.`, e.g. `spec.ports[*].port`, `metadata.labels.\"a.b/c\"` or `status.conditions[type=Ready].status`"),
                 );
             }
             compare_once(file, &pointer, &comparisons(matcher), &COMPARISONS, problems);
@@ -112,40 +109,279 @@ fn compare_once(file: &File<'_>, pointer: &str, given: &[&str], known: &[&str], 
     }
 }
 
-/// What is wrong with a path into an object.
-fn path_fault(path: &str) -> Option<&'static str> {
-    let mut quoted = false;
-    let mut bracket = false;
-    let mut previous = '.';
-    for c in path.chars() {
-        match c {
-            '"' => quoted = !quoted,
-            _ if quoted => {}
-            '[' if bracket => return Some("`[` within `[...]`"),
-            '[' => bracket = true,
-            ']' if !bracket => return Some("`]` without `[`"),
-            ']' => {
-                if previous == '[' {
-                    return Some("`[]` without `*`, an index or a filter");
-                }
-                bracket = false;
-            }
-            _ if bracket => {}
-            '.' if previous == '.' => return Some("an empty word between dots"),
-            '/' => return Some("a word with `/` needs quotes: `metadata.labels.\"a.b/c\"`"),
-            c if c.is_whitespace() => return Some("a space outside of quotes"),
-            _ => {}
+/// The place with references put out of the way of its grammar: what they stand for is known only in the run.
+fn place(path: &str) -> String {
+    let mut written = String::new();
+    for part in parts(path) {
+        match part {
+            Part::Literal(text) => written.push_str(text),
+            Part::Reference(reference) => written.extend(reference.chars().chain("${}".chars()).map(|_| 'x')),
+            Part::Unclosed(text) => written.push_str(text),
         }
-        previous = c;
     }
-    if quoted {
-        Some("a quote that is not closed")
-    } else if bracket {
-        Some("`[` without `]`")
-    } else if previous == '.' {
-        Some("ends with a dot")
+    written
+}
+
+/// The kind of what a check looks at, when Kubernetes itself has it in one form only.
+fn kind_of(expect: &Expect) -> Option<&'static meshproof_kinds::Kind> {
+    let (kind, api) = match (&expect.object, &expect.objects) {
+        (Some(object), _) => (&object.kind, &object.api),
+        (None, Some(objects)) => (&objects.kind, &objects.api),
+        (None, None) => return None,
+    };
+    match api {
+        Some(api) => meshproof_kinds::Kind::find(api, kind),
+        None => {
+            let mut named = meshproof_kinds::Kind::named(kind);
+            named.next().filter(|_| named.next().is_none())
+        }
+    }
+}
+
+/// Places are written as they must be and are in the schema, where it is known; comparisons fit what is there.
+pub(super) fn places_and_comparisons_fit(file: &File<'_>, _: &World, problems: &mut Vec<Diagnostic>) {
+    for (_, base, expect) in file.expects() {
+        let kind = kind_of(expect);
+        for (index, matcher) in expect.r#where.iter().enumerate() {
+            let pointer = format!("{base}/where/{index}");
+            if matcher.path.trim().is_empty() {
+                continue;
+            }
+            let at = file.at(&format!("{pointer}/path"));
+            let path = match ObjectPath::parse(&place(&matcher.path)) {
+                Ok(path) => path,
+                Err(error) => {
+                    problems.push(
+                        Diagnostic::error(
+                            code::BAD_VALUE,
+                            format!("`{}` is no place in an object", matcher.path),
+                            caret(&at, &matcher.path, error.position - 1..error.position),
+                        )
+                        .label(format!("{} was expected here", error.expected))
+                        .expected("words joined by `.`, e.g. `spec.ports[*].port`, `metadata.labels.\"a.b/c\"` or `status.conditions[type=Ready].status`"),
+                    );
+                    continue;
+                }
+            };
+            let shape = match kind.map(|kind| (kind, path.shape_in(kind.shape()))) {
+                None => None,
+                Some((_, Ok(shape))) => Some(shape),
+                Some((kind, Err((range, wrong)))) => {
+                    problems.push(no_such_place(kind, matcher, &at, range, &wrong));
+                    continue;
+                }
+            };
+            if let Some((field, why, help)) = misfit(matcher, path.is_many(), shape) {
+                problems.push(
+                    Diagnostic::error(
+                        code::COMPARISON_SHAPE,
+                        format!("`{field}` does not fit `{}`", matcher.path),
+                        file.at(&format!("{pointer}/{field}")),
+                    )
+                    .label(why)
+                    .also(at, "the place")
+                    .help(help),
+                );
+            }
+        }
+        for (header, matcher) in expect.answered.iter().flat_map(|answered| &answered.seen) {
+            for (field, text) in [("contains", &matcher.contains), ("excludes", &matcher.excludes)] {
+                if text.as_ref().is_some_and(String::is_empty) {
+                    let pointer = format!("{base}/answered/seen/{}/{field}", escape(header));
+                    problems.push(empty_text(file.at(&pointer)));
+                }
+            }
+        }
+    }
+}
+
+fn empty_text(span: Span) -> Diagnostic {
+    Diagnostic::error(code::EMPTY_TEXT, "every text contains an empty one", span)
+        .help("write the text that is looked for, or `exists: true`")
+}
+
+/// A part of a value, by characters, when it stands in the file as it is.
+fn caret(at: &Span, written: &str, range: Range<usize>) -> Span {
+    let offset = |chars: usize| {
+        written
+            .char_indices()
+            .nth(chars)
+            .map_or(written.len(), |(offset, _)| offset)
+    };
+    let place = at.find(written);
+    if place.text() != written {
+        return at.clone();
+    }
+    let start = place.range.start + offset(range.start);
+    let end = place.range.start + offset(range.end);
+    // Behind the last character, the caret stands on it.
+    let start = if start == end {
+        start.saturating_sub(1).max(place.range.start)
     } else {
-        None
+        start
+    };
+    Span::new(&place.source, start..end)
+}
+
+fn no_such_place(
+    kind: &meshproof_kinds::Kind,
+    matcher: &Matcher,
+    at: &Span,
+    range: Range<usize>,
+    wrong: &WrongStep,
+) -> Diagnostic {
+    let word: String = matcher.path.chars().skip(range.start).take(range.len()).collect();
+    let diagnostic = Diagnostic::error(
+        code::NO_SUCH_PLACE,
+        format!("a {} has nothing at `{}`", kind.kind, matcher.path),
+        caret(at, &matcher.path, range),
+    );
+    match wrong {
+        WrongStep::UnknownField(fields) => {
+            let known: Vec<&str> = fields.iter().map(|(name, _)| name).collect();
+            diagnostic
+                .label("no such field")
+                .expected(list(&known))
+                .did_you_mean(closest(&word, known))
+        }
+        WrongStep::NoFields(shape @ Shape::List(_)) => diagnostic
+            .label(format!("{} stands before this", shape.words()))
+            .help("write `[*]` for all of its items, `[0]` for the first, or `[path=value]` for some"),
+        WrongStep::NoFields(shape) => diagnostic
+            .label(format!("{} stands before this, which has no fields", shape.words()))
+            .help("end the path before it"),
+        WrongStep::NoItems(shape) => diagnostic
+            .label(format!("{} stands before this, which has no items", shape.words()))
+            .help("remove the brackets"),
+    }
+}
+
+/// A comparison that can't hold, or always holds, whatever the object is: its field, why, and what to write.
+fn misfit(matcher: &Matcher, many: bool, shape: Option<&Shape>) -> Option<(&'static str, String, String)> {
+    use meshproof_kinds::Scalar;
+    let is_list = many || matches!(shape, Some(Shape::List(_)));
+    let scalar = match shape {
+        Some(Shape::Scalar(scalar)) => Some(*scalar),
+        _ => None,
+    };
+    let one = scalar.is_some() && !many;
+    let list_help =
+        |value: &Value| format!("write `[{value}]` to compare with all that is found, or `contains: {value}`");
+    if let Some(value) = &matcher.equals {
+        match value {
+            Value::Array(_) if one => {
+                return Some((
+                    "equals",
+                    "one value stands there, not a list".to_owned(),
+                    "write the value without brackets".to_owned(),
+                ));
+            }
+            Value::Array(_) => {}
+            value if is_list => return Some(("equals", "the place yields a list".to_owned(), list_help(value))),
+            value => {
+                if let Some(scalar) = scalar.filter(|scalar| !is_of(value, *scalar)) {
+                    return Some((
+                        "equals",
+                        format!("{} stands there", Shape::Scalar(scalar).words()),
+                        "compare with a value of that type; text that looks like a number needs quotes".to_owned(),
+                    ));
+                }
+            }
+        }
+    }
+    if let Some(values) = &matcher.one_of {
+        if values.is_empty() {
+            return Some((
+                "one_of",
+                "nothing is one of no values".to_owned(),
+                "name the values".to_owned(),
+            ));
+        }
+        if let Some(value) = values.iter().find(|value| is_list && !value.is_array()) {
+            return Some(("one_of", "the place yields a list".to_owned(), list_help(value)));
+        }
+        let wrong = |value: &&Value| !value.is_null() && scalar.is_some_and(|scalar| !is_of(value, scalar));
+        if one && values.iter().any(|value| wrong(&value)) {
+            return Some((
+                "one_of",
+                "no such value can stand there".to_owned(),
+                "compare with values of the field's type".to_owned(),
+            ));
+        }
+    }
+    for (field, value) in [("contains", &matcher.contains), ("excludes", &matcher.excludes)] {
+        let Some(value) = value else { continue };
+        if value.as_str() == Some("") && !is_list {
+            return Some((
+                field,
+                "every text contains an empty one".to_owned(),
+                "write the text that is looked for, or use `exists`".to_owned(),
+            ));
+        }
+        let in_text = matches!(
+            scalar,
+            Some(
+                Scalar::Text | Scalar::Bytes | Scalar::IntOrText | Scalar::Quantity | Scalar::Time | Scalar::MicroTime
+            )
+        );
+        if one && !(in_text && value.is_string()) {
+            return Some((
+                field,
+                "only text and lists contain something".to_owned(),
+                "use `equals`".to_owned(),
+            ));
+        }
+        if many && scalar.is_some_and(|scalar| !is_of(value, scalar)) {
+            return Some((
+                field,
+                "no such value can be in that list".to_owned(),
+                "compare with a value of the field's type; text that looks like a number needs quotes".to_owned(),
+            ));
+        }
+    }
+    for (field, given) in [
+        ("at_least", matcher.at_least.is_some()),
+        ("at_most", matcher.at_most.is_some()),
+    ] {
+        let number = matches!(
+            scalar,
+            None | Some(Scalar::Int32 | Scalar::Int64 | Scalar::Number | Scalar::IntOrText | Scalar::Quantity)
+        );
+        if given && (is_list || !number || matches!(shape, Some(Shape::Object(_) | Shape::Map(_)))) {
+            let what = if is_list {
+                "a list"
+            } else {
+                shape.map_or("something else", Shape::words)
+            };
+            return Some((
+                field,
+                format!("{what} stands there, not a number"),
+                "compare a number; for a list use `length`".to_owned(),
+            ));
+        }
+    }
+    if matcher.length.is_some()
+        && !is_list
+        && matches!(shape, Some(Shape::Scalar(_) | Shape::Object(_) | Shape::Map(_)))
+    {
+        let what = shape.map_or("something else", Shape::words);
+        return Some((
+            "length",
+            format!("{what} stands there, which has no length"),
+            "use `exists` or `equals`".to_owned(),
+        ));
+    }
+    None
+}
+
+/// Whether a value may stand where the schema has such a scalar. A reference may become anything that is text.
+fn is_of(value: &Value, scalar: meshproof_kinds::Scalar) -> bool {
+    use meshproof_kinds::Scalar;
+    match scalar {
+        Scalar::Text | Scalar::Bytes | Scalar::Time | Scalar::MicroTime => value.is_string(),
+        Scalar::Int32 | Scalar::Int64 | Scalar::Number => value.is_number(),
+        Scalar::Boolean => value.is_boolean(),
+        Scalar::IntOrText | Scalar::Quantity => value.is_number() || value.is_string(),
     }
 }
 
@@ -185,34 +421,5 @@ pub(super) fn counts_make_sense(file: &File<'_>, _: &World, problems: &mut Vec<D
             ),
             _ => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::path_fault;
-    use rstest::rstest;
-
-    #[rstest]
-    #[case("spec.ports[*].port")]
-    #[case("metadata.labels.\"a.b/c\"")]
-    #[case("status.conditions[type=Ready].status")]
-    #[case("subsets[0].addresses[*].ip")]
-    #[case("status.mirrorServices[remoteRef.name=depot].conditions[*].status")]
-    fn good_paths(#[case] path: &str) {
-        assert_eq!(path_fault(path), None);
-    }
-
-    #[rstest]
-    #[case("spec..ports")]
-    #[case("spec.ports[*")]
-    #[case("spec.ports[]")]
-    #[case("spec.")]
-    #[case(".spec")]
-    #[case("metadata.labels.a/b")]
-    #[case("metadata.labels.\"a")]
-    #[case("spec ports")]
-    fn bad_paths(#[case] path: &str) {
-        assert!(path_fault(path).is_some());
     }
 }

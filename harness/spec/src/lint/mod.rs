@@ -1,5 +1,6 @@
 //! The rules of the language that types cannot express. One small function per rule; each finds all of its mistakes.
 
+mod access;
 mod catalogue;
 mod checks;
 mod clusters;
@@ -113,7 +114,10 @@ const RULES: &[Rule] = &[
     checks::fields_fit_subject,
     checks::something_is_asserted,
     matchers::matchers_compare_once,
+    matchers::places_and_comparisons_fit,
     matchers::counts_make_sense,
+    access::rights_exist,
+    checks::never_is_asked_of_single_requests,
     steps::one_of_several_fields,
     steps::numbers_make_sense,
     steps::objects_are_objects,

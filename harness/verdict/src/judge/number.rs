@@ -6,8 +6,8 @@ use super::objects::over_time;
 use super::timeline::{Seen, Sighting};
 use super::{Assessment, Context, wording};
 use crate::comparison;
-use crate::path::Found;
 use crate::question::{NumberQuestion, Observation};
+use meshproof_kinds::Found;
 
 pub(crate) fn expectation(question: &NumberQuestion) -> String {
     format!(

@@ -6,9 +6,9 @@ use super::timeline::{Resolution, Seen, Sighting, last_states, resolve};
 use super::wording::{self, counted};
 use super::{Assessment, Context, Finding};
 use crate::comparison;
-use crate::path::{Found, Path, PathError};
 use crate::question::{Count, Matcher, ObjectsQuestion, Observation, Timing};
 use crate::record::Outcome;
+use meshproof_kinds::{Found, ObjectPath, ObjectPathError};
 
 pub(crate) fn expectation(question: &ObjectsQuestion) -> String {
     let mut text = question.subject.clone();
@@ -100,17 +100,17 @@ pub(crate) fn over_time(timing: &Timing, sightings: &[Sighting], context: &Conte
 }
 
 struct ParsedMatcher<'a> {
-    path: Path,
+    path: ObjectPath,
     matcher: &'a Matcher,
 }
 
 impl<'a> ParsedMatcher<'a> {
-    fn parse(matchers: &'a [Matcher]) -> Result<Vec<Self>, PathError> {
+    fn parse(matchers: &'a [Matcher]) -> Result<Vec<Self>, ObjectPathError> {
         matchers
             .iter()
             .map(|matcher| {
                 Ok(Self {
-                    path: Path::parse(&matcher.path)?,
+                    path: ObjectPath::parse(&matcher.path)?,
                     matcher,
                 })
             })

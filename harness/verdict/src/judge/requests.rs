@@ -2,7 +2,8 @@
 
 use super::refusal::refusal;
 use super::request_pattern::{
-    answered_as, expected_answer, expected_failure, failed_as, is_of_this_run, is_stopped, outcome, served_well,
+    answered_as, expected_answer, expected_failure, failed_as, failure_kind, is_of_this_run, is_stopped, outcome,
+    served_well,
 };
 use super::wording::{counted, number};
 use super::{Assessment, Context, Finding, SeenLedger};
@@ -72,6 +73,11 @@ fn fails(pattern: &FailsPattern, ledger: &SeenLedger<'_>) -> Finding {
     }
     if let Some(found) = misfits(ledger, |row| failed_as(pattern, row)) {
         return found;
+    }
+    // A name that does not resolve says nothing about what would have become of the request.
+    if let Some(row) = ledger.rows.iter().find(|row| failure_kind(row) == Some("name")) {
+        let happened = format!("request {} was never sent: {}", row.id, outcome(row));
+        return summed(Outcome::Inconclusive, ledger, happened).requests([row.id.as_str()]);
     }
     let example = ledger.rows.first().map(|row| outcome(row)).unwrap_or_default();
     summed(

@@ -14,6 +14,11 @@
 //! *then for* after `R` or after the check was opened, whichever is later. What breaks until opened + within may begin
 //! anew; what breaks after that has failed.
 //!
+//! # Never
+//! *never for* is the opposite of *once*: from the check's opening to the end of its time, both included, no single request
+//! is as the pattern says. It passes only when a request that was intended at the end or later has an outcome, and none of
+//! those in between was cut off.
+//!
 //! # Lost requests
 //! A request is lost when no server of this run answered it with success. They are counted from the last disturbance on:
 //! before `R` they must be no more than allowed, and behind it there is none.
@@ -61,6 +66,15 @@ pub(crate) fn assess(question: &ServingQuestion, context: &Context<'_>) -> Asses
     if timing.never_for_us.is_some() && (timing.within_us.is_some() || timing.then_for_us.is_some()) {
         let contradiction = "the question asks for `never for` together with `within` or `then for`; ask two questions";
         return Assessment::settled(Finding::new(Outcome::Error, context.check.opened_us, contradiction));
+    }
+    let of_many = match &question.pattern {
+        ServingPattern::Lossless | ServingPattern::Each(_) => true,
+        ServingPattern::Fails(pattern) => pattern.share.is_some(),
+        ServingPattern::Only(_) | ServingPattern::Answered(_) | ServingPattern::Refused => false,
+    };
+    if timing.never_for_us.is_some() && of_many {
+        let senseless = "the question asks for `never for` of something that no single request can be";
+        return Assessment::settled(Finding::new(Outcome::Error, context.check.opened_us, senseless));
     }
     let Some(ledger) = context.ledger(&question.ledger) else {
         return Assessment::open(format!("there is no ledger `{}`", question.ledger));
@@ -375,13 +389,15 @@ impl<'a> Serving<'a> {
         let end_us = self.opened_us.saturating_add(never_us);
         let rows = &self.rows[self.rows.partition_point(|row| row.intended_us < self.opened_us)..];
         let inside = &rows[..rows.partition_point(|row| row.intended_us <= end_us)];
-        let true_at = self
-            .runs(inside)
-            .into_iter()
-            .find_map(|run| Some((run.start_us, run.steady_us?)));
-        if let Some((start_us, steady_us)) = true_at {
-            let happened = format!("it came true after {}", seconds(start_us - self.opened_us));
-            return Assessment::settled(self.finding(Outcome::Fail, steady_us, happened, inside));
+        // The opposite of *never* is *once*: a single request is enough.
+        if let Some(row) = inside.iter().find(|row| self.fits(row).is_ok()) {
+            let happened = format!(
+                "it came true after {}: {}",
+                seconds(row.intended_us.saturating_sub(self.opened_us)),
+                outcome(row)
+            );
+            let found = self.finding(Outcome::Fail, row.ended_us, happened, inside);
+            return Assessment::settled(found.requests([row.id.as_str()]));
         }
         let seen_to_its_end = rows.last().is_some_and(|last| last.intended_us >= end_us);
         if !seen_to_its_end {
@@ -391,7 +407,7 @@ impl<'a> Serving<'a> {
             .stopped
             .iter()
             .any(|row| (self.opened_us..=end_us).contains(&row.intended_us));
-        if inside.len() < self.in_a_row() || cut {
+        if inside.is_empty() || cut {
             let happened = format!("{} can't tell", counted(inside.len() as u64, "request"));
             return Assessment::settled(self.finding(Outcome::Inconclusive, end_us, happened, inside));
         }

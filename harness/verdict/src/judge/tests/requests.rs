@@ -120,7 +120,8 @@ fn headers(#[case] holds: HeaderPattern, #[case] values: &[&str], #[case] fits: 
 }
 
 #[rstest]
-#[case::any_way("5tcrn", FailsPattern::default(), Outcome::Pass)]
+#[case::any_way("5tcr", FailsPattern::default(), Outcome::Pass)]
+#[case::never_sent("5tn", FailsPattern::default(), Outcome::Inconclusive)]
 #[case::one_served("5e", FailsPattern::default(), Outcome::Fail)]
 #[case::one_served_by_a_stale_pod("5s", FailsPattern::default(), Outcome::Fail)]
 #[case::cut_off("5x", FailsPattern::default(), Outcome::Inconclusive)]

@@ -291,7 +291,9 @@ fn the_share_of_failures_is_tested_at_the_common_alpha() {
 
 #[rstest]
 #[case::never(traffic(&[(400, 'w')]), Outcome::Pass)]
-#[case::not_for_long(traffic(&[(200, 'w'), (19, 'e'), (200, 'w')]), Outcome::Pass)]
+#[case::once(traffic(&[(200, 'w'), (1, 'e'), (200, 'w')]), Outcome::Fail)]
+#[case::at_the_end(traffic(&[(300, 'w'), (1, 'e'), (100, 'w')]), Outcome::Fail)]
+#[case::before(traffic(&[(100, 'e'), (301, 'w')]), Outcome::Pass)]
 #[case::for_a_while(traffic(&[(200, 'w'), (20, 'e'), (200, 'w')]), Outcome::Fail)]
 #[case::afterwards(traffic(&[(301, 'w'), (100, 'e')]), Outcome::Pass)]
 #[case::traffic_ends(traffic(&[(200, 'w')]), Outcome::Inconclusive)]
@@ -302,6 +304,29 @@ fn never(#[case] rows: Vec<Row>, #[case] expected: Outcome) {
         closed_ledger(rows),
     );
     assert_eq!(judgement.outcome, expected, "{}", judgement.summary);
+}
+
+#[test]
+fn half_of_all_requests_is_more_than_never() {
+    let pattern = ServingPattern::Fails(FailsPattern::default());
+    let judgement = judged(
+        question(pattern, timing(None, None, Some(2000)), None),
+        closed_ledger(alternating(400)),
+    );
+    assert_eq!(judgement.outcome, Outcome::Fail, "{}", judgement.summary);
+    assert_eq!(judgement.requests.len(), 1);
+}
+
+#[rstest]
+#[case(ServingPattern::Lossless)]
+#[case(ServingPattern::Each(vec!["west".to_owned()]))]
+#[case(ServingPattern::Fails(FailsPattern { share: Some(0.5), ..FailsPattern::default() }))]
+fn never_is_not_asked_of_what_no_single_request_can_be(#[case] pattern: ServingPattern) {
+    let question = question(pattern, timing(None, None, Some(2000)), None);
+    assert_eq!(
+        judged(question, closed_ledger(traffic(&[(400, 'w')]))).outcome,
+        Outcome::Error
+    );
 }
 
 #[test]

@@ -5,29 +5,36 @@
 //! whose `path` has this text, number or truth value as its value. A value with `]` or `"` in it stands between double
 //! quotes. `[*]` and `[path=value]` yield a list, nested ones a flat one.
 
+use std::fmt;
+use std::ops::Range;
+
 use serde_json::Value;
+
+use crate::path::{Step, WrongStep};
+use crate::shape::Shape;
 
 /// Deepest path.
 const MAX_STEPS: usize = 64;
 
 /// A parsed place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Path {
-    steps: Vec<Step>,
+pub struct ObjectPath {
+    steps: Vec<Part>,
+    /// Where each step begins in the text, in characters from 0.
+    starts: Vec<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
+enum Part {
     Key(String),
     Index(usize),
     Each,
-    Where(Path, String),
+    Where(ObjectPath, String),
 }
 
 /// Why a text is no path.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{path}` is not a path: {expected} expected at character {position}")]
-pub struct PathError {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectPathError {
     /// The text.
     pub path: String,
     /// Where it stops making sense, from 1.
@@ -35,6 +42,19 @@ pub struct PathError {
     /// What would have made sense.
     pub expected: String,
 }
+
+impl fmt::Display for ObjectPathError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            path,
+            position,
+            expected,
+        } = self;
+        write!(f, "`{path}` is not a path: {expected} expected at character {position}")
+    }
+}
+
+impl std::error::Error for ObjectPathError {}
 
 /// What is at a place.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,28 +67,30 @@ pub enum Found<'a> {
     Many(Vec<&'a Value>),
 }
 
-impl Path {
+impl ObjectPath {
     /// Parses a path.
     ///
     /// # Errors
     /// When the text is not a path, with the place.
-    pub fn parse(text: &str) -> Result<Self, PathError> {
+    pub fn parse(text: &str) -> Result<Self, ObjectPathError> {
         let chars: Vec<char> = text.chars().collect();
-        let fail = |position: usize, expected: &str| PathError {
+        let fail = |position: usize, expected: &str| ObjectPathError {
             path: text.to_owned(),
             position: position + 1,
             expected: expected.to_owned(),
         };
         let mut steps = Vec::new();
+        let mut starts = Vec::new();
         let mut at = 0;
         loop {
             if steps.len() >= MAX_STEPS {
                 return Err(fail(at, "an end after so many steps"));
             }
+            starts.push(at);
             match chars.get(at) {
                 Some('"') => {
                     let (key, end) = quoted(&chars, at).ok_or_else(|| fail(chars.len(), "a closing `\"`"))?;
-                    steps.push(Step::Key(key));
+                    steps.push(Part::Key(key));
                     at = end;
                 }
                 Some(c) if is_bare(*c) => {
@@ -76,7 +98,7 @@ impl Path {
                         .iter()
                         .position(|c| !is_bare(*c))
                         .map_or(chars.len(), |length| at + length);
-                    steps.push(Step::Key(chars[at..end].iter().collect()));
+                    steps.push(Part::Key(chars[at..end].iter().collect()));
                     at = end;
                 }
                 _ => return Err(fail(at, "a key")),
@@ -84,12 +106,13 @@ impl Path {
             while chars.get(at) == Some(&'[') {
                 let (end, equals) = bracket(&chars, at).ok_or_else(|| fail(chars.len(), "a closing `]`"))?;
                 let inside: String = chars[at + 1..end].iter().collect();
+                starts.push(at);
                 steps.push(match inside.as_str() {
-                    "*" => Step::Each,
+                    "*" => Part::Each,
                     _ if equals.is_some() => condition(&chars, at + 1, equals.unwrap_or(at), end)
                         .map_err(|(position, expected)| fail(position, &expected))?,
                     digits if digits.bytes().all(|b| b.is_ascii_digit()) => {
-                        Step::Index(digits.parse().map_err(|_| fail(at + 1, INSIDE))?)
+                        Part::Index(digits.parse().map_err(|_| fail(at + 1, INSIDE))?)
                     }
                     _ => return Err(fail(at + 1, INSIDE)),
                 });
@@ -99,7 +122,7 @@ impl Path {
                 at = end + 1;
             }
             match chars.get(at) {
-                None => return Ok(Self { steps }),
+                None => return Ok(Self { steps, starts }),
                 Some('.') => at += 1,
                 Some(_) => return Err(fail(at, "`.`, `[` or the end")),
             }
@@ -113,13 +136,13 @@ impl Path {
         let mut many = false;
         for step in &self.steps {
             values = match step {
-                Step::Key(key) => values.iter().filter_map(|value| value.get(key)).collect(),
-                Step::Index(index) => values.iter().filter_map(|value| value.get(index)).collect(),
-                Step::Each => {
+                Part::Key(key) => values.iter().filter_map(|value| value.get(key)).collect(),
+                Part::Index(index) => values.iter().filter_map(|value| value.get(index)).collect(),
+                Part::Each => {
                     many = true;
                     values.iter().filter_map(|value| value.as_array()).flatten().collect()
                 }
-                Step::Where(path, wanted) => {
+                Part::Where(path, wanted) => {
                     many = true;
                     let entries = values.iter().filter_map(|value| value.as_array()).flatten();
                     entries.filter(|entry| path.is_text(entry, wanted)).collect()
@@ -144,11 +167,47 @@ impl Path {
         }
     }
 
+    /// Whether it leads to several places, so that what it finds is a list.
+    #[must_use]
+    pub fn is_many(&self) -> bool {
+        self.steps
+            .iter()
+            .any(|step| matches!(step, Part::Each | Part::Where(..)))
+    }
+
+    /// What stands at this place in objects of such a shape: of one of the places, when it leads to many.
+    ///
+    /// # Errors
+    /// When it leads nowhere, with the range of characters (from 0) of the text at which it goes astray.
+    pub fn shape_in(&self, shape: &'static Shape) -> Result<&'static Shape, (Range<usize>, WrongStep)> {
+        let mut here = shape;
+        for (step, start) in self.steps.iter().zip(&self.starts) {
+            let one = match step {
+                Part::Key(key) => Step::Field(key),
+                Part::Index(_) | Part::Each | Part::Where(..) => Step::Item,
+            };
+            let length = match step {
+                Part::Key(key) => key.chars().count(),
+                _ => 1,
+            };
+            here = here
+                .resolve(&[one])
+                .map_err(|error| (*start..start + length, error.wrong))?;
+            if let Part::Where(condition, _) = step {
+                condition.shape_in(here).map_err(|(range, wrong)| {
+                    let inside = start + 1;
+                    (range.start + inside..range.end + inside, wrong)
+                })?;
+            }
+        }
+        Ok(here)
+    }
+
     /// Whether it leads into the secret parts of a Secret.
     #[must_use]
     pub fn is_secret_in(&self, object: &Value) -> bool {
         let secret = object.get("kind").and_then(Value::as_str) == Some("Secret");
-        secret && matches!(self.steps.first(), Some(Step::Key(key)) if key == "data" || key == "stringData")
+        secret && matches!(self.steps.first(), Some(Part::Key(key)) if key == "data" || key == "stringData")
     }
 }
 
@@ -174,10 +233,10 @@ fn bracket(chars: &[char], start: usize) -> Option<(usize, Option<usize>)> {
 }
 
 /// The condition that stands in `start..end` with its `=` at `equals`, or what was expected where.
-fn condition(chars: &[char], start: usize, equals: usize, end: usize) -> Result<Step, (usize, String)> {
+fn condition(chars: &[char], start: usize, equals: usize, end: usize) -> Result<Part, (usize, String)> {
     let text: String = chars[start..equals].iter().collect();
     // A bracket can't stand inside a bracket, so that this does not nest.
-    let path = Path::parse(&text).map_err(|error| (start + error.position - 1, error.expected))?;
+    let path = ObjectPath::parse(&text).map_err(|error| (start + error.position - 1, error.expected))?;
     let value = match chars[equals + 1..end].first() {
         Some('"') => match quoted(chars, equals + 1) {
             Some((value, close)) if close == end => value,
@@ -186,7 +245,7 @@ fn condition(chars: &[char], start: usize, equals: usize, end: usize) -> Result<
         Some(_) => chars[equals + 1..end].iter().collect(),
         None => return Err((equals + 1, "a value".to_owned())),
     };
-    Ok(Step::Where(path, value))
+    Ok(Part::Where(path, value))
 }
 
 fn is_bare(c: char) -> bool {
@@ -220,6 +279,34 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::kind::Kind;
+
+    #[rstest]
+    #[case("spec.ports[*].port", "a number")]
+    #[case("spec.ports[name=http].targetPort", "a number or text")]
+    #[case("spec.ports[0]", "an object")]
+    #[case("spec.ports", "a list")]
+    #[case("metadata.labels.\"a/b\"", "text")]
+    #[case("metadata.labels", "a map")]
+    fn a_shape_is_found_at_a_place(#[case] path: &str, #[case] words: &str) {
+        let service = Kind::find("v1", "Service").unwrap().shape();
+        assert_eq!(
+            ObjectPath::parse(path).unwrap().shape_in(service).unwrap().words(),
+            words
+        );
+    }
+
+    #[rstest]
+    #[case("spec.typo.nope", "typo")]
+    #[case("spec.ports.port", "port")]
+    #[case("spec.ports[nam=http].port", "nam")]
+    #[case("metadata.name.x", "x")]
+    #[case("metadata.name[*]", "[")]
+    fn a_place_that_is_not_there_is_told(#[case] path: &str, #[case] at: &str) {
+        let service = Kind::find("v1", "Service").unwrap().shape();
+        let (range, _) = ObjectPath::parse(path).unwrap().shape_in(service).unwrap_err();
+        assert_eq!(path.get(range), Some(at));
+    }
 
     fn service() -> Value {
         json!({
@@ -241,7 +328,7 @@ mod tests {
     #[case("spec.ports[0].port", json!(80))]
     #[case("spec.ports[1].port", json!(443))]
     fn one_value_is_found(#[case] path: &str, #[case] expected: Value) {
-        assert_eq!(Path::parse(path).unwrap().find(&service()), Found::One(&expected));
+        assert_eq!(ObjectPath::parse(path).unwrap().find(&service()), Found::One(&expected));
     }
 
     #[rstest]
@@ -259,7 +346,7 @@ mod tests {
     #[case("nested[*].items[name=a].v", vec![json!(1), json!(3)])]
     fn a_star_finds_a_list(#[case] path: &str, #[case] expected: Vec<Value>) {
         assert_eq!(
-            Path::parse(path).unwrap().find(&service()),
+            ObjectPath::parse(path).unwrap().find(&service()),
             Found::Many(expected.iter().collect())
         );
     }
@@ -270,7 +357,7 @@ mod tests {
     #[case("kind.deeper")]
     #[case("spec.ports.port")]
     fn nothing_is_found(#[case] path: &str) {
-        assert_eq!(Path::parse(path).unwrap().find(&service()), Found::Nothing);
+        assert_eq!(ObjectPath::parse(path).unwrap().find(&service()), Found::Nothing);
     }
 
     #[rstest]
@@ -292,20 +379,20 @@ mod tests {
     #[case("a b", 2, "`.`, `[` or the end")]
     #[case("a[99999999999999999999999]", 3, "a number, `*` or `path=value`")]
     fn a_mistake_is_told_with_its_place(#[case] path: &str, #[case] position: usize, #[case] expected: &str) {
-        let error = Path::parse(path).unwrap_err();
+        let error = ObjectPath::parse(path).unwrap_err();
         assert_eq!((error.position, error.expected.as_str()), (position, expected));
     }
 
     #[test]
     fn a_very_deep_path_is_refused() {
-        assert!(Path::parse(&"a.".repeat(100)).is_err());
-        assert!(Path::parse(&format!("a{}", "[0]".repeat(100))).is_err());
+        assert!(ObjectPath::parse(&"a.".repeat(100)).is_err());
+        assert!(ObjectPath::parse(&format!("a{}", "[0]".repeat(100))).is_err());
     }
 
     proptest! {
         #[test]
         fn no_text_makes_the_parser_or_the_search_panic(text in "\\PC{0,40}") {
-            if let Ok(path) = Path::parse(&text) {
+            if let Ok(path) = ObjectPath::parse(&text) {
                 let _ = path.find(&service());
             }
         }
@@ -313,14 +400,14 @@ mod tests {
         #[test]
         fn any_key_can_be_quoted(key in "\\PC{0,20}") {
             let quoted = format!("\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""));
-            let path = Path::parse(&quoted).unwrap();
+            let path = ObjectPath::parse(&quoted).unwrap();
             let object = json!({key: 1});
             prop_assert_eq!(path.find(&object), Found::One(&json!(1)));
         }
 
         #[test]
         fn path_like_texts_never_panic(text in r#"[a-c.=\[\]*"\\0-2]{0,16}"#) {
-            if let Ok(path) = Path::parse(&text) {
+            if let Ok(path) = ObjectPath::parse(&text) {
                 let _ = path.find(&service());
             }
         }
