@@ -178,6 +178,9 @@ pub struct RunArgs {
     /// Stop after the first scenario that did not pass
     #[arg(long)]
     pub until_fail: bool,
+    /// Count what releases of the mesh are known to break, and broken SHOULDs, as failures
+    #[arg(long)]
+    pub strict: bool,
     /// Leave everything in the clusters
     #[arg(long, conflicts_with = "keep_on_failure")]
     pub keep: bool,
@@ -413,6 +416,12 @@ pub struct ProveArgs {
     /// Suite.
     #[command(flatten)]
     pub suite: SuiteArgs,
+    /// Scenario files or folders instead of the whole suite
+    #[arg(value_name = "FILE")]
+    pub files: Vec<String>,
+    /// Run scenarios without their configuring steps instead: no requirement may stay green
+    #[arg(long, conflicts_with = "defects")]
+    pub vacuity: bool,
     /// Only these requirements
     #[arg(long = "requirement", value_name = "ID")]
     pub requirements: Vec<String>,

@@ -7,6 +7,7 @@ use futures::stream::BoxStream;
 use kube::core::ApiResource;
 use meshproof_spec::scenario::{Component, ExportMode, Setup, TrustStep};
 use meshproof_spec::topology::Topology;
+use meshproof_terms::Release;
 use serde_json::Value;
 
 use crate::action::Action;
@@ -93,11 +94,15 @@ pub trait MeshDriver: Send + Sync {
     /// As [`MeshDriver::install`]; code `no-new-root` when there is none that could be used or kept.
     async fn rotate_trust(&self, cluster: &Cluster, step: TrustStep) -> Result<(), Problem>;
 
-    /// Version of the mesh as the cluster shows it.
+    /// Version of the mesh as the cluster shows it; of a cluster without a mesh, the one that would be installed.
     ///
     /// # Errors
     /// When it can't be found out.
     async fn version(&self, cluster: &Cluster) -> Result<String, Problem>;
+
+    /// The release that a version of the mesh counts as, in the words of the catalogue's `versions`; nothing for a build
+    /// that is none.
+    fn release(&self, version: &str) -> Option<Release>;
 
     /// SHA-256 (hex) of the DER of the trust root in force.
     ///

@@ -8,6 +8,7 @@ use meshproof_spec::scalar::{Name, Target};
 use meshproof_spec::scenario::{Component, ExportMode, PortProtocol};
 use meshproof_verdict::history::ScenarioHistory;
 use meshproof_verdict::wakefulness::{Diligence, Wakefulness};
+use meshproof_verdict::record::RunStarted;
 use serde_json::Value;
 
 use crate::agents::AgentPod;
@@ -48,6 +49,8 @@ pub(crate) const WORKLOAD_LABEL: &str = "app";
 pub(crate) struct RunContext {
     /// Id of the run.
     pub(crate) run: String,
+    /// The run's first record.
+    pub(crate) started: Arc<RunStarted>,
     /// Nonce that every pod of the run repeats.
     pub(crate) nonce: String,
     /// The journal.

@@ -96,7 +96,7 @@ async fn run_all(session: &Arc<Session>) {
         running.remove(scenario.key.as_str());
         let fine = ended
             .as_ref()
-            .is_ok_and(|history| matches!(history.outcome(), Outcome::Pass | Outcome::Skip));
+            .is_ok_and(|history| matches!(history.outcome(), Outcome::Pass | Outcome::Skip | Outcome::Deviates));
         stop |= options.until_fail && !fine;
         if let Err(problem) = ended {
             session.broke(&scenario.key, problem);

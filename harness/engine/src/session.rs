@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::join_all;
-use meshproof_verdict::history::{EnvironmentHistory, RunHistory, ScenarioHistory};
+use meshproof_spec::scenario::Step;
+use meshproof_verdict::history::{EnvironmentHistory, RunHistory, ScenarioHistory, Skipped};
 use meshproof_verdict::record::{Event, FORMAT, Outcome, PlannedScenario, Record, RunStarted};
+use meshproof_verdict::standing::{NOT_IN_VERSION, Standing};
 use rand::Rng;
 use tokio::sync::{OnceCell, broadcast};
 
@@ -40,6 +42,8 @@ pub struct RunOptions {
     pub keep: Keep,
     /// Stop after the first scenario that does not pass.
     pub until_fail: bool,
+    /// Whether known deviations and broken SHOULDs are failures.
+    pub strict: bool,
     /// The user's interrupts.
     pub interrupts: Interrupts,
     /// Image of the agent.
@@ -62,6 +66,7 @@ impl RunOptions {
             parallel: cores * 4,
             keep: Keep::Nothing,
             until_fail: false,
+            strict: false,
             interrupts: Interrupts::default(),
             agent_image: AGENT_IMAGE.to_owned(),
             command: Vec::new(),
@@ -170,6 +175,7 @@ impl Session {
         let at_us = journal.durable(Event::RunStarted(Box::new(started.clone()))).await?;
         let context = RunContext {
             run: plan.identity.run.clone(),
+            started: Arc::new(started.clone()),
             nonce,
             journal,
             requests: Requests {
@@ -252,20 +258,7 @@ impl Session {
             ..ScenarioHistory::default()
         };
         if let Some(skip) = &plan.skip {
-            let at_us = self
-                .context
-                .journal
-                .durable(Event::ScenarioSkipped {
-                    scenario: plan.key.clone(),
-                    code: skip.code.clone(),
-                    reason: skip.reason.clone(),
-                })
-                .await?;
-            history.skipped = Some(meshproof_verdict::history::Skipped {
-                at_us,
-                code: skip.code.clone(),
-                reason: skip.reason.clone(),
-            });
+            history.skipped = Some(self.skip(&plan.key, &skip.code, &skip.reason).await?);
             return Ok(history);
         }
         if self.context.interrupts.stopping() || self.journal_is_broken() {
@@ -286,6 +279,13 @@ impl Session {
             // The environment's failure is in the journal; the scenario never starts.
             return Ok(history);
         };
+        if let Some(reason) = self.outside_of_versions(plan, &testbed) {
+            history.skipped = Some(self.skip(&plan.key, NOT_IN_VERSION, &reason).await?);
+            if own {
+                self.bring_down(&testbed).await;
+            }
+            return Ok(history);
+        }
         let run = scenario_run::run(
             self.context.clone(),
             Arc::new(plan.clone()),
@@ -301,6 +301,31 @@ impl Session {
             (false, _) => {}
         }
         Ok(history)
+    }
+
+    /// Why a scenario has nothing to ask on these clusters: every requirement that it decides is one of other releases. One
+    /// that upgrades may decide it afterwards.
+    fn outside_of_versions(&self, plan: &ScenarioPlan, testbed: &Testbed) -> Option<String> {
+        let scenario = &plan.scenario.scenario;
+        if scenario.steps.iter().any(|step| matches!(step, Step::Upgrade(_))) {
+            return None;
+        }
+        let outside = |id: &str| Standing::of(Some(&self.context.started), &testbed.facts, &[], id, u64::MAX).outside();
+        let reasons: Option<Vec<String>> = scenario.checks.iter().map(|check| outside(&check.0)).collect();
+        reasons?.into_iter().next()
+    }
+
+    async fn skip(&self, scenario: &str, code: &str, reason: &str) -> Result<Skipped, Problem> {
+        let skipped = self.context.journal.durable(Event::ScenarioSkipped {
+            scenario: scenario.to_owned(),
+            code: code.to_owned(),
+            reason: reason.to_owned(),
+        });
+        Ok(Skipped {
+            at_us: skipped.await?,
+            code: code.to_owned(),
+            reason: reason.to_owned(),
+        })
     }
 
     /// How many testbeds there may be at the same time.
@@ -565,6 +590,7 @@ fn started(plan: &Plan, options: &RunOptions, nonce: &str) -> RunStarted {
         requirements: plan.requirements.clone(),
         scenarios: plan.scenarios.iter().map(planned).collect(),
         deviations: plan.deviations.clone(),
+        strict: options.strict,
         partition: plan.partition.map(|partition| partition.to_string()),
     }
 }

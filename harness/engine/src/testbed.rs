@@ -389,20 +389,22 @@ async fn facts_of(
         .send(&what, FACT_TIME, || namespaces.get("kube-system"))
         .await?;
     let what = format!("{}: get the server's version", cluster.name);
-    let version = requests
+    let kubernetes = requests
         .send(&what, FACT_TIME, || cluster.client.apiserver_version())
         .await?;
+    // Facts describe a run; that one can't be found out is one of them, and no reason to stop.
+    let slow = || Err(too_slow("find out about the mesh", &cluster.name, FACT_TIME));
+    let clock = requests.clock;
+    // Where there is no mesh yet, it is the version that would be installed.
+    let version = clock
+        .within(FACT_TIME, driver.version(cluster))
+        .await
+        .unwrap_or_else(|_| slow());
+    let release = version.as_ref().ok().and_then(|version| driver.release(version));
     let (mesh, trust_root) = if plan.setup.bare {
         (String::new(), String::new())
     } else {
-        // Facts describe a run; that one can't be found out is one of them, and no reason to stop.
         let unknown = |problem: Problem| format!("unknown: {}", problem.message);
-        let slow = || Err(too_slow("find out about the mesh", &cluster.name, FACT_TIME));
-        let clock = requests.clock;
-        let version = clock
-            .within(FACT_TIME, driver.version(cluster))
-            .await
-            .unwrap_or_else(|_| slow());
         let root = clock
             .within(FACT_TIME, driver.trust_root(cluster))
             .await
@@ -415,8 +417,9 @@ async fn facts_of(
     Ok(ClusterFacts {
         name: cluster.name.clone(),
         uid: system.metadata.uid.unwrap_or_default(),
-        kubernetes: version.git_version,
+        kubernetes: kubernetes.git_version,
         mesh,
+        release,
         trust_root,
     })
 }

@@ -33,6 +33,7 @@ use crate::{
     apply, counters, credentials, denied_writes, gateway_alive, ownership, permissions, preinstalled, resources,
     rotation, routes, webhooks,
 };
+use meshproof_terms::Release;
 
 /// Scenario time within which an installation, a link or a removal must be complete.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -414,6 +415,10 @@ impl MeshDriver for Linkerd {
             Some(version) => Ok(version.clone()),
             None => self.installer_in(cluster).version().await,
         }
+    }
+
+    fn release(&self, version: &str) -> Option<Release> {
+        crate::version::release(version)
     }
 
     async fn trust_root(&self, cluster: &Cluster) -> Result<String, Problem> {

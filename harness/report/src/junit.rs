@@ -148,8 +148,10 @@ fn check_case(report: &Report, scenario: &ScenarioRow, classname: &str, check: &
         ),
         BODY,
     );
+    // What is excused passes, and says in its output what it broke: build servers know no third colour.
     let status = match check.outcome.as_str() {
-        "pass" => TestCaseStatus::success(),
+        "pass" | "deviates" => TestCaseStatus::success(),
+        "fail" if check.excuse.is_some() => TestCaseStatus::success(),
         "fail" => {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
             status
@@ -165,15 +167,18 @@ fn check_case(report: &Report, scenario: &ScenarioRow, classname: &str, check: &
         }
         other => error(other, &check.summary, &body),
     };
-    let failed = !matches!(status, TestCaseStatus::Success { .. });
+    let told = check.excuse.is_some() || !matches!(status, TestCaseStatus::Success { .. });
     let mut case = case(classname, &name, status);
     case.set_time(std::time::Duration::from_micros(
         check.decided_us.saturating_sub(check.opened_us),
     ));
     case.extra.insert("file".into(), scenario.file.clone().into());
     case.extra.insert("line".into(), check.line.to_string().into());
-    if failed {
-        let mut output = body;
+    if told {
+        let mut output = match &check.excuse {
+            Some(excuse) => format!("{}: {excuse}\n{body}", check.outcome),
+            None => body,
+        };
         if let Some(folder) = &check.evidence {
             output = format!("{output}\n[[ATTACHMENT|{folder}]]");
         }

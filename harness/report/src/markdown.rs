@@ -71,11 +71,6 @@ pub fn markdown(report: &Report) -> String {
                 .flat_map(|scenario| scenario.checks.iter().map(move |check| (scenario, check)))
                 .filter(|(_, check)| check.requirement == row.id && check.outcome != "pass")
                 .collect();
-            let known = if row.known_deviation.is_some() {
-                " (known upstream)"
-            } else {
-                ""
-            };
             let (place, what) = match checks.first() {
                 Some((scenario, check)) => (
                     format!(
@@ -85,12 +80,15 @@ pub fn markdown(report: &Report) -> String {
                         check.line,
                         seconds(check.decided_us)
                     ),
-                    check.summary.clone(),
+                    match &check.excuse {
+                        Some(excuse) => format!("{}; {excuse}", check.summary),
+                        None => check.summary.clone(),
+                    },
                 ),
                 None => (String::new(), row.text.clone()),
             };
             lines.push(format!(
-                "| {}{known} | {} | {} | {} |",
+                "| {} | {} | {} | {} |",
                 row.id,
                 row.status,
                 escape(&place),
@@ -98,6 +96,12 @@ pub fn markdown(report: &Report) -> String {
             ));
         }
         lines.push(String::new());
+    }
+    for row in report.requirements.iter().filter(|row| row.gone) {
+        lines.push(format!(
+            "{} is kept, which these releases were known to break: the deviation is gone.",
+            row.id
+        ));
     }
     let met = report.requirements.iter().filter(|row| row.status == "pass").count();
     lines.push(format!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use meshproof_verdict::history::{CheckHistory, ScenarioHistory};
+use meshproof_verdict::history::{CheckHistory, RunHistory, ScenarioHistory};
 use meshproof_verdict::question::Question;
 use meshproof_verdict::record::{CloseReason, Outcome};
 use meshproof_verdict::wakefulness::Attributed;
@@ -43,7 +43,7 @@ pub struct Report {
     pub suite_digest: String,
     /// Part of the suite, `1/3`.
     pub partition: Option<String>,
-    /// Worst outcome: `pass`, `fail`, `inconclusive`, `error` or `skip`.
+    /// Worst outcome: `pass`, `skip`, `deviates`, `inconclusive`, `error` or `fail`.
     pub outcome: String,
     /// Length of the run.
     pub duration_us: u64,
@@ -116,8 +116,10 @@ pub struct RequirementStatus {
     pub status: String,
     /// Checks that decided it.
     pub checks: Vec<CheckKey>,
-    /// What upstream is known to break about it.
+    /// What releases that ran are known to break about it.
     pub known_deviation: Option<String>,
+    /// Whether a real mesh of such a release kept it all the same: the deviation is gone.
+    pub gone: bool,
 }
 
 /// Where a check is.
@@ -229,6 +231,8 @@ pub struct CheckRow {
     pub expected: String,
     /// What was observed.
     pub observed: String,
+    /// Why it turns nothing red although the promise was broken.
+    pub excuse: Option<String>,
     /// When it was opened.
     pub opened_us: u64,
     /// When it was decided.
@@ -343,14 +347,7 @@ impl Report {
             report.requirements = started
                 .requirements
                 .iter()
-                .map(|row| {
-                    requirement_status(
-                        row,
-                        &report.scenarios,
-                        &history.scenarios,
-                        started.deviations.get(&row.id),
-                    )
-                })
+                .map(|row| requirement_status(row, &report.scenarios, history, started.certifies))
                 .collect();
             report.run = started.run;
             report.started = started.started;
@@ -367,7 +364,7 @@ impl Report {
         report
     }
 
-    /// Number of scenarios with each outcome, in the order pass, fail, inconclusive, error, skip.
+    /// Number of scenarios with each outcome, in the order pass, deviates, fail, inconclusive, error, skip.
     #[must_use]
     pub fn tally(&self) -> Vec<(&'static str, usize)> {
         let of = |outcome: &str| {
@@ -376,7 +373,7 @@ impl Report {
                 .filter(|scenario| scenario.outcome == outcome)
                 .count()
         };
-        ["pass", "fail", "inconclusive", "error", "skip"]
+        ["pass", "deviates", "fail", "inconclusive", "error", "skip"]
             .map(|outcome| (outcome, of(outcome)))
             .to_vec()
     }
@@ -523,6 +520,9 @@ fn check_row(check: &CheckHistory) -> CheckRow {
         observed: judgement
             .map(|judgement| judgement.observed.clone())
             .unwrap_or_default(),
+        excuse: judgement
+            .and_then(|judgement| judgement.excuse.as_ref())
+            .map(text::excuse),
         opened_us: check.opened_us,
         decided_us: judgement.map_or(check.opened_us, |judgement| judgement.at_us),
         measures: judgement
@@ -553,12 +553,14 @@ fn kind(question: &Question) -> &'static str {
 fn requirement_status(
     row: &meshproof_verdict::record::RequirementRow,
     scenarios: &[ScenarioRow],
-    histories: &[ScenarioHistory],
-    known_deviation: Option<&String>,
+    run: &RunHistory,
+    certifies: bool,
 ) -> RequirementStatus {
     let mut checks = Vec::new();
+    let mut known = None;
     let mut worst: Option<Outcome> = None;
-    for (scenario, history) in scenarios.iter().zip(histories) {
+    let mut skipped = false;
+    for (scenario, history) in scenarios.iter().zip(&run.scenarios) {
         let planned = history
             .planned
             .as_ref()
@@ -568,20 +570,26 @@ fn requirement_status(
                 scenario: scenario.key.clone(),
                 check: check.check,
             });
-            worst = worst.max(Some(check.outcome()));
+            known = known.or(run.standing(history, check).known());
+            match check.outcome() {
+                Outcome::Skip => skipped = true,
+                outcome => worst = worst.max(Some(outcome)),
+            }
         }
         if planned && history.skipped.is_some() {
-            worst = worst.max(Some(Outcome::Skip));
+            skipped = true;
         } else if planned && scenario.not_reached.contains(&row.id) {
             worst = worst.max(Some(history.outcome().max(Outcome::Inconclusive)));
         }
     }
+    let status = worst.or(skipped.then_some(Outcome::Skip));
     RequirementStatus {
         id: row.id.clone(),
-        level: row.level.clone(),
+        level: row.level.to_string(),
         text: row.text.clone(),
-        status: worst.map_or("not run", text::outcome).to_owned(),
+        status: status.map_or("not run", text::outcome).to_owned(),
         checks,
-        known_deviation: known_deviation.cloned(),
+        gone: certifies && status == Some(Outcome::Pass) && known.is_some(),
+        known_deviation: known.map(|row| row.observed.clone()),
     }
 }

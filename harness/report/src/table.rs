@@ -48,6 +48,9 @@ pub fn table(report: &Report) -> String {
             lines.push(format!("      {}:{}: {}", scenario.file, check.line, check.summary));
             lines.push(format!("      expected: {}", check.expected));
             lines.push(format!("      observed: {}", check.observed));
+            if let Some(excuse) = &check.excuse {
+                lines.push(format!("      {excuse}"));
+            }
             if let Some(rung) = &check.rung {
                 lines.push(format!("      first broken rung: {rung}"));
             }
@@ -81,6 +84,12 @@ pub fn table(report: &Report) -> String {
                 lines.push(format!("  evidence: {evidence}"));
             }
         }
+    }
+    for row in report.requirements.iter().filter(|row| row.gone) {
+        lines.push(format!(
+            "gone: {} is kept, which these releases were known to break; see the deviations of the suite",
+            row.id
+        ));
     }
     let tally: Vec<String> = report
         .tally()

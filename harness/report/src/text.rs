@@ -1,6 +1,6 @@
 //! How times, counts and outcomes are written for people.
 
-use meshproof_verdict::record::Outcome;
+use meshproof_verdict::record::{Excuse, Outcome};
 
 use crate::model::{CheckRow, ScenarioRow, UpgradeRow};
 
@@ -17,9 +17,24 @@ pub fn outcome(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Pass => "pass",
         Outcome::Fail => "fail",
+        Outcome::Deviates => "deviates",
         Outcome::Inconclusive => "inconclusive",
         Outcome::Error => "error",
         Outcome::Skip => "skip",
+    }
+}
+
+/// Why a broken promise turns nothing red.
+#[must_use]
+pub fn excuse(excuse: &Excuse) -> String {
+    match excuse {
+        Excuse::KnownDeviation { versions, upstream } if upstream.is_empty() => {
+            format!("releases {versions} are known to break it")
+        }
+        Excuse::KnownDeviation { versions, upstream } => {
+            format!("releases {versions} are known to break it (upstream: {upstream})")
+        }
+        Excuse::Should => "a SHOULD: it is told, and fails a strict run only".to_owned(),
     }
 }
 

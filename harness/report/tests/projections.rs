@@ -8,11 +8,12 @@ use std::path::Path;
 use meshproof_report::model::Report;
 use meshproof_report::run_folder::{JOURNAL, RunFolder};
 use meshproof_report::{html, junit, markdown, schema, table};
+use meshproof_terms::{Level, VersionRange};
 use meshproof_verdict::journal::JournalWriter;
 use meshproof_verdict::ledger::{Answered, RequestResult, Row};
 use meshproof_verdict::question::{Count, ObjectsQuestion, Question, ServingPattern, ServingQuestion, Timing};
 use meshproof_verdict::record::{
-    CloseReason, ClusterFacts, EnvironmentEvidence, Event, Judgement, Outcome, PlannedScenario, Problem, ProblemClass,
+    CloseReason, ClusterFacts, DeviationRow, EnvironmentEvidence, Event, Judgement, Outcome, PlannedScenario, Problem, ProblemClass,
     RequirementRow, RunStarted,
 };
 use meshproof_verdict::wakefulness::Wakefulness;
@@ -40,6 +41,7 @@ fn judgement(outcome: Outcome, text: &str, at_us: u64) -> Box<Judgement> {
         at_us,
         measures: [("lost".to_owned(), 3.0), ("recovered_after_us".to_owned(), 3_200_000.0)].into(),
         requests: vec!["steady-17".into()],
+        excuse: None,
     })
 }
 
@@ -105,8 +107,9 @@ fn events(text: &str) -> Vec<(u64, Event)> {
                 requirements: ["MC-A-001", "MC-A-002", "MC-A-003", "MC-A-004"]
                     .map(|id| RequirementRow {
                         id: id.into(),
-                        level: "MUST".into(),
+                        level: Level::Must,
                         text: text.into(),
+                        versions: VersionRange::ALL,
                     })
                     .into(),
                 scenarios: vec![
@@ -114,7 +117,13 @@ fn events(text: &str) -> Vec<(u64, Event)> {
                     planned("red", &["MC-A-002"]),
                     planned("left-out", &["MC-A-003"]),
                 ],
-                deviations: [("MC-A-002".to_owned(), "seen upstream".to_owned())].into(),
+                deviations: vec![DeviationRow {
+                    requirement: "MC-A-002".into(),
+                    versions: "2.18+".parse().unwrap(),
+                    observed: "seen upstream".into(),
+                    upstream: "not reported".into(),
+                }],
+                strict: false,
                 partition: None,
             })),
         ),

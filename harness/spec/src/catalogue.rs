@@ -1,5 +1,7 @@
 //! The catalogue: what a mesh must satisfy, which defects must turn it red, and what upstream is known to break.
 
+pub use meshproof_terms::Level;
+use meshproof_terms::VersionRange;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,20 +29,16 @@ pub struct Requirement {
     pub text: String,
     /// Where it comes from: documentation, code, an issue.
     pub source: String,
-    /// Versions of the mesh that it applies to, e.g. `2.14+`.
-    pub versions: String,
+    /// Releases of the mesh that it applies to, e.g. `2.14+`; it is not judged on others.
+    pub versions: VersionRange,
     /// Defects of the embedded mesh that must turn it red; at least one.
     pub defects: Vec<Name>,
-}
-
-/// How binding a requirement is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum Level {
-    /// A mesh that breaks it does not conform.
-    Must,
-    /// Breaking it needs a reason.
-    Should,
+    /// Those of its defects under which the mesh is so wrong that no check is reached: a step or the clusters say so instead.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused_by: Vec<Name>,
+    /// Other requirements that its defects break in the same scenarios.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<RequirementId>,
 }
 
 /// `scenarios/deviations.yaml`
@@ -57,8 +55,8 @@ pub struct Deviations {
 pub struct Deviation {
     /// The requirement.
     pub requirement: RequirementId,
-    /// Versions of the mesh in which it was seen.
-    pub versions: String,
+    /// Releases of the mesh in which it was seen.
+    pub versions: VersionRange,
     /// What was seen, with numbers.
     pub observed: String,
     /// Issue or commit upstream, or `not reported`.

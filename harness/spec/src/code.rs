@@ -189,7 +189,7 @@ codes! {
         "A link reaches the exporting cluster through its gateway, and this cluster has none.";
 
     NO_DEFECT = 110, "requirement without a defect",
-        "Each requirement names at least one defect of the embedded mesh that must turn it red: a check that nothing can turn red proves nothing.";
+        "Each requirement names at least one defect of the embedded mesh that must turn it red: a check that nothing can turn red proves nothing. Those under which no check is reached (`refused_by`) are among them.";
     EMPTY_TEXT = 111, "text that is empty",
         "The text is read by people in reports; it may not be empty.";
     EMPTY_LIST = 112, "list that is empty",

@@ -304,6 +304,7 @@ impl Reader {
     fn catalogue(&mut self, scenarios_dir: &Path, suite: &mut Suite, library: &mut Library) {
         let mut requirements: BTreeMap<String, Span> = BTreeMap::new();
         let mut complete = true;
+        let mut files = Vec::new();
         for path in self.yaml_files(&scenarios_dir.join("catalogue")) {
             let loaded: Option<Plain<Catalogue>> = self
                 .read(&path)
@@ -311,13 +312,18 @@ impl Reader {
             match loaded {
                 Some(plain) => {
                     self.problems.extend(lint::catalogue(&plain, &mut requirements));
-                    suite.catalogue.push(plain.value);
+                    files.push(plain);
                 }
                 None => complete = false,
             }
         }
         // With a broken file, requirements would seem to be unknown that are not.
         let known = complete.then_some(&requirements);
+        for plain in &files {
+            self.problems
+                .extend(known.into_iter().flat_map(|known| lint::neighbours(plain, known)));
+        }
+        suite.catalogue.extend(files.into_iter().map(|plain| plain.value));
         let path = scenarios_dir.join(PROFILES);
         let profiles: Option<Plain<Profiles>> = self
             .optional(&path)

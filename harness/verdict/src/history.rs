@@ -7,12 +7,15 @@ mod fold;
 
 use std::collections::BTreeMap;
 
+use meshproof_terms::Release;
+
 use crate::question::{Observation, Question};
 use crate::reconcile::Reconciliation;
 use crate::record::{
     CloseReason, ClusterFacts, EnvironmentEvidence, Event, Judgement, Outcome, PlannedScenario, Record, RunStarted,
 };
 use crate::wakefulness::{Attributed, Wakefulness};
+use crate::standing::Standing;
 
 /// A whole run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -145,6 +148,8 @@ pub struct UpgradeHistory {
     pub from: String,
     /// Mesh and version after.
     pub to: String,
+    /// Release that it counts as from then on.
+    pub release: Option<Release>,
 }
 
 /// A check: everything that its judgement is made from, apart from ledgers.
@@ -268,6 +273,26 @@ pub struct CleanupHistory {
 }
 
 impl RunHistory {
+    /// The environment with this key that came up.
+    #[must_use]
+    pub fn environment(&self, key: &str) -> Option<&EnvironmentHistory> {
+        let mut environments = self.environments.iter().rev();
+        environments.find(|environment| environment.environment == key && environment.problem.is_none())
+    }
+
+    /// What holds for the requirement of a check when it was closed.
+    #[must_use]
+    pub fn standing(&self, scenario: &ScenarioHistory, check: &CheckHistory) -> Standing<'_> {
+        let environment = self.environment(&scenario.environment);
+        Standing::of(
+            self.started.as_ref(),
+            environment.map_or(&[], |environment| &environment.clusters),
+            &scenario.upgrades,
+            &check.requirement,
+            check.closed.as_ref().map_or(u64::MAX, |closed| closed.at_us),
+        )
+    }
+
     /// The scenario with this key.
     #[must_use]
     pub fn scenario(&self, key: &str) -> Option<&ScenarioHistory> {
@@ -299,13 +324,15 @@ impl RunHistory {
 }
 
 impl ScenarioHistory {
-    /// Worst outcome of its checks, steps and cleanup; an error when it was planned and never ran, or did not end.
+    /// Worst outcome of its checks, steps and cleanup; an error when it was planned and never ran, or did not end. Checks
+    /// that were not judged, which have their coded reason, do not make it worse; when none was judged, neither was it.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         if self.skipped.is_some() {
             return Outcome::Skip;
         }
-        let checks = self.checks.iter().map(CheckHistory::outcome);
+        let checks = self.checks.iter().map(CheckHistory::counts_as);
+        let judged = checks.clone().filter(|outcome| *outcome != Outcome::Skip);
         let steps = self.steps.iter().filter_map(|step| step.problem.as_ref());
         let cleanup = self.cleanup.iter().filter_map(|cleanup| cleanup.problem.as_ref());
         let problems = steps
@@ -318,12 +345,13 @@ impl ScenarioHistory {
             .map(|_| Outcome::Error);
         let unasked = (!self.not_run().is_empty()).then_some(Outcome::Inconclusive);
         let cut = self.cut().map(|_| Outcome::Error);
-        checks
+        judged
             .chain(problems)
             .chain(left)
             .chain(unasked)
             .chain(cut)
             .max()
+            .or_else(|| checks.max())
             .unwrap_or(Outcome::Error)
     }
 
@@ -376,6 +404,19 @@ impl CheckHistory {
         self.judgement
             .as_ref()
             .map_or(Outcome::Error, |judgement| judgement.outcome)
+    }
+
+    /// What the outcome counts for in its scenario and run: what is excused is told, and turns neither red.
+    #[must_use]
+    pub fn counts_as(&self) -> Outcome {
+        let excused = self
+            .judgement
+            .as_ref()
+            .is_some_and(|judgement| judgement.excuse.is_some());
+        match self.outcome() {
+            Outcome::Fail if excused => Outcome::Deviates,
+            outcome => outcome,
+        }
     }
 }
 

@@ -22,6 +22,7 @@ pub mod question;
 pub mod recheck;
 pub mod reconcile;
 pub mod record;
+pub mod standing;
 pub mod statistics;
 pub mod wakefulness;
 

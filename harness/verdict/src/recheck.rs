@@ -8,6 +8,7 @@ use crate::journal::Integrity;
 use crate::judge::{KnownLedger, LedgerSet, control_outcomes, judge};
 use crate::ledger_file::read_ledger;
 use crate::record::{Judgement, Outcome};
+use crate::standing::Standing;
 
 /// Relative difference of two measures that count as equal: JSON may round the last digit of a number.
 const SAME: f64 = 1e-9;
@@ -79,7 +80,7 @@ pub fn recheck<R: BufRead>(
     for scenario in &history.scenarios {
         let ledgers = read_ledgers(scenario, &mut open, &mut findings);
         for check in &scenario.checks {
-            let reason = recheck_check(scenario, check, &ledgers);
+            let reason = recheck_check(&history.standing(scenario, check), scenario, check, &ledgers);
             findings.extend(reason.map(|reason| Finding::Judgement {
                 scenario: scenario.key.clone(),
                 line: check.line,
@@ -167,7 +168,12 @@ fn read_one<R: BufRead>(
 }
 
 /// What is wrong with the judgement of a check.
-fn recheck_check(scenario: &ScenarioHistory, check: &CheckHistory, ledgers: &LedgerSet) -> Option<String> {
+fn recheck_check(
+    standing: &Standing<'_>,
+    scenario: &ScenarioHistory,
+    check: &CheckHistory,
+    ledgers: &LedgerSet,
+) -> Option<String> {
     let recorded = check.judgement.as_ref()?;
     if check.closed.is_none() {
         return Some("it was judged before it was closed".to_owned());
@@ -194,7 +200,7 @@ fn recheck_check(scenario: &ScenarioHistory, check: &CheckHistory, ledgers: &Led
         return Some(format!("it saw {rows} rows of the ledger `{name}`, which has fewer"));
     }
     let controls = control_outcomes(scenario, check, ledgers);
-    difference(recorded, &judge(check, &controls, ledgers))
+    difference(recorded, &standing.applied(judge(check, &controls, ledgers)))
 }
 
 /// What differs between the recorded judgement and the computed one. Words may differ between versions of meshproof;
@@ -205,6 +211,9 @@ fn difference(recorded: &Judgement, computed: &Judgement) -> Option<String> {
             "recorded is {:?}, what was recorded makes it {:?}: {}",
             recorded.outcome, computed.outcome, computed.summary
         ));
+    }
+    if recorded.excuse != computed.excuse {
+        return Some("what excuses it is not what the plan says of the releases that ran".to_owned());
     }
     if recorded.at_us != computed.at_us {
         return Some(format!(

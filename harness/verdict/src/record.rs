@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use meshproof_terms::{Level, Release, VersionRange};
 use serde::{Deserialize, Serialize};
 
 use crate::question::{Observation, Question};
@@ -25,7 +26,7 @@ pub struct Record {
     pub event: Event,
 }
 
-/// One of five, never merged up to green.
+/// One of six, never merged up to green. The order is that of reports: the worst of several counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
@@ -33,6 +34,8 @@ pub enum Outcome {
     Pass,
     /// Not asked, for a coded reason.
     Skip,
+    /// The promise was broken, as the deviations of the suite say that this release of the mesh does.
+    Deviates,
     /// The evidence is too thin, or a control is missing.
     Inconclusive,
     /// The environment or the harness failed.
@@ -141,6 +144,9 @@ pub enum Event {
         from: String,
         /// Mesh and version from now on.
         to: String,
+        /// Release that it counts as from now on; absent when it is none (a development build).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        release: Option<Release>,
     },
     /// A ledger is opened.
     LedgerOpened {
@@ -302,8 +308,12 @@ pub struct RunStarted {
     pub requirements: Vec<RequirementRow>,
     /// Scenarios of the plan, in order, also those that will be skipped.
     pub scenarios: Vec<PlannedScenario>,
-    /// Deviations that are known: requirement → what upstream does.
-    pub deviations: BTreeMap<String, String>,
+    /// Deviations of releases of the mesh that are known.
+    #[serde(deserialize_with = "deviation_rows")]
+    pub deviations: Vec<DeviationRow>,
+    /// Whether a known deviation and a broken SHOULD are failures as any other.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub strict: bool,
     /// `1/3` when only a part of the suite was selected.
     pub partition: Option<String>,
 }
@@ -314,10 +324,51 @@ pub struct RunStarted {
 pub struct RequirementRow {
     /// Id.
     pub id: String,
-    /// `MUST` or `SHOULD`.
-    pub level: String,
+    /// How binding it is.
+    pub level: Level,
     /// The sentence.
     pub text: String,
+    /// Releases of the mesh that it applies to.
+    #[serde(default, skip_serializing_if = "VersionRange::is_all")]
+    pub versions: VersionRange,
+}
+
+/// A requirement that releases of the mesh are known to break.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviationRow {
+    /// The requirement.
+    pub requirement: String,
+    /// Releases in which it was seen.
+    #[serde(default, skip_serializing_if = "VersionRange::is_all")]
+    pub versions: VersionRange,
+    /// What was seen.
+    pub observed: String,
+    /// Issue or commit upstream, or `not reported`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub upstream: String,
+}
+
+/// Journals from before deviations had versions hold a map from requirement to what upstream does.
+fn deviation_rows<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<DeviationRow>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Rows(Vec<DeviationRow>),
+        Map(BTreeMap<String, String>),
+    }
+    Ok(match Written::deserialize(deserializer)? {
+        Written::Rows(rows) => rows,
+        Written::Map(map) => map
+            .into_iter()
+            .map(|(requirement, observed)| DeviationRow {
+                requirement,
+                versions: VersionRange::ALL,
+                observed,
+                upstream: String::new(),
+            })
+            .collect(),
+    })
 }
 
 /// A scenario of the plan.
@@ -354,6 +405,9 @@ pub struct ClusterFacts {
     pub kubernetes: String,
     /// Mesh and version.
     pub mesh: String,
+    /// Release that this version counts as; absent when it is none (a development build).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<Release>,
     /// Fingerprint of the trust root (SHA-256 of its DER, hex).
     pub trust_root: String,
 }
@@ -427,7 +481,7 @@ pub enum CloseReason {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Judgement {
-    /// One of five.
+    /// One of six.
     pub outcome: Outcome,
     /// One line: what was promised and what happened.
     pub summary: String,
@@ -442,4 +496,28 @@ pub struct Judgement {
     pub measures: BTreeMap<String, f64>,
     /// Ids of requests that prove it (bounded).
     pub requests: Vec<String>,
+    /// Why a broken promise does not turn the run red, if it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excuse: Option<Excuse>,
+}
+
+/// Why a broken promise does not turn a run red.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Excuse {
+    /// The release of the mesh is known to break it.
+    KnownDeviation {
+        /// Releases that do.
+        versions: VersionRange,
+        /// Issue or commit upstream, or `not reported`.
+        upstream: String,
+    },
+    /// It is a SHOULD.
+    Should,
+}
+
+/// Whether a flag is left out because it says nothing.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }

@@ -36,7 +36,7 @@ fn planned(key: &str, checks: &[&str]) -> PlannedScenario {
     }
 }
 
-fn started() -> RunStarted {
+pub(crate) fn started() -> RunStarted {
     RunStarted {
         format: crate::record::FORMAT,
         run: "r1".to_owned(),
@@ -55,7 +55,8 @@ fn started() -> RunStarted {
             planned("export", &["MC-ONE-001", "MC-TWO-001"]),
             planned("skipped", &["MC-TWO-001"]),
         ],
-        deviations: BTreeMap::new(),
+        deviations: Vec::new(),
+        strict: false,
         partition: None,
     }
 }

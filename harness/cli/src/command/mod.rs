@@ -15,3 +15,4 @@ pub mod report;
 pub mod run;
 pub mod schema;
 pub mod up;
+mod vacuity;

@@ -3,15 +3,17 @@
 
 use anyhow::{Result, anyhow};
 use futures::StreamExt;
-use meshproof_engine::plan::{Plan, Selection};
+use meshproof_engine::plan::{Plan, Selection, SuiteScenario};
 use meshproof_engine::{Engine, Interrupts, RunOptions};
 use meshproof_mesh::defect::{Defect, Defects};
+use meshproof_spec::catalogue::Requirement;
 use meshproof_spec::suite::Suite;
 use meshproof_verdict::history::RunHistory;
 use meshproof_verdict::record::{Outcome, ProblemClass};
 use serde::Serialize;
 
 use crate::args::{Format, ProveArgs};
+use crate::command::vacuity;
 use crate::exit_code::Exit;
 use crate::place::Place;
 use crate::signals::listen;
@@ -23,14 +25,67 @@ struct Row {
     requirement: String,
     /// Absent for the clean model.
     defect: Option<String>,
-    /// `killed`, `survived`, `not decided`; for the clean model `green` or `red`.
-    result: &'static str,
+    /// See [`Proof`].
+    result: Proof,
     /// Scenario that decided it.
     scenario: String,
     /// What the deciding check said.
     said: String,
     /// Other requirements that failed in the same runs.
     also_red: Vec<String>,
+}
+
+/// What a run proves of a requirement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Proof {
+    /// A check of the requirement failed under the defect, and nothing else did that the catalogue does not name.
+    Killed,
+    /// The mesh is so wrong under the defect that what the check needs never came about, and the catalogue says so.
+    Refused,
+    /// As `Refused`, and the catalogue does not say so: the requirement's own check never saw the defect.
+    NotReached,
+    /// As `Killed`, but requirements failed that the catalogue does not name.
+    Collateral,
+    /// The requirement stayed green under the defect.
+    Survived,
+    /// No scenario decided it.
+    NotDecided,
+    /// The clean model kept it.
+    Green,
+    /// The clean model broke it, or did not get there.
+    Red,
+}
+
+impl Proof {
+    const ALL: [Self; 8] = [
+        Self::Killed,
+        Self::Refused,
+        Self::NotReached,
+        Self::Collateral,
+        Self::Survived,
+        Self::NotDecided,
+        Self::Green,
+        Self::Red,
+    ];
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Killed => "killed",
+            Self::Refused => "refused",
+            Self::NotReached => "not reached",
+            Self::Collateral => "collateral",
+            Self::Survived => "survived",
+            Self::NotDecided => "not decided",
+            Self::Green => "green",
+            Self::Red => "red",
+        }
+    }
+
+    /// Whether it is as it must be.
+    fn is_good(self) -> bool {
+        matches!(self, Self::Killed | Self::Refused | Self::Green)
+    }
 }
 
 /// Prints the table requirement × defect.
@@ -45,7 +100,10 @@ pub async fn run(args: &ProveArgs) -> Result<Exit, Exit> {
         output::print(&output::columns(&rows));
         return Ok(Exit::Success);
     }
-    let loaded = suite::load(&args.suite, &[])?;
+    let loaded = suite::load(&args.suite, &args.files)?;
+    if args.vacuity {
+        return vacuous(args, &loaded).await;
+    }
     let jobs = jobs(&loaded, args)?;
     if jobs.is_empty() {
         output::note("error: nothing to prove: no requirement and defect match");
@@ -77,7 +135,7 @@ pub async fn run(args: &ProveArgs) -> Result<Exit, Exit> {
         for row in row {
             output::note(&format!(
                 "{done}/{total}  {:<11}  {}  {}",
-                row.result,
+                row.result.text(),
                 row.requirement,
                 row.defect.as_deref().unwrap_or("(clean)")
             ));
@@ -90,9 +148,32 @@ pub async fn run(args: &ProveArgs) -> Result<Exit, Exit> {
     Ok(tell(&rows, args, interrupts.stopping()))
 }
 
+/// What stays green without what scenarios do.
+async fn vacuous(args: &ProveArgs, loaded: &Suite) -> Result<Exit, Exit> {
+    let interrupts = Interrupts::default();
+    let listening = tokio::spawn(listen(interrupts.clone()));
+    let wanted = |scenario: &SuiteScenario| {
+        let mut checks = scenario.scenario.checks.iter();
+        args.requirements.is_empty() || checks.any(|check| args.requirements.contains(&check.0))
+    };
+    let plan_suite = suite::for_plan(loaded);
+    let wanted: Vec<String> = plan_suite
+        .scenarios
+        .iter()
+        .filter(|scenario| wanted(scenario))
+        .map(|scenario| scenario.id.clone())
+        .collect();
+    let told = vacuity::run(args, &plan_suite, &wanted, interrupts).await;
+    listening.abort();
+    told.map_err(|problem| {
+        output::note(&format!("error: {problem:#}"));
+        Exit::Error
+    })
+}
+
 /// A run of `prove`: requirements without a defect, or one requirement with one.
 struct Job {
-    requirements: Vec<String>,
+    requirements: Vec<Requirement>,
     defect: Option<Defect>,
     scenarios: Vec<String>,
 }
@@ -128,15 +209,15 @@ fn jobs(loaded: &Suite, args: &ProveArgs) -> Result<Vec<Job>, Exit> {
                 continue;
             }
             jobs.push(Job {
-                requirements: vec![id.clone()],
+                requirements: vec![requirement.clone()],
                 defect: Some(defect),
                 scenarios: scenarios.clone(),
             });
-            if !clean.requirements.contains(id) {
-                clean.requirements.push(id.clone());
+            if !clean.requirements.contains(requirement) {
+                clean.requirements.push(requirement.clone());
             }
         }
-        if clean.requirements.contains(id) {
+        if clean.requirements.contains(requirement) {
             clean.scenarios.extend(scenarios);
         }
     }
@@ -155,7 +236,10 @@ async fn prove(
     interrupts: Interrupts,
 ) -> Result<Vec<Row>> {
     if job.scenarios.is_empty() || interrupts.stopping() {
-        return Ok(job.requirements.iter().map(|id| undecided(id, job.defect)).collect());
+        let requirements = job.requirements.iter();
+        return Ok(requirements
+            .map(|requirement| undecided(&requirement.id.0, job.defect))
+            .collect());
     }
     let defects: Defects = job.defect.into_iter().collect();
     let place = Place::embedded(args.pace, defects);
@@ -183,7 +267,7 @@ async fn prove(
     Ok(job
         .requirements
         .iter()
-        .map(|id| row(id, job.defect, &summary.history))
+        .map(|requirement| row(requirement, job.defect, &summary.history))
         .collect())
 }
 
@@ -191,7 +275,7 @@ fn undecided(requirement: &str, defect: Option<Defect>) -> Row {
     Row {
         requirement: requirement.to_owned(),
         defect: defect.map(|defect| defect.name().to_owned()),
-        result: "not decided",
+        result: Proof::NotDecided,
         scenario: String::new(),
         said: "no scenario decided it".to_owned(),
         also_red: Vec::new(),
@@ -199,7 +283,8 @@ fn undecided(requirement: &str, defect: Option<Defect>) -> Row {
 }
 
 /// What a run says of a requirement.
-fn row(requirement: &str, defect: Option<Defect>, history: &RunHistory) -> Row {
+fn row(requirement: &Requirement, defect: Option<Defect>, history: &RunHistory) -> Row {
+    let id = requirement.id.0.as_str();
     let checks: Vec<_> = history
         .scenarios
         .iter()
@@ -207,54 +292,66 @@ fn row(requirement: &str, defect: Option<Defect>, history: &RunHistory) -> Row {
         .collect();
     let worst = checks
         .iter()
-        .filter(|(_, check)| check.requirement == requirement)
+        .filter(|(_, check)| check.requirement == id)
         .max_by_key(|(_, check)| check.outcome());
-    let refusal = refusal(requirement, history);
+    let outcome = worst.map(|(_, check)| check.outcome());
+    let refusal = refusal(id, history);
     let row = Row {
         scenario: worst.map(|(scenario, _)| scenario.key.clone()).unwrap_or_default(),
         said: worst.and_then(|(_, check)| check.judgement.as_ref()).map_or_else(
             || "no check was opened".to_owned(),
             |judgement| judgement.summary.clone(),
         ),
-        ..undecided(requirement, defect)
+        ..undecided(id, defect)
     };
     let Some(defect) = defect else {
-        let green = worst.is_some_and(|(_, check)| check.outcome() == Outcome::Pass) && refusal.is_none();
+        let green = outcome == Some(Outcome::Pass) && refusal.is_none();
         return Row {
-            result: if green { "green" } else { "red" },
+            result: if green { Proof::Green } else { Proof::Red },
             said: refusal.unwrap_or(row.said),
             ..row
         };
     };
     let mut also_red: Vec<String> = checks
         .iter()
-        .filter(|(_, check)| check.requirement != requirement && check.outcome() == Outcome::Fail)
+        .filter(|(_, check)| check.requirement != id && is_red(check.outcome()))
         .map(|(_, check)| check.requirement.clone())
         .collect();
     also_red.sort();
     also_red.dedup();
-    let row = Row {
+    let unnamed: Vec<&str> = also_red
+        .iter()
+        .map(String::as_str)
+        .filter(|other| !requirement.also.iter().any(|named| named.0 == *other))
+        .collect();
+    let (result, said) = match (outcome, refusal) {
+        (Some(outcome), _) if is_red(outcome) && unnamed.is_empty() => (Proof::Killed, None),
+        (Some(outcome), _) if is_red(outcome) => (
+            Proof::Collateral,
+            Some(format!(
+                "{} failed as well: name what the defect breaks besides in the requirement's `also`, or narrow the defect",
+                unnamed.join(" ")
+            )),
+        ),
+        (_, Some(said)) if requirement.refused_by.iter().any(|name| name.0 == defect.name()) => {
+            (Proof::Refused, Some(said))
+        }
+        (_, Some(said)) => (Proof::NotReached, Some(said)),
+        (Some(Outcome::Pass), None) => (Proof::Survived, None),
+        _ => (Proof::NotDecided, None),
+    };
+    Row {
+        result,
+        said: said.unwrap_or_else(|| row.said.clone()),
         also_red,
         defect: Some(defect.name().to_owned()),
         ..row
-    };
-    match (worst.map(|(_, check)| check.outcome()), refusal) {
-        (Some(Outcome::Fail), _) => Row {
-            result: "killed",
-            ..row
-        },
-        // The mesh is so wrong that what the check needs never came about: the run is red, and says why.
-        (_, Some(said)) => Row {
-            result: "killed",
-            said,
-            ..row
-        },
-        (Some(Outcome::Pass), None) => Row {
-            result: "survived",
-            ..row
-        },
-        _ => row,
     }
+}
+
+/// Whether a check saw the promise broken, also as upstream is known to break it.
+fn is_red(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Fail | Outcome::Deviates)
 }
 
 /// What the mesh did not do although a scenario that decides the requirement, or its clusters, needed it.
@@ -281,10 +378,7 @@ fn refusal(requirement: &str, history: &RunHistory) -> Option<String> {
 }
 
 fn tell(rows: &[Row], args: &ProveArgs, interrupted: bool) -> Exit {
-    let bad: Vec<&Row> = rows
-        .iter()
-        .filter(|row| !matches!(row.result, "killed" | "green"))
-        .collect();
+    let bad: Vec<&Row> = rows.iter().filter(|row| !row.result.is_good()).collect();
     match args.format.format {
         Format::Json => output::json(&rows),
         Format::Text => {
@@ -299,7 +393,7 @@ fn tell(rows: &[Row], args: &ProveArgs, interrupted: bool) -> Exit {
                     vec![
                         row.requirement.clone(),
                         row.defect.clone().unwrap_or_else(|| "(clean)".to_owned()),
-                        row.result.to_owned(),
+                        row.result.text().to_owned(),
                         row.scenario.clone(),
                         also,
                     ]
@@ -309,21 +403,19 @@ fn tell(rows: &[Row], args: &ProveArgs, interrupted: bool) -> Exit {
             for row in &bad {
                 output::line(&format!(
                     "{} {}: {}: {}",
-                    row.result,
+                    row.result.text(),
                     row.requirement,
                     row.defect.as_deref().unwrap_or("(clean)"),
                     row.said
                 ));
             }
-            let count = |result: &str| rows.iter().filter(|row| row.result == result).count();
-            output::line(&format!(
-                "{} defects killed, {} survived, {} not decided; the clean model: {} requirements green, {} red",
-                count("killed"),
-                count("survived"),
-                count("not decided"),
-                count("green"),
-                count("red"),
-            ));
+            let counts: Vec<String> = Proof::ALL
+                .into_iter()
+                .map(|proof| (proof, rows.iter().filter(|row| row.result == proof).count()))
+                .filter(|(proof, number)| *number > 0 || matches!(proof, Proof::Killed | Proof::Survived | Proof::Red))
+                .map(|(proof, number)| format!("{number} {}", proof.text()))
+                .collect();
+            output::line(&counts.join(", "));
         }
     }
     match (interrupted, bad.is_empty()) {

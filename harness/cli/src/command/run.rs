@@ -163,6 +163,7 @@ fn options(args: &RunArgs, plan: &Plan, place: &Place) -> RunOptions {
             (false, false) => Keep::Nothing,
         },
         until_fail: args.until_fail,
+        strict: args.strict,
         agent_image: place.agent_image.clone(),
         command: std::env::args().collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

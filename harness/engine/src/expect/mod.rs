@@ -16,6 +16,7 @@ use meshproof_verdict::judge::{Progress, control_outcomes, judge, progress};
 use meshproof_verdict::question::{Observation, Question};
 use meshproof_verdict::record::{CloseReason, Event, Outcome};
 use meshproof_verdict::wakefulness::Wakefulness;
+use meshproof_verdict::standing::Standing;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -71,7 +72,17 @@ pub(crate) async fn expect(scene: &mut Scene, expect: &Expect, line: u32) -> Res
     let judgement = {
         let ledgers = scene.ledgers.set();
         let controls = control_outcomes(&scene.history, &check, &*ledgers);
-        judge(&check, &controls, &*ledgers)
+        let judgement = judge(&check, &controls, &*ledgers);
+        let closed_us = check.closed.as_ref().map_or(u64::MAX, |closed| closed.at_us);
+        let (started, upgrades) = (&scene.run.started, &scene.history.upgrades);
+        Standing::of(
+            Some(started),
+            &scene.testbed.facts,
+            upgrades,
+            &check.requirement,
+            closed_us,
+        )
+        .applied(judgement)
     };
     scene
         .run

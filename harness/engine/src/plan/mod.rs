@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use meshproof_spec::scenario::{Setup, Step};
 use meshproof_spec::topology::Topology;
-use meshproof_verdict::record::RequirementRow;
+use meshproof_verdict::record::{DeviationRow, RequirementRow};
 use sha2::{Digest, Sha256};
 
 pub use cost::Cost;
@@ -73,7 +73,7 @@ pub struct Plan {
     /// Requirements of the catalogue.
     pub requirements: Vec<RequirementRow>,
     /// Deviations that are known.
-    pub deviations: BTreeMap<String, String>,
+    pub deviations: Vec<DeviationRow>,
     /// SHA-256 (hex) over all files of the suite.
     pub suite_digest: String,
     /// Selected part of the suite.

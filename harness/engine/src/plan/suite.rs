@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use meshproof_spec::catalogue::Level;
 use meshproof_spec::load::ExpandedScenario;
 use meshproof_spec::scenario::Scenario;
 use meshproof_spec::suite;
 use meshproof_spec::topology::Topology;
-use meshproof_verdict::record::RequirementRow;
+use meshproof_verdict::record::{DeviationRow, RequirementRow};
 
 /// A suite: scenarios, and what they refer to.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +21,8 @@ pub struct Suite {
     pub requirements: Vec<RequirementRow>,
     /// Requirements of each profile.
     pub profiles: BTreeMap<String, Vec<String>>,
-    /// Deviations that are known: requirement → what upstream does.
-    pub deviations: BTreeMap<String, String>,
+    /// Deviations of releases of the mesh that are known.
+    pub deviations: Vec<DeviationRow>,
     /// SHA-256 (hex) over all files.
     pub digest: String,
 }
@@ -72,12 +71,9 @@ impl From<suite::Suite> for Suite {
             requirements: requirements
                 .map(|requirement| RequirementRow {
                     id: requirement.id.0,
-                    level: match requirement.level {
-                        Level::Must => "MUST",
-                        Level::Should => "SHOULD",
-                    }
-                    .to_owned(),
+                    level: requirement.level,
                     text: requirement.text,
+                    versions: requirement.versions,
                 })
                 .collect(),
             profiles: suite
@@ -93,7 +89,12 @@ impl From<suite::Suite> for Suite {
             deviations: suite
                 .deviations
                 .into_iter()
-                .map(|deviation| (deviation.requirement.0, deviation.observed))
+                .map(|deviation| DeviationRow {
+                    requirement: deviation.requirement.0,
+                    versions: deviation.versions,
+                    observed: deviation.observed,
+                    upstream: deviation.upstream,
+                })
                 .collect(),
             digest: suite.digest,
         }

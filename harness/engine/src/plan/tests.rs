@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use meshproof_spec::scenario::Scenario;
 use meshproof_spec::topology::Topology;
+use meshproof_terms::{Level, VersionRange};
 use meshproof_verdict::record::RequirementRow;
 use proptest::prelude::*;
 use rstest::rstest;
@@ -59,7 +60,8 @@ fn suite(scenarios: Vec<Arc<SuiteScenario>>) -> Suite {
         requirements: ["MC-A-001", "MC-B-001"]
             .map(|id| RequirementRow {
                 id: id.to_owned(),
-                level: "MUST".to_owned(),
+                level: Level::Must,
+                versions: VersionRange::ALL,
                 text: "It works.".to_owned(),
             })
             .into(),

@@ -51,12 +51,14 @@ pub(crate) async fn upgrade(scene: &mut Scene, step: &InstallStep) -> Result<(),
         let upgraded = testbed::upgrade(&bed, cluster, &scene.run.requests).await?;
         let with_mesh = |version: &str| format!("{} {version}", bed.driver.name());
         let (from, to) = (with_mesh(&upgraded.from), with_mesh(&upgraded.to));
+        let release = bed.driver.release(&upgraded.to);
         let at_us = scene.run.journal.note(Event::MeshUpgraded {
             scenario: scene.key().to_owned(),
             step: scene.step,
             cluster: name.0.clone(),
             from: from.clone(),
             to: to.clone(),
+            release,
         });
         scene.history.upgrades.push(UpgradeHistory {
             at_us,
@@ -64,6 +66,7 @@ pub(crate) async fn upgrade(scene: &mut Scene, step: &InstallStep) -> Result<(),
             cluster: name.0.clone(),
             from,
             to,
+            release,
         });
     }
     Ok(())

@@ -23,6 +23,7 @@ use meshproof_engine::problem::{self, Problem};
 use meshproof_engine::{Engine, Plan, RunOptions, RunSummary};
 use meshproof_spec::scenario::{Component, ExportMode, Scenario, Setup, TrustStep};
 use meshproof_spec::topology::Topology;
+use meshproof_terms::{Level, Release, VersionRange};
 use meshproof_verdict::record::RequirementRow;
 use serde_json::{Value, json};
 
@@ -363,6 +364,10 @@ impl MeshDriver for PlainDriver {
         Ok("1.0".to_owned())
     }
 
+    fn release(&self, version: &str) -> Option<Release> {
+        version.parse().ok()
+    }
+
     async fn trust_root(&self, _: &Cluster) -> Result<String, Problem> {
         Ok("none".to_owned())
     }
@@ -494,7 +499,8 @@ pub(crate) fn suite(scenarios: Vec<SuiteScenario>) -> Suite {
         topologies: topologies(),
         requirements: vec![RequirementRow {
             id: REQUIREMENT.to_owned(),
-            level: "MUST".to_owned(),
+            level: Level::Must,
+            versions: VersionRange::ALL,
             text: "It works.".to_owned(),
         }],
         ..Suite::default()

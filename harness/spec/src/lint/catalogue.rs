@@ -83,11 +83,20 @@ pub(crate) fn catalogue(file: &Plain<Catalogue>, known: &mut BTreeMap<String, Sp
                 );
             }
         }
-        let texts = [
-            ("text", &requirement.text),
-            ("source", &requirement.source),
-            ("versions", &requirement.versions),
-        ];
+        for (position, defect) in requirement.refused_by.iter().enumerate() {
+            if !requirement.defects.contains(defect) {
+                problems.push(
+                    Diagnostic::error(
+                        code::NO_DEFECT,
+                        format!("`{defect}` is no defect of `{}`", requirement.id),
+                        at(file, &format!("{base}/refused_by/{position}")),
+                    )
+                    .expected("one of the requirement's `defects`")
+                    .help("add it to `defects`, or remove it here"),
+                );
+            }
+        }
+        let texts = [("text", &requirement.text), ("source", &requirement.source)];
         for (field, text) in texts {
             if text.trim().is_empty() {
                 problems.push(
@@ -98,14 +107,26 @@ pub(crate) fn catalogue(file: &Plain<Catalogue>, known: &mut BTreeMap<String, Sp
                     )
                     .expected(match field {
                         "text" => "the sentence that a mesh must satisfy",
-                        "source" => "where the requirement comes from",
-                        _ => "versions to which it applies, e.g. `2.14+`",
+                        _ => "where the requirement comes from",
                     }),
                 );
             }
         }
     }
     problems
+}
+
+/// What a file of the catalogue says of requirements that no file has.
+pub(crate) fn neighbours(file: &Plain<Catalogue>, known: &BTreeMap<String, Span>) -> Vec<Diagnostic> {
+    let requirements = file.value.requirements.iter().enumerate();
+    requirements
+        .flat_map(|(index, requirement)| {
+            let also = requirement.also.iter().enumerate();
+            also.filter_map(move |(position, id)| {
+                unknown(file, id, &format!("/requirements/{index}/also/{position}"), Some(known))
+            })
+        })
+        .collect()
 }
 
 /// All that is wrong with the profiles.

@@ -30,7 +30,7 @@ use crate::source::Span;
 use crate::topology::Topology;
 use crate::yaml::SourceMap;
 
-pub(crate) use catalogue::{catalogue, deviations, profiles};
+pub(crate) use catalogue::{catalogue, deviations, neighbours, profiles};
 pub(crate) use topology::topology;
 use world::World;
 

@@ -181,6 +181,7 @@ impl ScenarioHistory {
                 cluster,
                 from,
                 to,
+                release,
                 ..
             } => self.upgrades.push(UpgradeHistory {
                 at_us,
@@ -188,6 +189,7 @@ impl ScenarioHistory {
                 cluster: cluster.clone(),
                 from: from.clone(),
                 to: to.clone(),
+                release: *release,
             }),
             Event::CleanedUp {
                 left,

@@ -339,6 +339,7 @@ impl Finding {
             at_us: self.at_us,
             measures,
             requests: self.requests,
+            excuse: None,
         }
     }
 }

@@ -128,6 +128,7 @@ fn earlier(question: Question, outcome: Outcome, closed_ms: u64) -> CheckHistory
         at_us: 0,
         measures: BTreeMap::new(),
         requests: vec![],
+        excuse: None,
     });
     earlier
 }
