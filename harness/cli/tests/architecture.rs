@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Room → rooms that it may use.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("meshproof-kinds", &[]),
-    ("meshproof-spec", &["meshproof-kinds"]),
-    ("meshproof-verdict", &["meshproof-kinds"]),
+    ("meshproof-terms", &[]),
+    ("meshproof-spec", &["meshproof-kinds", "meshproof-terms"]),
+    ("meshproof-verdict", &["meshproof-kinds", "meshproof-terms"]),
     ("meshproof-agent", &[]),
     ("meshproof-kubeconfig", &[]),
     ("meshproof-apiserver", &["meshproof-kinds"]),
@@ -19,7 +20,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "meshproof-engine",
-        &["meshproof-agent", "meshproof-spec", "meshproof-verdict"],
+        &[
+            "meshproof-agent",
+            "meshproof-spec",
+            "meshproof-terms",
+            "meshproof-verdict",
+        ],
     ),
     (
         "meshproof-clusters",
@@ -30,7 +36,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "meshproof-spec",
         ],
     ),
-    ("meshproof-linkerd", &["meshproof-engine", "meshproof-spec"]),
+    (
+        "meshproof-linkerd",
+        &["meshproof-engine", "meshproof-spec", "meshproof-terms"],
+    ),
     (
         "meshproof-standins",
         &[

@@ -7,8 +7,8 @@ use std::time::Duration;
 use meshproof_spec::scalar::{Name, Target};
 use meshproof_spec::scenario::{Component, ExportMode, PortProtocol};
 use meshproof_verdict::history::ScenarioHistory;
-use meshproof_verdict::wakefulness::{Diligence, Wakefulness};
 use meshproof_verdict::record::RunStarted;
+use meshproof_verdict::wakefulness::{Diligence, Wakefulness};
 use serde_json::Value;
 
 use crate::agents::AgentPod;

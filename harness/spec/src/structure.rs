@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::code;
 use crate::diagnostic::{Diagnostic, closest};
+use meshproof_terms::{VersionRange, VersionRangeError};
+
 use crate::scalar::{Name, Rate, RequirementId, Target, TimeSpan};
 use crate::source::Span;
 use crate::yaml::{Entry, Node, Tree, escape, plain_scalar};
@@ -55,7 +57,7 @@ impl<'s> Walker<'s> {
             let name = reference.rsplit('/').next().unwrap_or_default();
             match name {
                 "Clusters" => self.clusters(node, pointer, what),
-                "Name" | "RequirementId" | "TimeSpan" | "Rate" | "Target" => {
+                "Name" | "RequirementId" | "TimeSpan" | "Rate" | "Target" | "VersionRange" => {
                     self.scalar(node, name, pointer, what);
                 }
                 _ => {
@@ -463,6 +465,18 @@ impl<'s> Walker<'s> {
                 Diagnostic::error(code::BAD_VALUE, format!("{what} is `{text}`, which is no rate"), place)
                     .expected("requests per second, more than 0: `100/s`")
                     .did_you_mean(mended_rate(text))
+            }),
+            "VersionRange" => text.parse::<VersionRange>().err().map(|fault| {
+                Diagnostic::error(
+                    code::BAD_VALUE,
+                    format!("{what} is `{text}`, which is no range of releases"),
+                    place,
+                )
+                .expected("`2.14+` (from then on), `2.14-2.17` (with both ends), `2.18` (all its patches) or `all`")
+                .label(match fault {
+                    VersionRangeError::Form(_) => "not of this form",
+                    VersionRangeError::Backwards(_) => "it ends before it begins",
+                })
             }),
             _ => target_fault(text).map(|fault| {
                 Diagnostic::error(

@@ -199,10 +199,6 @@ impl fmt::Display for VersionRange {
 }
 
 impl JsonSchema for VersionRange {
-    fn inline_schema() -> bool {
-        true
-    }
-
     fn schema_name() -> Cow<'static, str> {
         "VersionRange".into()
     }

@@ -14,8 +14,8 @@ use crate::reconcile::Reconciliation;
 use crate::record::{
     CloseReason, ClusterFacts, EnvironmentEvidence, Event, Judgement, Outcome, PlannedScenario, Record, RunStarted,
 };
-use crate::wakefulness::{Attributed, Wakefulness};
 use crate::standing::Standing;
+use crate::wakefulness::{Attributed, Wakefulness};
 
 /// A whole run.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -15,8 +15,8 @@ use meshproof_verdict::history::{CheckHistory, Closed};
 use meshproof_verdict::judge::{Progress, control_outcomes, judge, progress};
 use meshproof_verdict::question::{Observation, Question};
 use meshproof_verdict::record::{CloseReason, Event, Outcome};
-use meshproof_verdict::wakefulness::Wakefulness;
 use meshproof_verdict::standing::Standing;
+use meshproof_verdict::wakefulness::Wakefulness;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
