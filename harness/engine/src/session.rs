@@ -570,6 +570,7 @@ fn planned(plan: &ScenarioPlan) -> PlannedScenario {
         checks: scenario.scenario.checks.iter().map(|check| check.0.clone()).collect(),
         topology: scenario.scenario.topology.0.clone(),
         digest: scenario.digest.clone(),
+        steps: u32::try_from(scenario.scenario.steps.len()).ok(),
     }
 }
 

@@ -29,6 +29,7 @@ fn planned(key: &str, checks: &[&str]) -> PlannedScenario {
         checks: checks.iter().map(ToString::to_string).collect(),
         topology: "pair".into(),
         digest: "0".repeat(64),
+        steps: None,
     }
 }
 

@@ -257,6 +257,8 @@ pub struct EvidenceHistory {
     pub rung: Option<String>,
     /// One line about it.
     pub note: String,
+    /// SHA-256 (hex) of each file by its path in the folder; absent in journals that did not bind evidence yet.
+    pub files: Option<BTreeMap<String, String>>,
 }
 
 /// The cleanup of a scenario.

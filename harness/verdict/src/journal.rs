@@ -14,7 +14,7 @@ use std::io::{self, BufRead, Read, Write};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::record::{Event, Record};
+use crate::record::{Event, FORMAT, Record};
 
 /// Longest line that is read, bytes. A longer one is a broken record.
 pub const MAX_LINE: u64 = 64 * 1024 * 1024;
@@ -58,11 +58,17 @@ pub enum AppendError {
         /// Cause.
         source: io::Error,
     },
-    /// An earlier record could not be written, so that the journal may end in half a line.
-    #[error("the journal takes no more records, because record {seq} could not be written")]
+    /// An earlier record could not be written, so that the journal may end in half a line, or in records that are not on
+    /// the medium.
+    #[error(
+        "the journal takes no more records, because record {seq} could not be written: {cause}. Free space or choose another \
+         folder"
+    )]
     Broken {
         /// Position of the record that could not be written.
         seq: u64,
+        /// Why.
+        cause: String,
     },
     /// The event has no JSON form.
     #[error("record {seq} of the journal has no JSON form: {source}")]
@@ -80,7 +86,8 @@ pub struct JournalWriter<S> {
     sink: S,
     seq: u64,
     prev: String,
-    broken: bool,
+    /// The first record that could not be written, and why.
+    broken: Option<(u64, String)>,
 }
 
 impl<S: Sink> JournalWriter<S> {
@@ -90,7 +97,7 @@ impl<S: Sink> JournalWriter<S> {
             sink,
             seq: 0,
             prev: GENESIS.to_owned(),
-            broken: false,
+            broken: None,
         }
     }
 
@@ -100,9 +107,7 @@ impl<S: Sink> JournalWriter<S> {
     /// # Errors
     /// When the sink fails; after that every call fails.
     pub fn append(&mut self, event: Event, at_us: u64) -> Result<Record, AppendError> {
-        if self.broken {
-            return Err(AppendError::Broken { seq: self.seq });
-        }
+        self.whole()?;
         let record = Record {
             seq: self.seq,
             at_us,
@@ -111,8 +116,7 @@ impl<S: Sink> JournalWriter<S> {
         };
         let line = line_of(&record).map_err(|source| AppendError::Json { seq: self.seq, source })?;
         if let Err(source) = self.sink.write_line(&line) {
-            self.broken = true;
-            return Err(AppendError::Io { seq: self.seq, source });
+            return Err(self.fail(self.seq, source));
         }
         self.prev = hex(&Sha256::digest(&line[..line.len() - 1]));
         self.seq += 1;
@@ -122,12 +126,29 @@ impl<S: Sink> JournalWriter<S> {
     /// Makes everything durable that was appended.
     ///
     /// # Errors
-    /// When the sink fails.
+    /// When the sink fails; after that every call fails: what could not be made durable may be lost although a later
+    /// attempt succeeds (Linux forgets which pages it could not write), and nothing may be chained to it.
     pub fn sync(&mut self) -> Result<(), AppendError> {
-        self.sink.sync().map_err(|source| AppendError::Io {
-            seq: self.seq.saturating_sub(1),
-            source,
-        })
+        self.whole()?;
+        if let Err(source) = self.sink.sync() {
+            return Err(self.fail(self.seq.saturating_sub(1), source));
+        }
+        Ok(())
+    }
+
+    fn whole(&self) -> Result<(), AppendError> {
+        match &self.broken {
+            None => Ok(()),
+            Some((seq, cause)) => Err(AppendError::Broken {
+                seq: *seq,
+                cause: cause.clone(),
+            }),
+        }
+    }
+
+    fn fail(&mut self, seq: u64, source: io::Error) -> AppendError {
+        self.broken = Some((seq, source.to_string()));
+        AppendError::Io { seq, source }
     }
 
     /// SHA-256 (hex) of the last line: what [`Integrity::head`] will be.
@@ -236,8 +257,17 @@ pub struct BrokenRecord {
 ///
 /// # Errors
 /// Of the reader only.
-pub fn read_journal(mut reader: impl BufRead) -> io::Result<Journal> {
+pub fn read_journal(reader: impl BufRead) -> io::Result<Journal> {
     let mut records = Vec::new();
+    let integrity = read_records(reader, |record| records.push(record))?;
+    Ok(Journal { records, integrity })
+}
+
+/// Reads a journal record by record, so that a long one needs no memory. `take` gets each record that is in order.
+///
+/// # Errors
+/// Of the reader only.
+pub fn read_records(mut reader: impl BufRead, mut take: impl FnMut(Record)) -> io::Result<Integrity> {
     let mut integrity = Integrity {
         head: GENESIS.to_owned(),
         ..Integrity::default()
@@ -265,7 +295,7 @@ pub fn read_journal(mut reader: impl BufRead) -> io::Result<Journal> {
             Ok(record) => {
                 integrity.head = hex(&Sha256::digest(&line));
                 integrity.records += 1;
-                records.push(record);
+                take(record);
             }
             Err(reason) => {
                 integrity.broken = Some(BrokenRecord {
@@ -276,11 +306,24 @@ pub fn read_journal(mut reader: impl BufRead) -> io::Result<Journal> {
             }
         }
     }
-    Ok(Journal { records, integrity })
+    Ok(integrity)
+}
+
+/// The version of the format that a first line says it has, whatever else it holds.
+fn format_of(json: &[u8]) -> Option<u64> {
+    let record: serde_json::Value = serde_json::from_slice(json).ok()?;
+    record.pointer("/event/run_started/format")?.as_u64()
 }
 
 /// The record of a line without its line break.
 fn record_of(line: &[u8], seq: u64, prev: &str) -> Result<Record, String> {
+    if line.last() == Some(&b'\r') {
+        return Err(
+            "the line ends with a carriage return: line endings were changed (a transfer as text does that); copy the \
+             file as it is"
+                .to_owned(),
+        );
+    }
     let tail = SUM_KEY.len() + SUM_HEX + SUM_END.len();
     let (body, tail) = line
         .len()
@@ -296,6 +339,15 @@ fn record_of(line: &[u8], seq: u64, prev: &str) -> Result<Record, String> {
     }
     let mut json = body.to_vec();
     json.push(b'}');
+    // Before anything that a later format may have more of.
+    if seq == 0
+        && let Some(format) = format_of(&json)
+        && format > u64::from(FORMAT)
+    {
+        return Err(format!(
+            "it was written by a newer meshproof: its format is {format}, this version reads up to {FORMAT}; use that version"
+        ));
+    }
     let record: Record = serde_json::from_slice(&json).map_err(|error| format!("not a record: {error}"))?;
     if record.seq != seq {
         return Err(format!(
@@ -503,10 +555,72 @@ mod tests {
                 .contains("record 1 of the journal could not be written: no space left"),
             "{error}"
         );
-        assert!(matches!(
-            writer.append(event(1), 0),
-            Err(AppendError::Broken { seq: 1 })
-        ));
+        let later = writer.append(event(1), 0).unwrap_err().to_string();
+        assert!(
+            later.contains("record 1 could not be written: no space left. Free space"),
+            "{later}"
+        );
+    }
+
+    /// A medium that takes lines and can't make them durable the first time.
+    struct Forgetful(bool);
+
+    impl Sink for Forgetful {
+        fn write_line(&mut self, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            if std::mem::replace(&mut self.0, true) {
+                Ok(())
+            } else {
+                Err(io::Error::other("the device lost a write"))
+            }
+        }
+    }
+
+    #[test]
+    fn after_lines_that_could_not_be_made_durable_nothing_is_written() {
+        let mut writer = JournalWriter::new(Forgetful(false));
+        writer.append(event(0), 0).unwrap();
+        writer.append(event(1), 0).unwrap();
+        assert!(writer.sync().is_err());
+        for error in [writer.append(event(2), 0).unwrap_err(), writer.sync().unwrap_err()] {
+            assert!(
+                error
+                    .to_string()
+                    .contains("record 1 could not be written: the device lost a write"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn changed_line_endings_are_named() {
+        let (bytes, _) = written(2);
+        let text = String::from_utf8(bytes).unwrap().replace('\n', "\r\n");
+        let broken = read_journal(text.as_bytes()).unwrap().integrity.broken.unwrap();
+        assert!(broken.reason.contains("line endings were changed"), "{}", broken.reason);
+    }
+
+    #[test]
+    fn a_journal_of_a_later_format_is_said_to_be_that() {
+        let line = |format: u64| {
+            let body = format!(
+                r#"{{"seq":0,"at_us":0,"prev":"{GENESIS}","event":{{"run_started":{{"format":{format},"novelty":[]}}}}"#
+            );
+            format!("{body},\"sum\":\"{}\"}}\n", hex(&Sha256::digest(body.as_bytes())))
+        };
+        let reason = |format: u64| {
+            let journal = read_journal(line(format).as_bytes()).unwrap();
+            journal.integrity.broken.unwrap().reason
+        };
+        assert!(
+            reason(99).contains("written by a newer meshproof: its format is 99"),
+            "{}",
+            reason(99)
+        );
+        assert!(reason(1).contains("not a record"), "{}", reason(1));
     }
 
     proptest! {

@@ -12,6 +12,7 @@
 //! the start of the run.
 
 pub mod comparison;
+pub mod consistency;
 pub mod history;
 pub mod journal;
 pub mod judge;

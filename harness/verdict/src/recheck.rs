@@ -1,10 +1,13 @@
 //! Everything that a journal claims, computed again from its records and ledgers.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
 
-use crate::history::{CheckHistory, LedgerHistory, RunHistory, ScenarioHistory};
-use crate::journal::Integrity;
+use sha2::{Digest, Sha256};
+
+use crate::consistency::{contradictions, odd_rows};
+use crate::history::{CheckHistory, EvidenceHistory, LedgerHistory, RunHistory, ScenarioHistory};
+use crate::journal::{Integrity, hex};
 use crate::judge::{KnownLedger, LedgerSet, control_outcomes, judge};
 use crate::ledger_file::read_ledger;
 use crate::record::{Judgement, Outcome};
@@ -12,6 +15,26 @@ use crate::standing::Standing;
 
 /// Relative difference of two measures that count as equal: JSON may round the last digit of a number.
 const SAME: f64 = 1e-9;
+
+/// The files of a run's folder.
+pub trait Files {
+    /// What reads one.
+    type Reader: BufRead;
+
+    /// Opens a file by its name relative to the run's folder. Names come out of a journal that anybody may have written:
+    /// what is opened must be a plain file below the folder.
+    ///
+    /// # Errors
+    /// When there is none, or it is not one of the run's.
+    fn open(&self, file: &str) -> io::Result<Self::Reader>;
+
+    /// Everything below one of the run's folders that is no folder, by its path in it. A folder that is not there has
+    /// nothing.
+    ///
+    /// # Errors
+    /// When it can't be read, or is not one of the run's.
+    fn below(&self, folder: &str) -> io::Result<Vec<String>>;
+}
 
 /// Something that is not as the journal claims.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +48,26 @@ pub enum Finding {
     /// A record does not fit to those before it.
     #[error("journal: {0}")]
     Oddity(String),
+    /// The records of a scenario don't agree with each other or with the plan.
+    #[error("{scenario}: {reason}")]
+    Scenario {
+        /// Key of the scenario.
+        scenario: String,
+        /// What does not agree.
+        reason: String,
+    },
+    /// Evidence is not what was frozen.
+    #[error("{scenario}: evidence of step {check} ({folder}): {reason}")]
+    Evidence {
+        /// Key of the scenario.
+        scenario: String,
+        /// Key of the check or step.
+        check: u32,
+        /// Its folder.
+        folder: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A ledger can't be read.
     #[error("{scenario}: ledger `{ledger}` ({file}): {reason}")]
     Ledger {
@@ -61,24 +104,18 @@ pub enum Finding {
     },
 }
 
-/// Computes everything again. `open` opens a file by its name relative to the run's folder.
+/// Computes everything again.
 ///
-/// An empty list means: the journal is whole, and every judgement follows from what was recorded.
-pub fn recheck<R: BufRead>(
-    history: &RunHistory,
-    integrity: &Integrity,
-    mut open: impl FnMut(&str) -> io::Result<R>,
-) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    if !integrity.is_sound() {
-        findings.push(Finding::Journal(integrity.to_string()));
-    }
+/// An empty list means: the journal is whole, every judgement follows from what was recorded, and ledgers and evidence are
+/// what was written.
+pub fn recheck(history: &RunHistory, integrity: &Integrity, files: &impl Files) -> Vec<Finding> {
+    let mut findings = contradictions(history, integrity);
+    let pace = history.started.as_ref().map_or(1.0, |started| started.pace);
     if history.ended.is_none() {
         findings.push(Finding::Unfinished(integrity.to_string()));
     }
-    findings.extend(history.oddities.iter().cloned().map(Finding::Oddity));
     for scenario in &history.scenarios {
-        let ledgers = read_ledgers(scenario, &mut open, &mut findings);
+        let ledgers = read_ledgers(scenario, pace, files, &mut findings);
         for check in &scenario.checks {
             let reason = recheck_check(&history.standing(scenario, check), scenario, check, &ledgers);
             findings.extend(reason.map(|reason| Finding::Judgement {
@@ -88,8 +125,18 @@ pub fn recheck<R: BufRead>(
                 reason,
             }));
         }
+        for evidence in &scenario.evidence {
+            let reasons = recheck_evidence(evidence, files);
+            findings.extend(reasons.into_iter().map(|reason| Finding::Evidence {
+                scenario: scenario.key.clone(),
+                check: evidence.check,
+                folder: evidence.folder.clone(),
+                reason,
+            }));
+        }
         findings.extend(outcome_finding(&scenario.key, scenario.ended, scenario.outcome()));
     }
+    findings.extend(unnamed_evidence(history, files));
     findings.extend(outcome_finding("run", history.ended, history.outcome()));
     findings
 }
@@ -104,22 +151,87 @@ fn outcome_finding(subject: &str, ended: Option<(u64, Outcome)>, computed: Outco
     })
 }
 
-fn read_ledgers<R: BufRead>(
+/// Folder of evidence in a run's folder.
+pub const EVIDENCE_FOLDER: &str = "evidence";
+
+/// What is wrong with the files of one folder of evidence. Journals that did not bind evidence yet vouch for none.
+fn recheck_evidence(evidence: &EvidenceHistory, files: &impl Files) -> Vec<String> {
+    let Some(bound) = &evidence.files else {
+        return Vec::new();
+    };
+    let there = match files.below(&evidence.folder) {
+        Ok(there) => there,
+        Err(error) => return vec![format!("it can't be read: {error}")],
+    };
+    let mut told: Vec<String> = there
+        .iter()
+        .filter(|file| !bound.contains_key(*file))
+        .map(|file| format!("`{file}` was added"))
+        .collect();
+    for (file, recorded) in bound {
+        match files.open(&format!("{}/{file}", evidence.folder)).and_then(digest) {
+            Ok(found) if found == *recorded => {}
+            Ok(_) => told.push(format!("`{file}` was changed")),
+            Err(error) => told.push(format!("`{file}` can't be read: {error}")),
+        }
+    }
+    told
+}
+
+/// Evidence in the run's folder that no record names. Only where all records bind their evidence: older ones are silent.
+fn unnamed_evidence(history: &RunHistory, files: &impl Files) -> Vec<Finding> {
+    let mut all = history.scenarios.iter().flat_map(|scenario| &scenario.evidence);
+    if history.ended.is_none() || all.any(|evidence| evidence.files.is_none()) {
+        return Vec::new();
+    }
+    let there = match files.below(EVIDENCE_FOLDER) {
+        Ok(there) => there,
+        Err(error) => return vec![Finding::Journal(format!("{EVIDENCE_FOLDER} can't be read: {error}"))],
+    };
+    let named = |file: &String| {
+        let mut folders = history.scenarios.iter().flat_map(|scenario| &scenario.evidence);
+        folders.any(|evidence| {
+            let rest = format!("{EVIDENCE_FOLDER}/{file}");
+            rest.strip_prefix(&evidence.folder)
+                .is_some_and(|rest| rest.starts_with('/'))
+        })
+    };
+    there
+        .into_iter()
+        .filter(|file| !named(file))
+        .map(|file| Finding::Journal(format!("no record names the evidence `{EVIDENCE_FOLDER}/{file}`")))
+        .collect()
+}
+
+fn digest(mut reader: impl Read) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        match reader.read(&mut piece) {
+            Ok(0) => return Ok(hex(&hash.finalize())),
+            Ok(length) => hash.update(piece.get(..length).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn read_ledgers(
     scenario: &ScenarioHistory,
-    open: &mut impl FnMut(&str) -> io::Result<R>,
+    pace: f64,
+    files: &impl Files,
     findings: &mut Vec<Finding>,
 ) -> LedgerSet {
     let mut set = BTreeMap::new();
     for ledger in &scenario.ledgers {
-        let mut report = |reason: String| {
-            findings.push(Finding::Ledger {
-                scenario: scenario.key.clone(),
-                ledger: ledger.name.clone(),
-                file: ledger.file.clone(),
-                reason,
-            });
-        };
-        if let Some(rows) = read_one(ledger, open, &mut report) {
+        let (rows, reasons) = read_one(ledger, &scenario.namespace, pace, files);
+        findings.extend(reasons.into_iter().map(|reason| Finding::Ledger {
+            scenario: scenario.key.clone(),
+            ledger: ledger.name.clone(),
+            file: ledger.file.clone(),
+            reason,
+        }));
+        if let Some(rows) = rows {
             set.insert(
                 ledger.name.clone(),
                 KnownLedger {
@@ -132,39 +244,34 @@ fn read_ledgers<R: BufRead>(
     LedgerSet(set)
 }
 
-fn read_one<R: BufRead>(
+/// Rows of a ledger, if it can be read, and what is wrong with it.
+pub fn read_one(
     ledger: &LedgerHistory,
-    open: &mut impl FnMut(&str) -> io::Result<R>,
-    report: &mut impl FnMut(String),
-) -> Option<Vec<crate::ledger::Row>> {
-    // The name comes out of a file that anybody may have written.
-    let leaves = ledger.file.starts_with('/') || ledger.file.split(['/', '\\']).any(|part| part == "..");
-    if leaves {
-        report("its file lies outside of the run's folder; it was not read".to_owned());
-        return None;
-    }
-    let file = match open(&ledger.file).and_then(read_ledger) {
+    namespace: &str,
+    pace: f64,
+    files: &impl Files,
+) -> (Option<Vec<crate::ledger::Row>>, Vec<String>) {
+    let file = match files.open(&ledger.file).and_then(read_ledger) {
         Ok(file) => file,
-        Err(error) => {
-            report(format!("it can't be read: {error}"));
-            return None;
-        }
+        Err(error) => return (None, vec![format!("it can't be read: {error}")]),
     };
+    let mut told = Vec::new();
     if let Some((line, reason)) = &file.broken {
-        report(format!("line {line}: {reason}"));
+        told.push(format!("line {line}: {reason}"));
     }
     if let Some(closed) = &ledger.closed {
         if file.sha256 != closed.sha256 {
-            report(format!(
+            told.push(format!(
                 "its digest is {}, recorded is {}: it was changed",
                 file.sha256, closed.sha256
             ));
         }
         if file.rows.len() as u64 != closed.rows {
-            report(format!("it has {} rows, recorded are {}", file.rows.len(), closed.rows));
+            told.push(format!("it has {} rows, recorded are {}", file.rows.len(), closed.rows));
         }
     }
-    Some(file.rows)
+    told.extend(odd_rows(&file.rows, ledger.closed.as_ref(), namespace, pace));
+    (Some(file.rows), told)
 }
 
 /// What is wrong with the judgement of a check.
@@ -257,13 +364,7 @@ mod tests {
     fn findings(specimen: &Specimen) -> Vec<Finding> {
         let journal = read_journal(&specimen.journal[..]).unwrap();
         let history = RunHistory::fold(&journal.records);
-        recheck(&history, &journal.integrity, |file| {
-            let bytes = specimen
-                .files
-                .get(file)
-                .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-            Ok(&bytes[..])
-        })
+        recheck(&history, &journal.integrity, specimen)
     }
 
     /// The run with changed events under a chain that is right again: what somebody would do who edits a journal.
@@ -306,13 +407,177 @@ mod tests {
     #[case::rows_that_are_not_there(|event: &mut Event| if let Event::CheckClosed { check: 2, rows, .. } = event { rows.insert("call".to_owned(), 4); }, "it saw 4 rows of the ledger `call`, which has fewer")]
     #[case::a_digest(|event: &mut Event| if let Event::LedgerClosed { sha256, .. } = event { *sha256 = "0".to_owned() }, "ledger `call` (ledgers/export/call.ndjson): its digest is")]
     #[case::a_number_of_rows(|event: &mut Event| if let Event::LedgerClosed { rows, .. } = event { *rows = 2 }, "it has 3 rows, recorded are 2")]
-    #[case::a_file_outside(|event: &mut Event| if let Event::LedgerOpened { file, .. } = event { *file = "../../etc/passwd".to_owned() }, "lies outside of the run's folder")]
-    #[case::a_file_at_the_root(|event: &mut Event| if let Event::LedgerOpened { file, .. } = event { *file = "/etc/passwd".to_owned() }, "lies outside of the run's folder")]
     #[case::a_missing_file(|event: &mut Event| if let Event::LedgerOpened { file, .. } = event { *file = "ledgers/other.ndjson".to_owned() }, "the ledger `call` that its judgement rests on is missing")]
+    #[case::a_removed_judgement(|event: &mut Event| if let Event::Judged { check: 2, .. } = event { *event = Event::Interrupted { count: 1 } }, "check of line 14 (MC-TWO-001): it was closed and never judged")]
+    #[case::a_removed_end_of_a_step(|event: &mut Event| if let Event::StepEnded { step: 0, .. } = event { *event = Event::Interrupted { count: 1 } }, "the step of line 10 (`export`) never ended")]
+    #[case::a_removed_step(|event: &mut Event| if let Event::StepStarted { step: 0, .. } = event { *event = Event::Interrupted { count: 1 } }, "step 1 follows where step 0 is expected")]
+    #[case::another_requirement(|event: &mut Event| if let Event::CheckOpened { check: 2, requirement, .. } = event { *requirement = "MC-ELSE-001".to_owned() }, "(MC-ELSE-001): the plan names other requirements")]
+    #[case::a_removed_cleanup(|event: &mut Event| if let Event::CleanedUp { .. } = event { *event = Event::Interrupted { count: 1 } }, "no record says what its cleanup left behind")]
+    #[case::fewer_steps_than_planned(|event: &mut Event| if let Event::RunStarted(started) = event { started.scenarios[0].steps = Some(4) }, "it has 4 steps by its plan, none had a problem, and 3 are recorded")]
+    #[case::a_removed_evidence_record(|event: &mut Event| if let Event::Judged { check: 1, judgement, .. } = event { judgement.outcome = Outcome::Fail }, "it did not pass, and no record names its evidence")]
     #[case::leftovers_under_a_green_outcome(|event: &mut Event| if let Event::CleanedUp { left, .. } = event { left.push("west Service shop/x".to_owned()) }, "export: recorded outcome Pass, its parts make it Error\nrun: recorded outcome Pass, its parts make it Error")]
     fn what_was_forged_is_found(#[case] change: Change, #[case] says: &str) {
         let told = told(&forged(change));
         assert!(told.contains(says), "{told}");
+    }
+
+    /// The run with some records left out, under a chain that is right again.
+    fn without(is_gone: impl Fn(&Event) -> bool) -> Specimen {
+        let mut specimen = specimen::run();
+        let mut writer = JournalWriter::new(Vec::new());
+        for record in specimen.records.iter().filter(|record| !is_gone(&record.event)) {
+            writer.append(record.event.clone(), record.at_us).unwrap();
+        }
+        specimen.journal = writer.into_inner();
+        specimen
+    }
+
+    #[test]
+    fn what_was_left_out_is_found() {
+        let told = |is_gone: fn(&Event) -> bool| told(&without(is_gone));
+        let judgements = told(|event| matches!(event, Event::Judged { .. }));
+        assert_eq!(judgements.matches("never judged").count(), 2, "{judgements}");
+        let closes = told(|event| matches!(event, Event::LedgerClosed { .. }));
+        assert!(closes.contains("the ledger `call` was never closed"), "{closes}");
+        let last = told(|event| {
+            matches!(
+                event,
+                Event::StepStarted { step: 2, .. }
+                    | Event::StepEnded { step: 2, .. }
+                    | Event::CheckOpened { check: 2, .. }
+                    | Event::CheckClosed { check: 2, .. }
+                    | Event::Judged { check: 2, .. }
+            )
+        });
+        assert!(last.contains("3 steps by its plan"), "{last}");
+        let check = told(|event| {
+            matches!(
+                event,
+                Event::CheckOpened { check: 1, .. }
+                    | Event::CheckClosed { check: 1, .. }
+                    | Event::Observed { check: 1, .. }
+                    | Event::Judged { check: 1, .. }
+            )
+        });
+        assert!(
+            check.contains("the check of line 12 was done, and no record says how"),
+            "{check}"
+        );
+        let start = told(|event| matches!(event, Event::ScenarioStarted { .. }));
+        assert!(start.contains("was never started"), "{start}");
+    }
+
+    #[test]
+    fn time_that_goes_backwards_and_records_behind_the_end_are_found() {
+        let mut specimen = specimen::run();
+        let mut writer = JournalWriter::new(Vec::new());
+        for record in &specimen.records {
+            let at_us = if matches!(record.event, Event::CleanedUp { .. }) {
+                1
+            } else {
+                record.at_us
+            };
+            writer.append(record.event.clone(), at_us).unwrap();
+        }
+        writer.append(Event::Interrupted { count: 1 }, 9000).unwrap();
+        specimen.journal = writer.into_inner();
+        let told = told(&specimen);
+        assert!(told.contains("time goes backwards"), "{told}");
+        assert!(told.contains("it stands behind the end of the run"), "{told}");
+    }
+
+    #[test]
+    fn bytes_behind_the_end_are_found() {
+        let mut specimen = specimen::run();
+        specimen.journal.extend_from_slice(b"{\"seq\":");
+        assert!(
+            told(&specimen).contains("7 bytes follow the end of the run"),
+            "{}",
+            told(&specimen)
+        );
+    }
+
+    /// The run with other rows in its ledger, whose digest and number are right again.
+    fn with_rows(change: impl Fn(&mut Vec<crate::ledger::Row>)) -> String {
+        let mut rows = specimen::rows();
+        change(&mut rows);
+        let text: String = rows.iter().map(|row| serde_json::to_string(row).unwrap() + "\n").collect();
+        let mut specimen = forged(|event| {
+            if let Event::LedgerClosed { sha256, rows: count, .. } = event {
+                *sha256 = hex(&Sha256::digest(text.as_bytes()));
+                *count = rows.len() as u64;
+            }
+        });
+        specimen
+            .files
+            .insert("ledgers/export/call.ndjson".to_owned(), text.clone().into_bytes());
+        told(&specimen)
+    }
+
+    #[test]
+    fn rows_that_nobody_can_have_seen_are_found() {
+        assert_eq!(with_rows(|_| {}), "");
+        let repeated = with_rows(|rows| rows[1].id = rows[0].id.clone());
+        assert!(
+            repeated.contains("row 2 (`shop.call-0`): an earlier row has this id"),
+            "{repeated}"
+        );
+        let foreign = with_rows(|rows| rows[2].id = "shopping.call-2".to_owned());
+        assert!(foreign.contains("its id is of another run or scenario"), "{foreign}");
+        let reversed = with_rows(|rows| rows[1].ended_us = rows[1].started_us - 1);
+        assert!(reversed.contains("it ends before it starts"), "{reversed}");
+        for late in [2 * 86_400_000_000, u64::MAX] {
+            let late = with_rows(|rows| rows[0].ended_us = late);
+            assert!(late.contains("it ends long after its ledger was closed"), "{late}");
+        }
+    }
+
+    #[test]
+    fn evidence_is_what_was_frozen() {
+        let frozen = |files: Option<BTreeMap<String, String>>| {
+            let mut specimen = specimen::run();
+            let mut writer = JournalWriter::new(Vec::new());
+            for record in &specimen.records {
+                if matches!(record.event, Event::CleanedUp { .. }) {
+                    let frozen = Event::EvidenceFrozen {
+                        scenario: "export".to_owned(),
+                        check: 2,
+                        folder: "evidence/export/2".to_owned(),
+                        rung: None,
+                        note: String::new(),
+                        files: files.clone(),
+                    };
+                    writer.append(frozen, record.at_us).unwrap();
+                }
+                writer.append(record.event.clone(), record.at_us).unwrap();
+            }
+            specimen.journal = writer.into_inner();
+            specimen
+                .files
+                .insert("evidence/export/2/west/a.log".to_owned(), b"as it was".to_vec());
+            specimen
+        };
+        let bound = || frozen(Some([("west/a.log".to_owned(), hex(&Sha256::digest(b"as it was")))].into()));
+        assert_eq!(told(&bound()), "");
+        assert_eq!(told(&frozen(None)), "", "older journals don't bind evidence");
+
+        let mut changed = bound();
+        changed
+            .files
+            .insert("evidence/export/2/west/a.log".to_owned(), b"as they like".to_vec());
+        assert!(told(&changed).contains("`west/a.log` was changed"), "{}", told(&changed));
+        let mut removed = bound();
+        removed.files.remove("evidence/export/2/west/a.log");
+        assert!(told(&removed).contains("`west/a.log` can't be read"), "{}", told(&removed));
+        let mut added = bound();
+        added.files.insert("evidence/export/2/b.log".to_owned(), vec![]);
+        added.files.insert("evidence/other/1/c.log".to_owned(), vec![]);
+        let told = told(&added);
+        assert!(told.contains("`b.log` was added"), "{told}");
+        assert!(
+            told.contains("no record names the evidence `evidence/other/1/c.log`"),
+            "{told}"
+        );
     }
 
     #[test]

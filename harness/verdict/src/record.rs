@@ -242,6 +242,9 @@ pub enum Event {
         rung: Option<String>,
         /// One line about it.
         note: String,
+        /// SHA-256 (hex) of each file by its path in the folder; absent in journals that did not bind evidence yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        files: Option<BTreeMap<String, String>>,
     },
     /// Everything that the scenario made was removed, or not.
     CleanedUp {
@@ -391,6 +394,9 @@ pub struct PlannedScenario {
     pub topology: String,
     /// SHA-256 (hex) of the file.
     pub digest: String,
+    /// How many steps it has; absent in journals whose plan did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u32>,
 }
 
 /// What was found out about a cluster.

@@ -12,6 +12,7 @@ use crate::ledger::{Answered, RequestResult, Row};
 use crate::question::{
     AnsweredPattern, Count, ObjectsQuestion, Observation, Question, RequestPattern, RequestsQuestion, Timing,
 };
+use crate::recheck::Files;
 use crate::reconcile::Reconciliation;
 use crate::record::{CloseReason, Event, Outcome, PlannedScenario, Record, RunStarted};
 use crate::wakefulness::Wakefulness;
@@ -21,6 +22,22 @@ pub(crate) struct Specimen {
     pub(crate) journal: Vec<u8>,
     pub(crate) records: Vec<Record>,
     pub(crate) files: BTreeMap<String, Vec<u8>>,
+}
+
+impl Files for Specimen {
+    type Reader = std::io::Cursor<Vec<u8>>;
+
+    fn open(&self, file: &str) -> std::io::Result<Self::Reader> {
+        let bytes = self.files.get(file).cloned();
+        bytes
+            .map(std::io::Cursor::new)
+            .ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotFound))
+    }
+
+    fn below(&self, folder: &str) -> std::io::Result<Vec<String>> {
+        let below = |file: &String| file.strip_prefix(folder)?.strip_prefix('/').map(ToOwned::to_owned);
+        Ok(self.files.keys().filter_map(below).collect())
+    }
 }
 
 fn planned(key: &str, checks: &[&str]) -> PlannedScenario {
@@ -33,6 +50,7 @@ fn planned(key: &str, checks: &[&str]) -> PlannedScenario {
         checks: checks.iter().map(|id| (*id).to_owned()).collect(),
         topology: "pair".to_owned(),
         digest: "00".to_owned(),
+        steps: Some(3),
     }
 }
 
@@ -65,7 +83,7 @@ pub(crate) fn started() -> RunStarted {
 pub(crate) fn rows() -> Vec<Row> {
     (0..3)
         .map(|number| Row {
-            id: format!("call-{number}"),
+            id: format!("shop.call-{number}"),
             intended_us: 4500 + number,
             started_us: 4500 + number,
             ended_us: 4600 + number,
@@ -126,7 +144,7 @@ pub(crate) fn run() -> Specimen {
         scenario: scenario(),
         step,
         line,
-        verb: "expect".to_owned(),
+        verb: text.split(' ').next().unwrap_or_default().to_owned(),
         text: text.to_owned(),
         disturbs: false,
     };
@@ -139,7 +157,7 @@ pub(crate) fn run() -> Specimen {
     let opened = |check: u32, requirement: &str, question: Question| Event::CheckOpened {
         scenario: scenario(),
         check,
-        line: 12,
+        line: 10 + 2 * check,
         requirement: requirement.to_owned(),
         name: None,
         place: "west → east".to_owned(),

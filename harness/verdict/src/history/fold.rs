@@ -18,6 +18,13 @@ impl RunHistory {
 
     /// Adds one record: a running engine keeps its history up to date with this.
     pub fn apply(&mut self, record: &Record) {
+        let mut oddity = |text: String| self.oddities.push(format!("record {}: {text}", record.seq));
+        if record.at_us < self.last_us {
+            oddity(format!("its time is {} µs, after one of {} µs: time goes backwards", record.at_us, self.last_us));
+        }
+        if self.ended.is_some() {
+            oddity("it stands behind the end of the run".to_owned());
+        }
         self.last_us = self.last_us.max(record.at_us);
         if let Err(oddity) = self.take(record) {
             self.oddities.push(format!("record {}: {oddity}", record.seq));
@@ -210,6 +217,7 @@ impl ScenarioHistory {
                 folder,
                 rung,
                 note,
+                files,
                 ..
             } => self.evidence.push(EvidenceHistory {
                 at_us,
@@ -217,10 +225,14 @@ impl ScenarioHistory {
                 folder: folder.clone(),
                 rung: rung.clone(),
                 note: note.clone(),
+                files: files.clone(),
             }),
             Event::LedgerOpened { ledger, file, text, .. } => {
                 if self.ledger(ledger).is_some() {
                     return Err(format!("ledger `{ledger}` is opened a second time"));
+                }
+                if let Some(other) = self.ledgers.iter().find(|other| other.file == *file) {
+                    return Err(format!("ledger `{ledger}` has the file of ledger `{}`", other.name));
                 }
                 self.ledgers.push(LedgerHistory {
                     name: ledger.clone(),
