@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use meshproof_spec::scenario::Step;
 use serde_json::Value;
 
+use crate::redaction::{Redacted, Redactor};
+
 /// Longest text of a step, characters.
 const LONGEST: usize = 300;
 
@@ -20,10 +22,12 @@ pub(crate) fn verb(step: &Step) -> String {
 /// The step on one line, e.g. `scale: {in: west, service: store, to: 0}`. What was not written is left out, and what is
 /// too long is cut.
 #[must_use]
-pub(crate) fn text(step: &Step) -> String {
+pub(crate) fn text(step: &Step, redactor: &Redactor) -> String {
     let mut text = String::new();
-    if let Ok(Value::Object(map)) = serde_json::to_value(step) {
-        for (verb, arguments) in &map {
+    let value = serde_json::to_value(step).map(|value| redactor.object(&value));
+    // Before it is one line, in which nobody can tell any more what stands where.
+    if let Ok(Value::Object(map)) = value.as_ref().map(Redacted::get) {
+        for (verb, arguments) in map {
             let _ = write!(text, "{verb}: ");
             write_flow(arguments, &mut text);
         }
@@ -106,8 +110,13 @@ pub(crate) fn disturbs(step: &Step) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{disturbs, text, verb};
+    use super::{disturbs, verb};
+    use crate::redaction::Redactor;
     use meshproof_spec::scenario::Step;
+
+    fn text(step: &Step) -> String {
+        super::text(step, &Redactor::new())
+    }
 
     fn step(json: serde_json::Value) -> Step {
         serde_json::from_value(json).unwrap()

@@ -1,17 +1,19 @@
 //! The journal of a run: one writer, records durable before anybody acts on them or sees them.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use meshproof_verdict::journal::{JournalWriter, Sink};
+use meshproof_verdict::journal::{GENESIS, JournalWriter, Sink};
 use meshproof_verdict::record::{Event, Record};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::private_files;
 use crate::problem::{self, Problem};
+use crate::redaction::{Redacted, Redactor};
 
 /// Name of the journal in a run's folder.
 pub const JOURNAL_FILE: &str = "journal.ndjson";
@@ -29,11 +31,20 @@ pub struct Journal {
     queue: Arc<Mutex<mpsc::UnboundedSender<Entry>>>,
     records: broadcast::Sender<Arc<Record>>,
     run_dir: Arc<Path>,
-    broken: CancellationToken,
+    broken: Broken,
+    redactor: Redactor,
+    head: watch::Receiver<String>,
+}
+
+/// That the journal can't be written any more, and why.
+#[derive(Clone, Default)]
+struct Broken {
+    token: CancellationToken,
+    cause: Arc<OnceLock<String>>,
 }
 
 struct Entry {
-    event: Event,
+    event: Redacted<Event>,
     at_us: u64,
     durable: Option<oneshot::Sender<Result<(), Arc<str>>>>,
 }
@@ -45,10 +56,8 @@ impl Journal {
     /// When the file can't be made, or exists.
     pub fn create(run_dir: &Path, clock: Clock) -> Result<Self, Problem> {
         let path = run_dir.join(JOURNAL_FILE);
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&path)
+        let file = private_files::create_file(&path)
+            .and_then(|file| private_files::sync_parent(&path).map(|()| file))
             .map_err(|error| {
                 problem::harness(
                     "journal-create",
@@ -62,17 +71,32 @@ impl Journal {
     fn with_sink(sink: impl Sink + Send + 'static, run_dir: &Path, clock: Clock) -> Self {
         let (queue, entries) = mpsc::unbounded_channel();
         let (records, _) = broadcast::channel(DISPLAY_BACKLOG);
-        let (sender, broken) = (records.clone(), CancellationToken::new());
+        let (sender, broken) = (records.clone(), Broken::default());
         let breaks = broken.clone();
+        let (heads, head) = watch::channel(GENESIS.to_owned());
         // Writing and syncing block, and must go on while the runtime is busy.
-        tokio::task::spawn_blocking(move || write_entries(entries, JournalWriter::new(sink), &sender, &breaks));
+        tokio::task::spawn_blocking(move || write_entries(entries, JournalWriter::new(sink), &sender, &breaks, &heads));
         Self {
             clock,
             queue: Arc::new(Mutex::new(queue)),
             records,
             run_dir: run_dir.into(),
             broken,
+            redactor: Redactor::new(),
+            head,
         }
+    }
+
+    /// What takes secrets out of everything that this run writes.
+    #[must_use]
+    pub fn redactor(&self) -> &Redactor {
+        &self.redactor
+    }
+
+    /// SHA-256 (hex) of the last line that is durable: who keeps it elsewhere can tell whether the journal was replaced.
+    #[must_use]
+    pub fn head(&self) -> String {
+        self.head.borrow().clone()
     }
 
     /// Folder of the run.
@@ -96,19 +120,25 @@ impl Journal {
     /// Waits until something could not be written: whatever happens from then on is not known afterwards, so that nothing
     /// new may be begun. The problem says so.
     pub async fn broken(&self) -> Problem {
-        self.broken.cancelled().await;
-        unwritable("an earlier record could not be written")
+        self.broken.token.cancelled().await;
+        unwritable(self.broken.cause.get().map_or("its writer has stopped", String::as_str))
     }
 
     /// Whether something could not be written.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.broken.is_cancelled()
+        self.broken.token.is_cancelled()
     }
 
     /// Writes an event and returns its time. It is durable before every later event of [`Journal::durable`].
     pub fn note(&self, event: Event) -> u64 {
-        self.enqueue(event, None)
+        self.enqueue(self.redactor.event(event), None)
+    }
+
+    /// As [`Journal::note`]; also gives back the event as it is written, which is what may be judged: `recheck` has no other.
+    pub fn noted(&self, event: Event) -> (u64, Event) {
+        let event = self.redactor.event(event);
+        (self.enqueue(event.clone(), None), event.into_inner())
     }
 
     /// Writes an event, waits until it and everything before it is durable, and returns its time.
@@ -117,7 +147,7 @@ impl Journal {
     /// When the journal can't be written; nothing that happened is known then, and the run must stop.
     pub async fn durable(&self, event: Event) -> Result<u64, Problem> {
         let (sender, receiver) = oneshot::channel();
-        let at_us = self.enqueue(event, Some(sender));
+        let at_us = self.enqueue(self.redactor.event(event), Some(sender));
         match receiver.await {
             Ok(Ok(())) => Ok(at_us),
             Ok(Err(message)) => Err(unwritable(&message)),
@@ -125,7 +155,7 @@ impl Journal {
         }
     }
 
-    fn enqueue(&self, event: Event, durable: Option<oneshot::Sender<Result<(), Arc<str>>>>) -> u64 {
+    fn enqueue(&self, event: Redacted<Event>, durable: Option<oneshot::Sender<Result<(), Arc<str>>>>) -> u64 {
         let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let at_us = self.clock.now_us();
         // Without a writer the sender of `durable` is dropped, which its waiter sees.
@@ -146,7 +176,8 @@ fn write_entries<S: Sink>(
     mut entries: mpsc::UnboundedReceiver<Entry>,
     mut writer: JournalWriter<S>,
     records: &broadcast::Sender<Arc<Record>>,
-    broken: &CancellationToken,
+    broken: &Broken,
+    heads: &watch::Sender<String>,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
     loop {
@@ -162,12 +193,13 @@ fn write_entries<S: Sink>(
         }
         let mut written = Vec::with_capacity(batch.len());
         let mut waiting = Vec::new();
-        let mut result = Ok(());
+        let mut result: Result<(), String> = Ok(());
         for entry in batch.drain(..) {
             waiting.extend(entry.durable);
-            match writer.append(entry.event, entry.at_us) {
+            match writer.append(entry.event.into_inner(), entry.at_us) {
                 Ok(record) => written.push(Arc::new(record)),
-                Err(error) => result = Err(error.to_string()),
+                // The first has the cause.
+                Err(error) => result = result.and(Err(error.to_string())),
             }
         }
         let result = result
@@ -175,8 +207,11 @@ fn write_entries<S: Sink>(
             .map_err(Arc::<str>::from);
         if let Err(message) = &result {
             tracing::error!(%message, "the journal can't be written");
-            broken.cancel();
+            // The first has the cause.
+            let _ = broken.cause.set(message.to_string());
+            broken.token.cancel();
         } else {
+            heads.send_replace(writer.head().to_owned());
             for record in written {
                 // Nobody may be looking.
                 let _ = records.send(record);

@@ -1,7 +1,7 @@
 //! The ledgers of one scenario: files of rows, and the same rows in memory for the judges.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::journal::Journal;
 use crate::plan::hex;
+use crate::private_files;
 use crate::problem::{self, Problem};
 
 /// Folder of ledgers in a run's folder.
@@ -79,11 +80,9 @@ impl LedgerBook {
                 Some("free space in the folder of the run; names of calls and traffic must differ in a scenario"),
             )
         };
-        std::fs::create_dir_all(self.journal.run_dir().join(&folder)).map_err(unwritable)?;
-        let opened = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&path)
+        private_files::create_folder(&self.journal.run_dir().join(&folder)).map_err(unwritable)?;
+        let opened = private_files::create_file(&path)
+            .and_then(|file| private_files::sync_parent(&path).map(|()| file))
             .map_err(unwritable)?;
         lock(&self.files).insert(
             ledger.to_owned(),
@@ -110,6 +109,11 @@ impl LedgerBook {
         if rows.is_empty() {
             return Ok(());
         }
+        // What judges see is what is written: `recheck` has nothing else.
+        let rows: Vec<Row> = rows
+            .into_iter()
+            .map(|row| self.journal.redactor().row(row).into_inner())
+            .collect();
         let mut text = Vec::new();
         for row in &rows {
             serde_json::to_writer(&mut text, row).map_err(|error| unwritten(ledger, &error.to_string()))?;

@@ -127,7 +127,7 @@ async fn perform_steps(scene: &mut Scene) {
             step: scene.step,
             line,
             verb: verb(step),
-            text: text(step),
+            text: text(step, scene.run.journal.redactor()),
             disturbs: disturbs(step),
             started_us: 0,
             ended_us: None,

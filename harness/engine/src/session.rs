@@ -22,6 +22,7 @@ use crate::journal::Journal;
 use crate::ledgers::file_name;
 use crate::panics::{ProvokedPanics, isolated};
 use crate::plan::{Plan, ScenarioPlan};
+use crate::private_files;
 use crate::problem::{self, Problem};
 use crate::scenario_run::{self, Keep};
 use crate::scene::RunContext;
@@ -91,6 +92,8 @@ pub struct RunSummary {
     pub retries: u64,
     /// Clusters that could not be removed, scenarios that broke off, and a journal that could not be written.
     pub problems: Vec<Problem>,
+    /// SHA-256 (hex) of the journal's last line: who keeps it elsewhere can tell whether the journal was replaced.
+    pub head: String,
     /// Clusters that are left as they are; they go when this goes.
     pub kept: Kept,
 }
@@ -161,7 +164,7 @@ impl Session {
         driver: Arc<DriverFactory>,
         options: RunOptions,
     ) -> Result<Self, Problem> {
-        std::fs::create_dir_all(&options.run_dir).map_err(|error| {
+        private_files::create_folder(&options.run_dir).map_err(|error| {
             problem::harness(
                 "run-folder",
                 format!("{}: {error}", options.run_dir.display()),
@@ -529,6 +532,12 @@ impl Session {
                 problems.push(problem);
             }
         }
+        let head = self.context.journal.head();
+        let redactor = self.context.journal.redactor();
+        let problems = problems
+            .iter()
+            .map(|problem| redactor.problem(problem).into_inner())
+            .collect();
         Ok(RunSummary {
             run: self.plan.identity.run.clone(),
             run_dir: self.options.run_dir.clone(),
@@ -536,6 +545,7 @@ impl Session {
             history,
             retries: self.context.requests.retries.count(),
             problems,
+            head,
             kept: Kept(left),
         })
     }

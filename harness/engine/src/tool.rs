@@ -12,16 +12,18 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
 use crate::problem::{self, Problem};
+use crate::redaction;
 
 /// Most bytes of a tool's complaint that a problem quotes, from its end.
 const QUOTED: usize = 2000;
 
 /// A command: what would be run, or was.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Invocation {
     /// Name of the tool, e.g. `kind`.
     pub tool: String,
-    /// Arguments. Never a secret: they are printed, and other users of the machine can see them.
+    /// Arguments. Other users of the machine can see them while the command runs; where it is shown or written, what looks
+    /// like a secret and what was set by `--set` is left out.
     pub arguments: Vec<String>,
     /// What goes to its standard input. May be a secret; it is never printed.
     pub input: Option<String>,
@@ -62,6 +64,13 @@ impl Invocation {
     }
 }
 
+impl fmt::Debug for Invocation {
+    /// Without its input, which may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Invocation(`{self}`)")
+    }
+}
+
 impl fmt::Display for Invocation {
     /// As it would be typed in a shell.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -72,7 +81,7 @@ impl fmt::Display for Invocation {
             }
         }
         f.write_str(&self.tool)?;
-        for argument in &self.arguments {
+        for argument in &redaction::arguments(&self.arguments) {
             match shlex::try_quote(argument) {
                 Ok(quoted) => write!(f, " {quoted}")?,
                 Err(_) => write!(f, " {argument:?}")?,

@@ -115,7 +115,13 @@ fn chart(scenario: &ScenarioRow, ledger: &LedgerRow) -> String {
     };
     let slices = timeline.series.values().map(Vec::len).max().unwrap_or(0);
     let highest = (0..slices)
-        .map(|slice| timeline.series.values().map(|series| series[slice]).sum::<u64>())
+        .map(|slice| {
+            timeline
+                .series
+                .values()
+                .filter_map(|series| series.get(slice))
+                .sum::<u64>()
+        })
         .max()
         .unwrap_or(0);
     if highest == 0 {
@@ -139,22 +145,26 @@ fn chart(scenario: &ScenarioRow, ledger: &LedgerRow) -> String {
         ));
         for (slice, count) in series.iter().enumerate().filter(|(_, count)| **count > 0) {
             let height = *count as f64 / highest as f64 * HEIGHT;
-            let top = HEIGHT - (base[slice] + count) as f64 / highest as f64 * HEIGHT;
+            let below = base.get(slice).copied().unwrap_or_default().saturating_add(*count);
+            let top = HEIGHT - below as f64 / highest as f64 * HEIGHT;
             shapes.push(format!(
                 "<rect x=\"{:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{height:.1}\" fill=\"{colour}\"/>",
                 slice as f64 * bar,
                 (bar - 0.3).max(0.3),
             ));
-            base[slice] += count;
+            if let Some(base) = base.get_mut(slice) {
+                *base = below;
+            }
         }
     }
-    let end_us = timeline.start_us + timeline.slice_us * slices as u64;
+    let length_us = timeline.slice_us.saturating_mul(slices as u64);
+    let end_us = timeline.start_us.saturating_add(length_us);
     for step in scenario
         .steps
         .iter()
         .filter(|step| step.disturbs && (timeline.start_us..end_us).contains(&step.started_us))
     {
-        let x = (step.started_us - timeline.start_us) as f64 / (end_us - timeline.start_us) as f64 * WIDTH;
+        let x = step.started_us.saturating_sub(timeline.start_us) as f64 / length_us as f64 * WIDTH;
         shapes.push(format!(
             "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{HEIGHT}\"><title>{}</title></line><text x=\"{:.1}\" y=\"10\">{}</text>",
             escape(&step.text),

@@ -12,6 +12,7 @@ pub mod html;
 pub mod junit;
 pub mod markdown;
 pub mod model;
+mod plain_file;
 pub mod run_folder;
 pub mod schema;
 pub mod table;

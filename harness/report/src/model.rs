@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use meshproof_verdict::history::{CheckHistory, RunHistory, ScenarioHistory};
+use meshproof_verdict::consistency::contradictions;
+use meshproof_verdict::history::{CheckHistory, LedgerHistory, RunHistory, ScenarioHistory};
 use meshproof_verdict::question::Question;
+use meshproof_verdict::recheck::{Finding, read_one};
 use meshproof_verdict::record::{CloseReason, Outcome};
 use meshproof_verdict::wakefulness::Attributed;
 use schemars::JsonSchema;
@@ -68,6 +70,9 @@ pub struct JournalState {
     pub head: String,
     /// What is wrong with it, if anything is.
     pub broken: Option<String>,
+    /// Where its records do not agree with each other, or its ledgers not with it: nothing here can be relied on then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubts: Vec<String>,
 }
 
 /// An environment.
@@ -287,15 +292,22 @@ impl From<&Attributed> for ProblemRow {
 }
 
 impl Report {
-    /// Folds a run's folder into a report. A ledger that can't be read has no timeline; the journal decides all else.
+    /// Folds a run's folder into a report. A ledger that can't be read, or is not the one that the journal vouches for, has
+    /// no timeline; the journal decides all else.
     #[must_use]
     pub fn of(folder: &RunFolder) -> Self {
         let history = &folder.history;
         let started = history.started.clone();
+        let mut doubts: Vec<String> = contradictions(history, &folder.integrity)
+            .into_iter()
+            // What is broken is told as such.
+            .filter(|_| folder.integrity.is_sound())
+            .map(|finding| finding.to_string())
+            .collect();
         let scenarios: Vec<ScenarioRow> = history
             .scenarios
             .iter()
-            .map(|scenario| scenario_row(folder, scenario))
+            .map(|scenario| scenario_row(folder, scenario, &mut doubts))
             .collect();
         let mut report = Self {
             format: FORMAT.to_owned(),
@@ -317,6 +329,7 @@ impl Report {
                 records: folder.integrity.records,
                 head: folder.integrity.head.clone(),
                 broken: broken(folder),
+                doubts,
             },
             environments: history
                 .environments
@@ -393,7 +406,18 @@ fn broken(folder: &RunFolder) -> Option<String> {
     })
 }
 
-fn scenario_row(folder: &RunFolder, scenario: &ScenarioHistory) -> ScenarioRow {
+fn scenario_row(folder: &RunFolder, scenario: &ScenarioHistory, doubts: &mut Vec<String>) -> ScenarioRow {
+    let ledgers = scenario
+        .ledgers
+        .iter()
+        .map(|ledger| LedgerRow {
+            ledger: ledger.name.clone(),
+            file: ledger.file.clone(),
+            text: ledger.text.clone(),
+            rows: ledger.closed.as_ref().map(|closed| closed.rows),
+            timeline: timeline_of(folder, scenario, ledger, doubts),
+        })
+        .collect();
     let planned = scenario.planned.clone();
     let end_us = scenario.ended.map_or(folder.history.last_us, |(at_us, _)| at_us);
     let evidence = |check: u32| scenario.evidence.iter().find(|evidence| evidence.check == check);
@@ -456,17 +480,7 @@ fn scenario_row(folder: &RunFolder, scenario: &ScenarioHistory) -> ScenarioRow {
             .collect(),
         not_reached: scenario.not_run().into_iter().map(ToOwned::to_owned).collect(),
         cut: scenario.cut(),
-        ledgers: scenario
-            .ledgers
-            .iter()
-            .map(|ledger| LedgerRow {
-                ledger: ledger.name.clone(),
-                file: ledger.file.clone(),
-                text: ledger.text.clone(),
-                rows: ledger.closed.as_ref().map(|closed| closed.rows),
-                timeline: folder.rows(&ledger.file).ok().and_then(|rows| timeline(&rows)),
-            })
-            .collect(),
+        ledgers,
         left: scenario
             .cleanup
             .as_ref()
@@ -478,6 +492,33 @@ fn scenario_row(folder: &RunFolder, scenario: &ScenarioHistory) -> ScenarioRow {
             .and_then(|cleanup| cleanup.problem.as_ref())
             .map(Into::into),
     }
+}
+
+/// A ledger over time, unless there is something wrong with it, which is told in `doubts`.
+fn timeline_of(
+    folder: &RunFolder,
+    scenario: &ScenarioHistory,
+    ledger: &LedgerHistory,
+    doubts: &mut Vec<String>,
+) -> Option<Timeline> {
+    let pace = folder.history.started.as_ref().map_or(1.0, |started| started.pace);
+    let (rows, reasons) = read_one(ledger, &scenario.namespace, pace, folder);
+    if reasons.is_empty() {
+        return rows.and_then(|rows| timeline(&rows));
+    }
+    // A journal that was cut may name a ledger that was never made.
+    if rows.is_some() || ledger.closed.is_some() {
+        doubts.extend(reasons.into_iter().map(|reason| {
+            let finding = Finding::Ledger {
+                scenario: scenario.key.clone(),
+                ledger: ledger.name.clone(),
+                file: ledger.file.clone(),
+                reason,
+            };
+            format!("{finding}; no chart of it is drawn")
+        }));
+    }
+    None
 }
 
 /// Mesh and version of each cluster of a scenario at a time: as it was found, and as the scenario upgraded it since.

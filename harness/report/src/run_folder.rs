@@ -1,12 +1,14 @@
 //! A run's folder on disk: `journal.ndjson`, `ledgers/…`, `evidence/…`, and the reports beside them.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use meshproof_verdict::history::RunHistory;
-use meshproof_verdict::journal::{Integrity, read_journal};
-use meshproof_verdict::ledger::Row;
+use meshproof_verdict::journal::{Integrity, read_records};
+use meshproof_verdict::recheck::Files;
+
+use crate::plain_file;
 
 /// Name of the journal in a run's folder.
 pub const JOURNAL: &str = "journal.ndjson";
@@ -41,6 +43,14 @@ pub enum FolderError {
         /// The file.
         path: PathBuf,
     },
+    /// The first record, which says what the run is, is not in order.
+    #[error("{path}: {reason}")]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
 }
 
 impl RunFolder {
@@ -54,53 +64,61 @@ impl RunFolder {
             path: path.clone(),
             error,
         };
-        let journal = read_journal(BufReader::new(File::open(&path).map_err(unreadable)?)).map_err(unreadable)?;
-        let history = RunHistory::fold(&journal.records);
+        let file = plain_file::open(folder, JOURNAL).map_err(unreadable)?;
+        let mut history = RunHistory::default();
+        let integrity = read_records(BufReader::new(file), |record| history.apply(&record)).map_err(unreadable)?;
         if history.started.is_none() {
-            return Err(FolderError::Empty { path });
+            return Err(match integrity.broken {
+                Some(broken) => FolderError::Broken {
+                    path,
+                    reason: format!("record {}: {}", broken.seq, broken.reason),
+                },
+                None => FolderError::Empty { path },
+            });
         }
         Ok(Self {
             path: folder.to_owned(),
             history,
-            integrity: journal.integrity,
+            integrity,
         })
     }
 
-    /// Rows of a ledger, by the file that the journal names. A torn last line is left out; a missing file has no rows.
+    /// Writes a report beside the journal, whole or not at all, readable by nobody else.
     ///
     /// # Errors
-    /// When the file exists but can't be read, or a line that is not the last is no row.
-    pub fn rows(&self, file: &str) -> io::Result<Vec<Row>> {
-        let path = self.path.join(file);
-        let reader = match File::open(&path) {
-            Ok(file) => BufReader::new(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut rows = Vec::new();
-        let mut lines = reader.lines().peekable();
-        while let Some(line) = lines.next() {
-            match serde_json::from_str(&line?) {
-                Ok(row) => rows.push(row),
-                Err(_) if lines.peek().is_none() => break,
-                Err(error) => {
-                    let message = format!("{}: line {}: {error}", path.display(), rows.len() + 1);
-                    return Err(io::Error::new(io::ErrorKind::InvalidData, message));
-                }
-            }
-        }
-        Ok(rows)
-    }
-
-    /// Writes a report beside the journal, whole or not at all.
-    ///
-    /// # Errors
-    /// As writing and renaming files fail.
+    /// As writing and renaming files fail; with the name of the report.
     pub fn write(&self, name: &str, content: &str) -> io::Result<PathBuf> {
         let path = self.path.join(name);
-        let mut file = tempfile::NamedTempFile::new_in(&self.path)?;
-        io::Write::write_all(&mut file, content.as_bytes())?;
-        file.persist(&path)?;
-        Ok(path)
+        let written = tempfile::NamedTempFile::new_in(&self.path).and_then(|mut file| {
+            file.write_all(content.as_bytes())?;
+            file.persist(&path)?;
+            Ok(())
+        });
+        match written {
+            Ok(()) => Ok(path),
+            Err(error) => {
+                // Messages of temporary files name a file that nobody knows.
+                let cause = error
+                    .raw_os_error()
+                    .map_or(error.to_string(), |code| io::Error::from_raw_os_error(code).to_string());
+                let message = format!(
+                    "{} could not be written: {cause}. Free space, or see who may write there",
+                    path.display()
+                );
+                Err(io::Error::new(error.kind(), message))
+            }
+        }
+    }
+}
+
+impl Files for RunFolder {
+    type Reader = BufReader<File>;
+
+    fn open(&self, file: &str) -> io::Result<Self::Reader> {
+        plain_file::open(&self.path, file).map(BufReader::new)
+    }
+
+    fn below(&self, folder: &str) -> io::Result<Vec<String>> {
+        plain_file::below(&self.path, folder)
     }
 }

@@ -9,7 +9,7 @@ use meshproof_report::model::Report;
 use meshproof_report::run_folder::{JOURNAL, RunFolder};
 use meshproof_report::{html, junit, markdown, schema, table};
 use meshproof_terms::{Level, VersionRange};
-use meshproof_verdict::journal::JournalWriter;
+use meshproof_verdict::journal::{JournalWriter, hex};
 use meshproof_verdict::ledger::{Answered, RequestResult, Row};
 use meshproof_verdict::question::{Count, ObjectsQuestion, Question, ServingPattern, ServingQuestion, Timing};
 use meshproof_verdict::record::{
@@ -18,6 +18,7 @@ use meshproof_verdict::record::{
 };
 use meshproof_verdict::wakefulness::Wakefulness;
 use proptest::prelude::*;
+use sha2::{Digest, Sha256};
 
 fn planned(key: &str, checks: &[&str]) -> PlannedScenario {
     PlannedScenario {
@@ -52,7 +53,7 @@ fn events(text: &str) -> Vec<(u64, Event)> {
     let check = |scenario: &str, check, requirement: &str, question| Event::CheckOpened {
         scenario: scenario.into(),
         check,
-        line: 20 + check,
+        line: 10 + check,
         requirement: requirement.into(),
         name: None,
         place: "west → east".into(),
@@ -151,6 +152,7 @@ fn events(text: &str) -> Vec<(u64, Event)> {
         ),
         (700_000, step("green", 0, "deploy")),
         (800_000, end("green", 0)),
+        (850_000, step("green", 1, "expect")),
         (900_000, check("green", 1, "MC-A-001", objects)),
         (
             1_000_000,
@@ -170,6 +172,7 @@ fn events(text: &str) -> Vec<(u64, Event)> {
                 judgement: judgement(Outcome::Pass, text, 1_000_000),
             },
         ),
+        (1_000_000, end("green", 1)),
         (
             1_100_000,
             Event::CleanedUp {
@@ -205,8 +208,11 @@ fn events(text: &str) -> Vec<(u64, Event)> {
                 text: format!("shopper (west) → store, 100/s {text}"),
             },
         ),
+        (1_300_000, step("red", 0, "traffic")),
+        (1_400_000, end("red", 0)),
         (2_000_000, step("red", 1, "scale")),
         (2_100_000, end("red", 1)),
+        (2_150_000, step("red", 2, "expect")),
         (2_200_000, check("red", 2, "MC-A-002", serving)),
         (
             9_000_000,
@@ -234,6 +240,20 @@ fn events(text: &str) -> Vec<(u64, Event)> {
                 folder: "evidence/red-2".into(),
                 rung: Some("endpoints".into()),
                 note: text.into(),
+                files: None,
+            },
+        ),
+        (9_100_000, end("red", 2)),
+        (
+            9_150_000,
+            Event::LedgerClosed {
+                scenario: "red".into(),
+                ledger: "steady".into(),
+                rows: 200,
+                sha256: hex(&Sha256::digest(rows().as_bytes())),
+                unaccounted: Vec::new(),
+                max_late_us: 0,
+                reconciliation: None,
             },
         ),
         (
@@ -272,7 +292,13 @@ fn write(folder: &Path, events: Vec<(u64, Event)>) {
         journal.append(event, at_us).unwrap();
     }
     fs::write(folder.join(JOURNAL), journal.into_inner()).unwrap();
-    let rows: Vec<String> = (0..200)
+    fs::create_dir_all(folder.join("ledgers/red")).unwrap();
+    fs::write(folder.join("ledgers/red/steady.ndjson"), rows()).unwrap();
+}
+
+/// The ledger of the run.
+fn rows() -> String {
+    (0..200)
         .map(|n| {
             let cluster = if n < 50 { "west" } else { "east" };
             let result = if (50..60).contains(&n) {
@@ -289,7 +315,7 @@ fn write(folder: &Path, events: Vec<(u64, Event)>) {
             };
             let at_us = 1_500_000 + n * 20_000;
             let row = Row {
-                id: format!("steady-{n}"),
+                id: format!("b.steady-{n}"),
                 intended_us: at_us,
                 started_us: at_us,
                 ended_us: at_us + 900,
@@ -297,11 +323,9 @@ fn write(folder: &Path, events: Vec<(u64, Event)>) {
                 connection: 0,
                 result,
             };
-            serde_json::to_string(&row).unwrap()
+            serde_json::to_string(&row).unwrap() + "\n"
         })
-        .collect();
-    fs::create_dir_all(folder.join("ledgers/red")).unwrap();
-    fs::write(folder.join("ledgers/red/steady.ndjson"), rows.join("\n")).unwrap();
+        .collect()
 }
 
 fn report(events: Vec<(u64, Event)>) -> Report {
@@ -322,7 +346,7 @@ fn markdown_names_what_is_not_met() {
 
 #[test]
 fn junit_tells_failures_from_passes_and_skips() {
-    let xml = junit::junit(&report(events("store"))).unwrap();
+    let xml = junit::junit(&report(events("store")), "").unwrap();
     insta::assert_snapshot!(xml);
     let read = quick_junit::Report::deserialize_from_str(&xml).unwrap();
     let suites: Vec<_> = read
@@ -342,7 +366,7 @@ fn junit_tells_failures_from_passes_and_skips() {
 
 #[test]
 fn names_in_junit_are_unique() {
-    let xml = junit::junit(&report(events("store"))).unwrap();
+    let xml = junit::junit(&report(events("store")), "").unwrap();
     let read = quick_junit::Report::deserialize_from_str(&xml).unwrap();
     let mut names: Vec<_> = read
         .test_suites
@@ -370,7 +394,7 @@ fn a_run_that_was_killed_is_an_error_and_still_a_report() {
             if failed { "fail" } else { "error" },
             "after {length} records"
         );
-        let xml = junit::junit(&report).unwrap();
+        let xml = junit::junit(&report, "").unwrap();
         assert!(
             quick_junit::Report::deserialize_from_str(&xml).is_ok(),
             "after {length} records"
@@ -415,6 +439,7 @@ fn clusters_that_did_not_come_up_are_an_error_and_show_their_evidence() {
         evidence: Some(EnvironmentEvidence {
             folder: folder.into(),
             note: "9 files".into(),
+            files: None,
         }),
     };
     events.insert(2, (550_000, failed));
@@ -461,9 +486,60 @@ fn text_from_outside_stays_text() {
     let evil = "<script>alert(1)</script>\"'&]]>|`\u{0}";
     let report = report(events(evil));
     assert!(!html::html(&report).unwrap().contains("<script"));
-    let xml = junit::junit(&report).unwrap();
+    let xml = junit::junit(&report, "").unwrap();
     assert!(quick_junit::Report::deserialize_from_str(&xml).is_ok());
     assert!(!markdown::markdown(&report).contains("<script"));
+}
+
+#[test]
+fn a_run_that_agrees_with_itself_raises_no_doubts() {
+    let report = report(events("store"));
+    assert_eq!(report.journal.doubts, Vec::<String>::new());
+    assert!(report.scenarios[1].ledgers[0].timeline.is_some());
+}
+
+#[test]
+fn a_ledger_that_was_changed_is_told_and_not_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), events("store"));
+    let file = folder.path().join("ledgers/red/steady.ndjson");
+    fs::write(&file, rows().replace("east", "mars")).unwrap();
+    let read = |path: &Path| Report::of(&RunFolder::read(path).unwrap());
+    let report = read(folder.path());
+    assert_eq!(report.scenarios[1].ledgers[0].timeline, None);
+    let doubts = report.journal.doubts.join("\n");
+    assert!(doubts.contains("it was changed; no chart"), "{doubts}");
+    for shown in [
+        table::table(&report),
+        markdown::markdown(&report),
+        html::html(&report).unwrap(),
+        junit::junit(&report, "").unwrap(),
+    ] {
+        assert!(shown.contains("it was changed"), "{shown}");
+        assert!(!shown.contains("mars"), "{shown}");
+    }
+    fs::remove_file(&file).unwrap();
+    let doubts = read(folder.path()).journal.doubts.join("\n");
+    assert!(doubts.contains("it can't be read"), "{doubts}");
+}
+
+#[test]
+fn nothing_outside_of_the_folder_is_read() {
+    for file in ["/dev/zero", "/etc/passwd", "../outside", "ledgers/red/zero"] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut events = events("store");
+        for (_, event) in &mut events {
+            if let Event::LedgerOpened { file: named, .. } = event {
+                *named = file.into();
+            }
+        }
+        write(folder.path(), events);
+        std::os::unix::fs::symlink("/dev/zero", folder.path().join("ledgers/red/zero")).unwrap();
+        let report = Report::of(&RunFolder::read(folder.path()).unwrap());
+        assert_eq!(report.scenarios[1].ledgers[0].timeline, None, "{file}");
+        let doubts = report.journal.doubts.join("\n");
+        assert!(doubts.contains("it can't be read"), "{file}: {doubts}");
+    }
 }
 
 #[test]
@@ -473,7 +549,7 @@ fn a_folder_without_a_journal_says_so() {
     assert!(error.contains(JOURNAL), "{error}");
     fs::write(folder.path().join(JOURNAL), "nonsense\n").unwrap();
     let error = RunFolder::read(folder.path()).unwrap_err().to_string();
-    assert!(error.contains("no record of a run's start"), "{error}");
+    assert!(error.contains("the line is too short for a record"), "{error}");
 }
 
 proptest! {
@@ -481,7 +557,7 @@ proptest! {
     #[test]
     fn any_text_gives_valid_xml_and_html(text in any::<String>()) {
         let report = report(events(&text));
-        let xml = junit::junit(&report).unwrap();
+        let xml = junit::junit(&report, "").unwrap();
         prop_assert!(quick_junit::Report::deserialize_from_str(&xml).is_ok());
         prop_assert!(html::html(&report).is_ok());
         prop_assert!(!table::table(&report).is_empty());

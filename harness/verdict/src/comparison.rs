@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-use crate::question::Comparison;
 use meshproof_kinds::Found;
+
+use crate::question::{Comparison, HIDDEN};
 
 /// Whether what was found at a place is as it must be.
 ///
@@ -36,7 +37,12 @@ fn equals(found: &Found<'_>, wanted: &Value) -> bool {
 fn contains(found: &Found<'_>, wanted: &Value) -> Option<bool> {
     match found {
         Found::Nothing => Some(false),
-        Found::One(Value::String(text)) => wanted.as_str().map(|wanted| text.contains(wanted)),
+        Found::One(Value::String(text)) => {
+            let wanted = wanted.as_str()?;
+            let contains = text.contains(wanted);
+            // What is hidden may contain it all the same.
+            (contains || !text.contains(HIDDEN)).then_some(contains)
+        }
         Found::One(Value::Array(values)) => Some(values.iter().any(|value| same(value, wanted))),
         Found::One(_) => None,
         Found::Many(values) => Some(values.iter().any(|value| same(value, wanted))),
@@ -95,6 +101,9 @@ mod tests {
     #[case(Comparison::OneOf(vec![json!("a"), json!("b")]), json!("b"), true)]
     #[case(Comparison::OneOf(vec![json!("a"), json!("b")]), json!("c"), false)]
     #[case(Comparison::OneOf(vec![]), json!("c"), false)]
+    #[case(Comparison::Contains(json!("x")), json!("<not shown: 0a1b2c3d>"), false)]
+    #[case(Comparison::Excludes(json!("x")), json!("<not shown: 0a1b2c3d>"), false)]
+    #[case(Comparison::Equals(json!("<not shown: 0a1b2c3d>")), json!("<not shown: 0a1b2c3d>"), true)]
     #[case(Comparison::Contains(json!("ro")), json!("true north"), false)]
     #[case(Comparison::Contains(json!("nor")), json!("true north"), true)]
     #[case(Comparison::Contains(json!(3)), json!([1, 3]), true)]

@@ -103,7 +103,10 @@ fn checks(scenario: &ScenarioHistory) -> Vec<String> {
     let step_of = |key: u32| scenario.steps.iter().find(|step| step.step == key);
     for check in &scenario.checks {
         let mut tell = |reason: String| {
-            told.push(format!("check of line {} ({}): {reason}", check.line, check.requirement));
+            told.push(format!(
+                "check of line {} ({}): {reason}",
+                check.line, check.requirement
+            ));
         };
         match step_of(check.check) {
             None => tell("no step opened it".to_owned()),

@@ -4,8 +4,11 @@ use std::io::{self, BufRead, Read};
 
 use sha2::{Digest, Sha256};
 
-use crate::journal::{MAX_LINE, hex};
+use crate::journal::hex;
 use crate::ledger::Row;
+
+/// Longest row that is read, bytes: a client records few headers, and servers take no long ones.
+pub const MAX_LINE: u64 = 1024 * 1024;
 
 /// A ledger file that was read to its end.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,6 +46,13 @@ pub fn read_ledger(mut reader: impl BufRead) -> io::Result<LedgerFile> {
         }
         if !finished && (read as u64) < MAX_LINE {
             file.torn_bytes = Some(read as u64);
+            continue;
+        }
+        if line.last() == Some(&b'\r') {
+            file.broken = Some((
+                number,
+                "line endings were changed (a transfer as text does that)".to_owned(),
+            ));
             continue;
         }
         match serde_json::from_slice(&line) {
@@ -113,6 +123,20 @@ mod tests {
         let read = read_ledger(&bytes[..]).unwrap();
         assert_eq!((read.rows.len(), read.broken.map(|(line, _)| line)), (1, Some(2)));
         assert_eq!(read.sha256, hex(&Sha256::digest(&bytes)));
+    }
+
+    #[test]
+    fn changed_line_endings_are_named() {
+        let text = String::from_utf8(file(2)).unwrap().replace('\n', "\r\n");
+        let (line, reason) = read_ledger(text.as_bytes()).unwrap().broken.unwrap();
+        assert!(line == 1 && reason.contains("line endings"), "{reason}");
+    }
+
+    #[test]
+    fn a_line_without_end_is_no_row_and_takes_no_memory() {
+        let endless = io::BufReader::new(io::repeat(b'x').take(3 * MAX_LINE));
+        let read = read_ledger(endless).unwrap();
+        assert_eq!((read.rows.len(), read.broken.map(|(line, _)| line)), (0, Some(1)));
     }
 
     proptest! {

@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// How the mark begins that stands for a secret wherever one would be written. Equal secrets of a run have equal marks.
+pub const HIDDEN: &str = "<not shown: ";
+
 /// What a check wants to know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, Read};
 use sha2::{Digest, Sha256};
 
 use crate::consistency::{contradictions, odd_rows};
-use crate::history::{CheckHistory, EvidenceHistory, LedgerHistory, RunHistory, ScenarioHistory};
+use crate::history::{CheckHistory, LedgerHistory, RunHistory, ScenarioHistory};
 use crate::journal::{Integrity, hex};
 use crate::judge::{KnownLedger, LedgerSet, control_outcomes, judge};
 use crate::ledger_file::read_ledger;
@@ -126,7 +126,7 @@ pub fn recheck(history: &RunHistory, integrity: &Integrity, files: &impl Files) 
             }));
         }
         for evidence in &scenario.evidence {
-            let reasons = recheck_evidence(evidence, files);
+            let reasons = recheck_evidence(&evidence.folder, evidence.files.as_ref(), files);
             findings.extend(reasons.into_iter().map(|reason| Finding::Evidence {
                 scenario: scenario.key.clone(),
                 check: evidence.check,
@@ -135,6 +135,14 @@ pub fn recheck(history: &RunHistory, integrity: &Integrity, files: &impl Files) 
             }));
         }
         findings.extend(outcome_finding(&scenario.key, scenario.ended, scenario.outcome()));
+    }
+    for evidence in history.environments.iter().filter_map(|environment| environment.evidence.as_ref()) {
+        let reasons = recheck_evidence(&evidence.folder, evidence.files.as_ref(), files);
+        findings.extend(
+            reasons
+                .into_iter()
+                .map(|reason| Finding::Journal(format!("evidence of an environment ({}): {reason}", evidence.folder))),
+        );
     }
     findings.extend(unnamed_evidence(history, files));
     findings.extend(outcome_finding("run", history.ended, history.outcome()));
@@ -155,11 +163,11 @@ fn outcome_finding(subject: &str, ended: Option<(u64, Outcome)>, computed: Outco
 pub const EVIDENCE_FOLDER: &str = "evidence";
 
 /// What is wrong with the files of one folder of evidence. Journals that did not bind evidence yet vouch for none.
-fn recheck_evidence(evidence: &EvidenceHistory, files: &impl Files) -> Vec<String> {
-    let Some(bound) = &evidence.files else {
+fn recheck_evidence(folder: &str, bound: Option<&BTreeMap<String, String>>, files: &impl Files) -> Vec<String> {
+    let Some(bound) = bound else {
         return Vec::new();
     };
-    let there = match files.below(&evidence.folder) {
+    let there = match files.below(folder) {
         Ok(there) => there,
         Err(error) => return vec![format!("it can't be read: {error}")],
     };
@@ -169,7 +177,7 @@ fn recheck_evidence(evidence: &EvidenceHistory, files: &impl Files) -> Vec<Strin
         .map(|file| format!("`{file}` was added"))
         .collect();
     for (file, recorded) in bound {
-        match files.open(&format!("{}/{file}", evidence.folder)).and_then(digest) {
+        match files.open(&format!("{folder}/{file}")).and_then(digest) {
             Ok(found) if found == *recorded => {}
             Ok(_) => told.push(format!("`{file}` was changed")),
             Err(error) => told.push(format!("`{file}` can't be read: {error}")),
@@ -180,8 +188,13 @@ fn recheck_evidence(evidence: &EvidenceHistory, files: &impl Files) -> Vec<Strin
 
 /// Evidence in the run's folder that no record names. Only where all records bind their evidence: older ones are silent.
 fn unnamed_evidence(history: &RunHistory, files: &impl Files) -> Vec<Finding> {
-    let mut all = history.scenarios.iter().flat_map(|scenario| &scenario.evidence);
-    if history.ended.is_none() || all.any(|evidence| evidence.files.is_none()) {
+    let of_scenarios = history.scenarios.iter().flat_map(|scenario| &scenario.evidence);
+    let of_environments = history.environments.iter().filter_map(|environment| environment.evidence.as_ref());
+    let all: Vec<(&str, bool)> = of_scenarios
+        .map(|evidence| (evidence.folder.as_str(), evidence.files.is_some()))
+        .chain(of_environments.map(|evidence| (evidence.folder.as_str(), evidence.files.is_some())))
+        .collect();
+    if history.ended.is_none() || all.iter().any(|(_, bound)| !bound) {
         return Vec::new();
     }
     let there = match files.below(EVIDENCE_FOLDER) {
@@ -189,12 +202,9 @@ fn unnamed_evidence(history: &RunHistory, files: &impl Files) -> Vec<Finding> {
         Err(error) => return vec![Finding::Journal(format!("{EVIDENCE_FOLDER} can't be read: {error}"))],
     };
     let named = |file: &String| {
-        let mut folders = history.scenarios.iter().flat_map(|scenario| &scenario.evidence);
-        folders.any(|evidence| {
-            let rest = format!("{EVIDENCE_FOLDER}/{file}");
-            rest.strip_prefix(&evidence.folder)
-                .is_some_and(|rest| rest.starts_with('/'))
-        })
+        let path = format!("{EVIDENCE_FOLDER}/{file}");
+        all.iter()
+            .any(|(folder, _)| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')))
     };
     there
         .into_iter()
@@ -216,12 +226,7 @@ fn digest(mut reader: impl Read) -> io::Result<String> {
     }
 }
 
-fn read_ledgers(
-    scenario: &ScenarioHistory,
-    pace: f64,
-    files: &impl Files,
-    findings: &mut Vec<Finding>,
-) -> LedgerSet {
+fn read_ledgers(scenario: &ScenarioHistory, pace: f64, files: &impl Files, findings: &mut Vec<Finding>) -> LedgerSet {
     let mut set = BTreeMap::new();
     for ledger in &scenario.ledgers {
         let (rows, reasons) = read_one(ledger, &scenario.namespace, pace, files);
@@ -501,9 +506,15 @@ mod tests {
     fn with_rows(change: impl Fn(&mut Vec<crate::ledger::Row>)) -> String {
         let mut rows = specimen::rows();
         change(&mut rows);
-        let text: String = rows.iter().map(|row| serde_json::to_string(row).unwrap() + "\n").collect();
+        let text: String = rows
+            .iter()
+            .map(|row| serde_json::to_string(row).unwrap() + "\n")
+            .collect();
         let mut specimen = forged(|event| {
-            if let Event::LedgerClosed { sha256, rows: count, .. } = event {
+            if let Event::LedgerClosed {
+                sha256, rows: count, ..
+            } = event
+            {
                 *sha256 = hex(&Sha256::digest(text.as_bytes()));
                 *count = rows.len() as u64;
             }
@@ -557,7 +568,11 @@ mod tests {
                 .insert("evidence/export/2/west/a.log".to_owned(), b"as it was".to_vec());
             specimen
         };
-        let bound = || frozen(Some([("west/a.log".to_owned(), hex(&Sha256::digest(b"as it was")))].into()));
+        let bound = || {
+            frozen(Some(
+                [("west/a.log".to_owned(), hex(&Sha256::digest(b"as it was")))].into(),
+            ))
+        };
         assert_eq!(told(&bound()), "");
         assert_eq!(told(&frozen(None)), "", "older journals don't bind evidence");
 
@@ -565,10 +580,18 @@ mod tests {
         changed
             .files
             .insert("evidence/export/2/west/a.log".to_owned(), b"as they like".to_vec());
-        assert!(told(&changed).contains("`west/a.log` was changed"), "{}", told(&changed));
+        assert!(
+            told(&changed).contains("`west/a.log` was changed"),
+            "{}",
+            told(&changed)
+        );
         let mut removed = bound();
         removed.files.remove("evidence/export/2/west/a.log");
-        assert!(told(&removed).contains("`west/a.log` can't be read"), "{}", told(&removed));
+        assert!(
+            told(&removed).contains("`west/a.log` can't be read"),
+            "{}",
+            told(&removed)
+        );
         let mut added = bound();
         added.files.insert("evidence/export/2/b.log".to_owned(), vec![]);
         added.files.insert("evidence/other/1/c.log".to_owned(), vec![]);

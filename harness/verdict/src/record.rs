@@ -426,6 +426,9 @@ pub struct EnvironmentEvidence {
     pub folder: String,
     /// One line about it.
     pub note: String,
+    /// SHA-256 (hex) of each file by its path in the folder; absent in journals that did not bind evidence yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<BTreeMap<String, String>>,
 }
 
 /// Something that went wrong outside of a promise.

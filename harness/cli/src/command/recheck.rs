@@ -1,8 +1,5 @@
 //! `meshproof recheck`: every verdict of a run again, from its journal and ledgers.
 
-use std::fs::File;
-use std::io::BufReader;
-
 use meshproof_verdict::recheck::recheck;
 use serde_json::json;
 
@@ -17,8 +14,7 @@ use crate::output;
 /// [`Exit::Input`] when the folder holds no run.
 pub fn run(args: &FolderArgs) -> Result<Exit, Exit> {
     let folder = command::report::read(args)?;
-    let open = |file: &str| File::open(folder.path.join(file)).map(BufReader::new);
-    let findings = recheck(&folder.history, &folder.integrity, open);
+    let findings = recheck(&folder.history, &folder.integrity, &folder);
     let checks: usize = folder
         .history
         .scenarios

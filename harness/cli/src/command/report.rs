@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use meshproof_report::model::Report;
-use meshproof_report::run_folder::{JOURNAL, RunFolder};
+use meshproof_report::run_folder::{FolderError, JOURNAL, RunFolder};
 use meshproof_report::{html, junit, markdown, table};
 
 use crate::args::{FolderArgs, Format};
@@ -29,17 +29,20 @@ pub fn run(args: &FolderArgs) -> Result<Exit, Exit> {
             }
         }
     }
-    Ok(if report.journal.broken.is_some() {
-        Exit::Refuted
-    } else {
-        Exit::Success
-    })
+    Ok(
+        if report.journal.broken.is_some() || !report.journal.doubts.is_empty() {
+            Exit::Refuted
+        } else {
+            Exit::Success
+        },
+    )
 }
 
 /// Reads the folder that arguments name.
 ///
 /// # Errors
-/// [`Exit::Input`] when it holds no run.
+/// [`Exit::Input`] when it holds no run; [`Exit::Refuted`] when it holds a journal that can't be relied on from its first
+/// record on.
 pub fn read(args: &FolderArgs) -> Result<RunFolder, Exit> {
     let path = match &args.folder {
         Some(path) => path.clone(),
@@ -50,7 +53,10 @@ pub fn read(args: &FolderArgs) -> Result<RunFolder, Exit> {
     };
     RunFolder::read(&path).map_err(|problem| {
         output::note(&format!("error: {problem}"));
-        Exit::Input
+        match problem {
+            FolderError::Broken { .. } => Exit::Refuted,
+            FolderError::Journal { .. } | FolderError::Empty { .. } => Exit::Input,
+        }
     })
 }
 

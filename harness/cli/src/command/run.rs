@@ -7,6 +7,7 @@ use meshproof_clusters::kind::Kind;
 use meshproof_clusters::preflight::{Level, kind_resources};
 use meshproof_engine::environment::Environment;
 use meshproof_engine::plan::Plan;
+use meshproof_engine::private_files;
 use meshproof_engine::problem::Problem;
 use meshproof_engine::{Engine, Keep, ProvokedPanics, RunOptions, RunSummary, Session};
 use meshproof_report::run_folder::RunFolder;
@@ -46,7 +47,7 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
     let interrupts = options.interrupts.clone();
     let listening = tokio::spawn(listen(interrupts.clone()));
     let state = hold(args, plan, place)?;
-    std::fs::create_dir_all(&options.run_dir).with_context(|| format!("can't make {}", options.run_dir.display()))?;
+    private_files::create_folder(&options.run_dir).with_context(|| format!("can't make {}", options.run_dir.display()))?;
     let folder = options.run_dir.canonicalize()?;
     if let Some(state) = &state {
         state.write(&StateFile::Run, &folder.display().to_string())?;
@@ -116,6 +117,11 @@ fn show(args: &RunArgs, summary: &RunSummary) -> Result<()> {
         output::line(&format!(
             "reports: {}/{{report.html,junit.xml,report.json,summary.md}}",
             summary.run_dir.display()
+        ));
+        // Kept in a build's log, it tells whether the folder is still the one that this run wrote.
+        output::line(&format!(
+            "journal: {} records, head {}",
+            read.integrity.records, summary.head
         ));
     }
     Ok(())

@@ -25,8 +25,6 @@ use crate::lower::{Look, Lowered, longest, lower};
 use crate::problem::Problem;
 use crate::scene::{REQUEST_TIME, Scene};
 
-pub(crate) use sources::shown;
-
 /// What a source of observations says.
 pub(crate) enum Seen {
     /// It saw something.
@@ -121,7 +119,7 @@ fn accuses(scene: &Scene, check: &CheckHistory, reason: &CloseReason) -> bool {
 }
 
 fn open(scene: &Scene, lowered: &Lowered, line: u32) -> CheckHistory {
-    let opened_us = scene.run.journal.note(Event::CheckOpened {
+    let (opened_us, written) = scene.run.journal.noted(Event::CheckOpened {
         scenario: scene.key().to_owned(),
         check: scene.step,
         line,
@@ -131,13 +129,11 @@ fn open(scene: &Scene, lowered: &Lowered, line: u32) -> CheckHistory {
         control: lowered.control.clone(),
         question: Box::new(lowered.question.clone()),
     });
-    let mut check = CheckHistory::new(
-        scene.step,
-        &lowered.requirement,
-        &lowered.place,
-        lowered.question.clone(),
-        opened_us,
-    );
+    let question = match written {
+        Event::CheckOpened { question, .. } => *question,
+        _ => lowered.question.clone(),
+    };
+    let mut check = CheckHistory::new(scene.step, &lowered.requirement, &lowered.place, question, opened_us);
     check.line = line;
     check.name.clone_from(&lowered.name);
     check.control.clone_from(&lowered.control);
@@ -253,12 +249,14 @@ async fn sleep_until(clock: crate::clock::Clock, at_us: u64, now_us: u64) {
 }
 
 fn observe(scene: &Scene, check: &mut CheckHistory, observation: Observation) {
-    let at_us = scene.run.journal.note(Event::Observed {
+    let (at_us, written) = scene.run.journal.noted(Event::Observed {
         scenario: scene.key().to_owned(),
         check: check.check,
-        observation: observation.clone(),
+        observation,
     });
-    check.observations.push((at_us, observation));
+    if let Event::Observed { observation, .. } = written {
+        check.observations.push((at_us, observation));
+    }
 }
 
 fn no_answer(cluster: &str) -> Problem {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use futures::stream;
 use meshproof_verdict::question::Observation;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Seen, Source};
 use crate::api::text_at;
@@ -51,7 +51,7 @@ fn changes(subscription: Subscription, name: Option<String>) -> Source {
                         }
                         last = Some(content);
                         Seen::Saw(Observation::Objects(
-                            selected.into_iter().map(|object| shown(object)).collect(),
+                            selected.into_iter().map(|object| Value::clone(object)).collect(),
                         ))
                     }
                     View::Blind { reason } => {
@@ -74,29 +74,6 @@ fn content(object: &Value) -> Value {
         metadata.remove("resourceVersion");
     }
     content
-}
-
-/// The object as it is written down: what a Secret holds is only told by its length.
-pub(crate) fn shown(object: &Value) -> Value {
-    if text_at(object, "/kind") != "Secret" {
-        return object.clone();
-    }
-    let mut shown = object.clone();
-    for field in ["data", "stringData"] {
-        if let Some(map) = shown.get_mut(field).and_then(Value::as_object_mut) {
-            for value in map.values_mut() {
-                let length = value.as_str().map_or(0, str::len);
-                *value = json!(format!("<{length} characters, not shown>"));
-            }
-        }
-    }
-    if let Some(annotations) = shown
-        .pointer_mut("/metadata/annotations")
-        .and_then(Value::as_object_mut)
-    {
-        annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
-    }
-    shown
 }
 
 /// Whether clusters hold what an inventory remembered.
@@ -137,24 +114,4 @@ pub(super) fn mesh_residue(scene: &Scene, clusters: &[String]) -> Source {
         crate::inventory::Inventory::default(),
         |driver, cluster, object| driver.owner(cluster, object) != crate::driver::Owner::Nobody,
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::shown;
-    use serde_json::json;
-
-    #[test]
-    fn the_content_of_a_secret_is_never_written_down() {
-        let secret = json!({
-            "kind": "Secret",
-            "metadata": {"name": "s", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "hunter2", "a": "b"}},
-            "data": {"token": "aHVudGVyMg=="},
-        });
-        let text = shown(&secret).to_string();
-        assert!(!text.contains("hunter2") && !text.contains("aHVudGVyMg"), "{text}");
-        assert!(text.contains("12 characters"));
-        let other = json!({"kind": "ConfigMap", "data": {"a": "b"}});
-        assert_eq!(shown(&other), other);
-    }
 }

@@ -20,7 +20,10 @@ impl RunHistory {
     pub fn apply(&mut self, record: &Record) {
         let mut oddity = |text: String| self.oddities.push(format!("record {}: {text}", record.seq));
         if record.at_us < self.last_us {
-            oddity(format!("its time is {} µs, after one of {} µs: time goes backwards", record.at_us, self.last_us));
+            oddity(format!(
+                "its time is {} µs, after one of {} µs: time goes backwards",
+                record.at_us, self.last_us
+            ));
         }
         if self.ended.is_some() {
             oddity("it stands behind the end of the run".to_owned());

@@ -180,7 +180,10 @@ fn header_is(holds: &HeaderPattern, values: Option<&Vec<String>>) -> bool {
     match holds {
         HeaderPattern::Equals(wanted) => values.iter().any(|value| value == wanted),
         HeaderPattern::Contains(wanted) => values.iter().any(|value| value.contains(wanted)),
-        HeaderPattern::Excludes(unwanted) => !values.iter().any(|value| value.contains(unwanted)),
+        // What is hidden may contain it all the same.
+        HeaderPattern::Excludes(unwanted) => !values
+            .iter()
+            .any(|value| value.contains(unwanted) || value.contains(crate::question::HIDDEN)),
         HeaderPattern::Exists(wanted) => values.is_empty() != *wanted,
     }
 }
