@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use meshproof_report::text;
+use meshproof_report::{encode, text};
 use meshproof_verdict::record::{Event, Record};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
@@ -58,7 +58,7 @@ impl Display {
 
     fn take(&mut self, record: &Record) {
         if self.format == Format::Json {
-            output::line(&serde_json::to_string(record).unwrap_or_default());
+            output::json_line(record);
             return;
         }
         match &record.event {
@@ -111,6 +111,7 @@ impl Display {
 
     /// Says something above the bar; in a log only what matters there.
     fn say(&self, message: &str, in_logs: bool) {
+        let message = &encode::terminal(&encode::field(message));
         if !self.bar.is_hidden() {
             self.bar.println(message);
         } else if in_logs {
@@ -120,6 +121,6 @@ impl Display {
 
     fn redraw(&self) {
         let running: Vec<&str> = self.running.iter().map(String::as_str).collect();
-        self.bar.set_message(running.join(" "));
+        self.bar.set_message(encode::line(&running.join(" ")).into_owned());
     }
 }

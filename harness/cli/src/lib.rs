@@ -90,7 +90,7 @@ async fn dispatch(command: Command) -> Exit {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "meshproof", &mut script);
-            output::print(&String::from_utf8_lossy(&script));
+            output::styled(&String::from_utf8_lossy(&script));
             Ok(Exit::Success)
         }
     }

@@ -4,14 +4,21 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use meshproof_engine::problem::Problem;
+use meshproof_engine::redaction;
+use meshproof_report::encode;
 use meshproof_spec::diagnostic::Style;
 
 /// Whether something could not be printed.
 static LOST: AtomicBool = AtomicBool::new(false);
 
-/// Prints to standard output. A reader that has gone away (`| head`) is no error; everything else that keeps text from being
-/// printed, e.g. a full disk, is told once, and by [`lost`].
+/// Prints lines of ours to standard output.
 pub fn print(text: &str) {
+    styled(&encode::terminal(text));
+}
+
+/// Prints what is encoded already, or is a file that is asked for, to standard output. A reader that has gone away (`| head`)
+/// is no error; everything else that keeps text from being printed, e.g. a full disk, is told once, and by [`lost`].
+pub fn styled(text: &str) {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe && !LOST.swap(true, Ordering::Relaxed) => {
@@ -27,29 +34,41 @@ pub fn lost() -> bool {
     LOST.load(Ordering::Relaxed)
 }
 
-/// Prints a line to standard output.
+/// Prints a line to standard output. What has more lines shows them as its own.
 pub fn line(text: &str) {
-    print(&format!("{text}\n"));
+    print(&format!("{}\n", encode::field(text)));
 }
 
-/// Prints a line to standard error.
+/// Prints a line to standard error. What has more lines shows them as its own.
 pub fn note(text: &str) {
+    styled_note(&encode::terminal(&encode::field(text)));
+}
+
+/// Prints diagnostics, which encode what they quote themselves, to standard error.
+pub fn styled_note(text: &str) {
     let mut err = io::stderr().lock();
     let _ = writeln!(err, "{text}");
 }
 
 /// Tells a problem on standard error, with its code and what to do.
 pub fn problem(problem: &Problem) {
-    note(&format!("error: {} ({})", problem.message, problem.code));
+    let message = redaction::line(&problem.message);
+    note(&format!("error: {message} ({})", problem.code));
     if let Some(remedy) = &problem.remedy {
-        note(&format!("  help: {remedy}"));
+        note(&format!("  help: {}", redaction::line(remedy)));
     }
 }
 
 /// Prints a value as JSON.
 pub fn json(value: &impl serde::Serialize) {
     let text = serde_json::to_string_pretty(value).unwrap_or_default();
-    line(&text);
+    styled(&format!("{}\n", encode::json(&text)));
+}
+
+/// Prints a value as JSON on one line.
+pub fn json_line(value: &impl serde::Serialize) {
+    let text = serde_json::to_string(value).unwrap_or_default();
+    styled(&format!("{}\n", encode::json(&text)));
 }
 
 /// How diagnostics are shown on standard error.
@@ -77,8 +96,9 @@ pub fn columns(rows: &[Vec<String>]) -> String {
             .iter()
             .enumerate()
             .map(|(column, cell)| {
+                let cell = &encode::line(cell);
                 if column + 1 == row.len() {
-                    cell.clone()
+                    cell.to_string()
                 } else {
                     format!("{cell:<0$}", widths[column])
                 }

@@ -38,7 +38,7 @@ pub fn load(args: &SuiteArgs, wanted: &[String]) -> Result<Suite, Exit> {
         _ => Suite::load_with(&files, &args.scenarios, &args.topologies),
     };
     loaded.map_err(|problems| {
-        output::note(&problems.render(output::style()));
+        output::styled_note(&problems.render(output::style()));
         Exit::Input
     })
 }

@@ -13,7 +13,10 @@ fn sample() -> PathBuf {
 }
 
 fn meshproof(verb: &str, folder: &Path) -> (Option<i32>, String) {
+    // Attachments are named from where the command is run; the sample was reported from the root of the project.
+    let root = folder.ancestors().nth(2).unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_meshproof"))
+        .current_dir(root)
         .arg(verb)
         .arg(folder)
         .env("NO_COLOR", "1")
@@ -40,13 +43,15 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn the_sample_holds_what_this_version_makes_of_its_journal() {
-    let place = tempfile::tempdir().unwrap();
-    copy(&sample(), place.path());
-    let (code, said) = meshproof("report", place.path());
+    let root = tempfile::tempdir().unwrap();
+    let place = root.path().join("reports/sample");
+    fs::create_dir_all(&place).unwrap();
+    copy(&sample(), &place);
+    let (code, said) = meshproof("report", &place);
     assert_eq!(code, Some(0), "{said}");
     for report in REPORTS {
         let (made, kept) = (
-            fs::read_to_string(place.path().join(report)).unwrap(),
+            fs::read_to_string(place.join(report)).unwrap(),
             fs::read_to_string(sample().join(report)).unwrap(),
         );
         assert!(

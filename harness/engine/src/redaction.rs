@@ -22,7 +22,7 @@ use meshproof_verdict::question::HIDDEN;
 use rand::Rng;
 use sha2::{Digest, Sha256};
 
-pub use commands::{arguments, line};
+pub use commands::{arguments, line, remember_own};
 
 /// Shortest secret that is looked for elsewhere, bytes: shorter ones are words of other texts.
 const SHORTEST_KNOWN: usize = 8;

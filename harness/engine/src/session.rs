@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::join_all;
-use meshproof_spec::scenario::Step;
+use meshproof_spec::scalar::Clusters;
+use meshproof_spec::scenario::{Expect, LinkSubject, Step};
 use meshproof_verdict::history::{EnvironmentHistory, RunHistory, ScenarioHistory, Skipped};
-use meshproof_verdict::record::{Event, FORMAT, Outcome, PlannedScenario, Record, RunStarted};
+use meshproof_verdict::record::{Event, FORMAT, Outcome, PlannedCheck, PlannedScenario, Record, RunStarted};
 use meshproof_verdict::standing::{NOT_IN_VERSION, Standing};
 use rand::Rng;
 use tokio::sync::{OnceCell, broadcast};
@@ -581,7 +582,50 @@ fn planned(plan: &ScenarioPlan) -> PlannedScenario {
         topology: scenario.scenario.topology.0.clone(),
         digest: scenario.digest.clone(),
         steps: u32::try_from(scenario.scenario.steps.len()).ok(),
+        expects: checks(&scenario.scenario.steps),
     }
+}
+
+/// The checks among some steps.
+fn checks(steps: &[Step]) -> Vec<PlannedCheck> {
+    let expects = (0_u32..).zip(steps).filter_map(|(step, action)| match action {
+        Step::Expect(expect) => Some((step, expect)),
+        _ => None,
+    });
+    expects
+        .map(|(step, expect)| PlannedCheck {
+            step,
+            requirement: expect.id.as_ref().map(|id| id.0.clone()).unwrap_or_default(),
+            name: expect.name.as_ref().map(|name| name.0.clone()),
+            place: about(expect),
+        })
+        .collect()
+}
+
+/// What a check is about, as far as its file says: it must be known before anything runs.
+fn about(expect: &Expect) -> String {
+    let link = |link: &LinkSubject| format!("{} → {}", link.from, link.to);
+    let clusters = |clusters: &Clusters| {
+        let names: Vec<&str> = clusters.0.iter().map(|name| name.0.as_str()).collect();
+        names.join(", ")
+    };
+    let places = [
+        expect.object.as_ref().map(|object| object.r#in.0.clone()),
+        expect.objects.as_ref().map(|objects| objects.r#in.0.clone()),
+        expect.access.as_ref().map(|access| access.r#in.0.clone()),
+        expect.rejected.as_ref().map(|rejected| rejected.r#in.0.clone()),
+        expect.link.as_ref().map(link),
+        expect.unchanged.as_ref().map(|unchanged| clusters(&unchanged.r#in)),
+        expect
+            .residue
+            .as_ref()
+            .and_then(|residue| residue.link.as_ref().map(link).or(residue.mesh.as_ref().map(clusters))),
+        expect.call.as_ref().map(|call| format!("call {call}")),
+        expect.traffic.as_ref().map(|traffic| format!("traffic {traffic}")),
+        expect.split.as_ref().map(|_| "split".to_owned()),
+        expect.mtls.as_ref().map(|_| "mtls".to_owned()),
+    ];
+    places.into_iter().flatten().next().unwrap_or_default()
 }
 
 fn started(plan: &Plan, options: &RunOptions, nonce: &str) -> RunStarted {

@@ -2,6 +2,7 @@
 
 use askama::Template;
 
+use crate::encode;
 use crate::model::{CheckRow, LedgerRow, Report, RequirementStatus, ScenarioRow, StepRow, UpgradeRow};
 use crate::text::{self, seconds};
 use crate::traffic::LOST;
@@ -19,6 +20,7 @@ struct Page<'a> {
 /// # Errors
 /// When the template can't be rendered, which only a bug can cause.
 pub fn html(report: &Report) -> Result<String, askama::Error> {
+    let report = &encode::printable(report).ok_or(askama::Error::Fmt)?;
     let met = report.requirements.iter().filter(|row| row.status == "pass").count();
     Page {
         report,
@@ -186,4 +188,5 @@ fn escape(text: &str) -> String {
         .replace('<', "&lt;")
         .replace('>', "&gt;")
         .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }

@@ -8,6 +8,7 @@
 //! # What it must not know
 //! Anything that is not in the journal or a ledger. A report decides nothing: outcomes come from the journal's judgements.
 
+pub mod encode;
 pub mod html;
 pub mod junit;
 pub mod markdown;

@@ -1,12 +1,16 @@
 //! Markdown for the summary of a build job.
 
+use crate::encode::{self, markdown as escape, markdown_code as code};
 use crate::model::Report;
 use crate::text::{self, count, seconds};
 
 /// The report as Markdown: the verdict, the tally, and every requirement that is not met with where and why.
 #[must_use]
 pub fn markdown(report: &Report) -> String {
-    let mut lines = vec![format!("## meshproof: {}", report.outcome), String::new()];
+    let Some(report) = &encode::printable(report) else {
+        return "The report can't be shown.\n".to_owned();
+    };
+    let mut lines = vec![format!("## meshproof: {}", escape(&report.outcome)), String::new()];
     let tally: Vec<String> = report
         .tally()
         .into_iter()
@@ -15,8 +19,8 @@ pub fn markdown(report: &Report) -> String {
         .collect();
     let scenarios = count(report.scenarios.len() as u64, "scenario");
     lines.push(format!(
-        "{scenarios} on `{}` ({}), {}.",
-        report.environment,
+        "{scenarios} on {} ({}), {}.",
+        code(&report.environment),
         tally.join(", "),
         seconds(report.duration_us)
     ));
@@ -29,14 +33,20 @@ pub fn markdown(report: &Report) -> String {
     if let Some(broken) = &report.journal.broken {
         lines.push(format!("**The journal is broken**: {}", escape(broken)));
     }
+    if !report.journal.doubts.is_empty() {
+        lines.push("**The journal does not agree with itself, or its ledgers not with it**:".to_owned());
+        lines.push(String::new());
+        lines.extend(report.journal.doubts.iter().map(|doubt| format!("* {}", escape(doubt))));
+        lines.push(String::new());
+    }
     if !report.defects.is_empty() {
-        lines.push(format!("Defects switched on: {}.", report.defects.join(", ")));
+        lines.push(format!("Defects switched on: {}.", escape(&report.defects.join(", "))));
     }
     for scenario in &report.scenarios {
         for upgrade in &scenario.upgrades {
             lines.push(format!(
-                "`{}`: upgraded {}.",
-                scenario.key,
+                "{}: upgraded {}.",
+                code(&scenario.key),
                 escape(&text::upgrade(upgrade))
             ));
         }
@@ -74,10 +84,9 @@ pub fn markdown(report: &Report) -> String {
             let (place, what) = match checks.first() {
                 Some((scenario, check)) => (
                     format!(
-                        "{}, `{}:{}`, at {}",
-                        check.place,
-                        scenario.file,
-                        check.line,
+                        "{}, {}, at {}",
+                        escape(&check.place),
+                        code(&format!("{}:{}", scenario.file, check.line)),
                         seconds(check.decided_us)
                     ),
                     match &check.excuse {
@@ -89,9 +98,9 @@ pub fn markdown(report: &Report) -> String {
             };
             lines.push(format!(
                 "| {} | {} | {} | {} |",
-                row.id,
-                row.status,
-                escape(&place),
+                escape(&row.id),
+                escape(&row.status),
+                place,
                 escape(&what)
             ));
         }
@@ -110,12 +119,4 @@ pub fn markdown(report: &Report) -> String {
     ));
     lines.push(String::new());
     lines.join("\n")
-}
-
-fn escape(text: &str) -> String {
-    let text: Vec<&str> = text.split_whitespace().collect();
-    text.join(" ")
-        .replace('\\', "\\\\")
-        .replace('|', "\\|")
-        .replace('<', "&lt;")
 }

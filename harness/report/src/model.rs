@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use meshproof_verdict::consistency::contradictions;
-use meshproof_verdict::history::{CheckHistory, LedgerHistory, RunHistory, ScenarioHistory};
+use meshproof_verdict::history::{CheckHistory, EvidenceHistory, LedgerHistory, RunHistory, ScenarioHistory};
 use meshproof_verdict::question::Question;
-use meshproof_verdict::recheck::{Finding, read_one};
+use meshproof_verdict::recheck::{Files as _, Finding, read_one};
 use meshproof_verdict::record::{CloseReason, Outcome};
 use meshproof_verdict::wakefulness::Attributed;
 use schemars::JsonSchema;
@@ -19,7 +19,7 @@ use crate::traffic::{Timeline, timeline};
 pub const FORMAT: &str = "meshproof/report/v1";
 
 /// `report.json`. Times are scenario µs since the start of the run, unless they say otherwise.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// [`FORMAT`].
     pub format: String,
@@ -62,7 +62,7 @@ pub struct Report {
 }
 
 /// State of the journal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct JournalState {
     /// Records that were read.
     pub records: u64,
@@ -167,6 +167,9 @@ pub struct ScenarioRow {
     pub checks: Vec<CheckRow>,
     /// Requirements of the scenario that no check was opened for.
     pub not_reached: Vec<String>,
+    /// All checks of the plan, whether they were reached or not; none when the journal's plan does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub planned_checks: Vec<PlannedCheckRow>,
     /// Why the scenario was cut short.
     pub cut: Option<String>,
     /// Ledgers.
@@ -248,8 +251,24 @@ pub struct CheckRow {
     pub requests: Vec<String>,
     /// Folder of the evidence.
     pub evidence: Option<String>,
+    /// Its files, relative to the run's folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence_files: Vec<String>,
     /// First broken rung, and a line about it.
     pub rung: Option<String>,
+}
+
+/// A check of the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedCheckRow {
+    /// Key.
+    pub check: u32,
+    /// Requirement.
+    pub requirement: String,
+    /// Name.
+    pub name: Option<String>,
+    /// What it is about, as the file says.
+    pub place: String,
 }
 
 /// A ledger.
@@ -472,6 +491,9 @@ fn scenario_row(folder: &RunFolder, scenario: &ScenarioHistory, doubts: &mut Vec
                 CheckRow {
                     mesh: mesh_at(folder, scenario, check.opened_us),
                     evidence: evidence.map(|evidence| evidence.folder.clone()),
+                    evidence_files: evidence
+                        .map(|evidence| evidence_files(folder, evidence))
+                        .unwrap_or_default(),
                     rung: evidence
                         .and_then(|evidence| evidence.rung.as_ref().map(|rung| format!("{rung}: {}", evidence.note))),
                     ..check_row(check)
@@ -479,6 +501,16 @@ fn scenario_row(folder: &RunFolder, scenario: &ScenarioHistory, doubts: &mut Vec
             })
             .collect(),
         not_reached: scenario.not_run().into_iter().map(ToOwned::to_owned).collect(),
+        planned_checks: planned
+            .iter()
+            .flat_map(|planned| &planned.expects)
+            .map(|planned| PlannedCheckRow {
+                check: planned.step,
+                requirement: planned.requirement.clone(),
+                name: planned.name.clone(),
+                place: planned.place.clone(),
+            })
+            .collect(),
         cut: scenario.cut(),
         ledgers,
         left: scenario
@@ -492,6 +524,18 @@ fn scenario_row(folder: &RunFolder, scenario: &ScenarioHistory, doubts: &mut Vec
             .and_then(|cleanup| cleanup.problem.as_ref())
             .map(Into::into),
     }
+}
+
+/// Files of evidence, as the journal names them; where it does not, as they lie there.
+fn evidence_files(folder: &RunFolder, evidence: &EvidenceHistory) -> Vec<String> {
+    let files = match &evidence.files {
+        Some(files) => files.keys().cloned().collect(),
+        None => folder.below(&evidence.folder).unwrap_or_default(),
+    };
+    files
+        .into_iter()
+        .map(|file| format!("{}/{file}", evidence.folder))
+        .collect()
 }
 
 /// A ledger over time, unless there is something wrong with it, which is told in `doubts`.
@@ -573,6 +617,7 @@ fn check_row(check: &CheckHistory) -> CheckRow {
             .map(|judgement| judgement.requests.clone())
             .unwrap_or_default(),
         evidence: None,
+        evidence_files: Vec::new(),
         rung: None,
     }
 }

@@ -145,9 +145,15 @@ mod tests {
         let place = folder();
         let run = place.path().join("run");
         assert_eq!(read(&run, "ledgers/a/rows").as_deref(), Ok("rows"));
-        assert_eq!(open(&run, "ledgers/b").unwrap_err().kind(), std::io::ErrorKind::NotFound);
+        assert_eq!(
+            open(&run, "ledgers/b").unwrap_err().kind(),
+            std::io::ErrorKind::NotFound
+        );
         symlink(&run, place.path().join("link")).unwrap();
-        assert_eq!(read(&place.path().join("link"), "ledgers/a/rows").as_deref(), Ok("rows"));
+        assert_eq!(
+            read(&place.path().join("link"), "ledgers/a/rows").as_deref(),
+            Ok("rows")
+        );
     }
 
     #[test]
@@ -157,8 +163,23 @@ mod tests {
         symlink("../../outside", run.join("ledgers/to-outside")).unwrap();
         symlink("/dev/zero", run.join("ledgers/zero")).unwrap();
         symlink("a", run.join("ledgers/folder")).unwrap();
-        rustix::fs::mknodat(CWD, run.join("ledgers/pipe"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        for name in ["../outside", "/etc/passwd", "ledgers/../../outside", "", "ledgers//a", "./ledgers/a/rows", "a\0b"] {
+        rustix::fs::mknodat(
+            CWD,
+            run.join("ledgers/pipe"),
+            FileType::Fifo,
+            Mode::RUSR | Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        for name in [
+            "../outside",
+            "/etc/passwd",
+            "ledgers/../../outside",
+            "",
+            "ledgers//a",
+            "./ledgers/a/rows",
+            "a\0b",
+        ] {
             let refused = read(&run, name).unwrap_err();
             assert!(refused.contains("outside of the run's folder"), "{name}: {refused}");
         }
@@ -169,7 +190,10 @@ mod tests {
         assert!(read(&run, "ledgers/pipe").unwrap_err().contains("pipe or device"));
         assert!(read(&run, "ledgers").unwrap_err().contains("no plain file"));
         assert_eq!(below(&run, "evidence").unwrap(), Vec::<String>::new());
-        assert_eq!(below(&run, "ledgers").unwrap(), ["a/rows", "folder", "pipe", "to-outside", "zero"]);
+        assert_eq!(
+            below(&run, "ledgers").unwrap(),
+            ["a/rows", "folder", "pipe", "to-outside", "zero"]
+        );
         assert!(below(&run, "ledgers/folder").is_err());
         assert!(below(&run, "..").is_err());
     }

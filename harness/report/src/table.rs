@@ -1,11 +1,15 @@
 //! The table at the end of a run, for the terminal.
 
+use crate::encode::{self, field};
 use crate::model::Report;
 use crate::text::{count, seconds};
 
 /// The table: a line per scenario, and for each check that did not pass what a person needs to know.
 #[must_use]
 pub fn table(report: &Report) -> String {
+    let Some(report) = &encode::printable(report) else {
+        return "the report can't be shown\n".to_owned();
+    };
     let mut lines = Vec::new();
     let width = report
         .scenarios
@@ -17,57 +21,75 @@ pub fn table(report: &Report) -> String {
         let name = format!("{}/{}", scenario.area, scenario.key);
         let passed = scenario.checks.iter().filter(|check| check.outcome == "pass").count();
         let detail = match &scenario.skipped {
-            Some(reason) => reason.clone(),
+            Some(reason) => field(reason),
             None => format!(
                 "{passed}/{} checks  {:>8}",
                 scenario.checks.len(),
                 seconds(scenario.duration_us)
             ),
         };
-        lines.push(format!("{:<12}  {name:<width$}  {detail}", scenario.outcome));
+        lines.push(format!(
+            "{:<12}  {:<width$}  {detail}",
+            field(&scenario.outcome),
+            field(&name)
+        ));
         for step in scenario.steps.iter().filter(|step| step.problem.is_some()) {
             if let Some(problem) = &step.problem {
-                lines.push(format!("    {}:{} `{}`", scenario.file, step.line, step.text));
+                lines.push(format!(
+                    "    {}:{} `{}`",
+                    field(&scenario.file),
+                    step.line,
+                    field(&step.text)
+                ));
                 lines.push(format!(
                     "      {} ({}): {}",
-                    problem.class, problem.code, problem.message
+                    field(&problem.class),
+                    field(&problem.code),
+                    field(&problem.message)
                 ));
                 if let Some(remedy) = &problem.remedy {
-                    lines.push(format!("      try: {remedy}"));
+                    lines.push(format!("      try: {}", field(remedy)));
                 }
             }
         }
         for check in scenario.checks.iter().filter(|check| check.outcome != "pass") {
             lines.push(format!(
                 "    {} {} [{}] at {}",
-                check.outcome,
-                check.requirement,
-                check.place,
+                field(&check.outcome),
+                field(&check.requirement),
+                field(&check.place),
                 seconds(check.decided_us)
             ));
-            lines.push(format!("      {}:{}: {}", scenario.file, check.line, check.summary));
-            lines.push(format!("      expected: {}", check.expected));
-            lines.push(format!("      observed: {}", check.observed));
+            lines.push(format!(
+                "      {}:{}: {}",
+                field(&scenario.file),
+                check.line,
+                field(&check.summary)
+            ));
+            lines.push(format!("      expected: {}", field(&check.expected)));
+            lines.push(format!("      observed: {}", field(&check.observed)));
             if let Some(excuse) = &check.excuse {
-                lines.push(format!("      {excuse}"));
+                lines.push(format!("      {}", field(excuse)));
             }
             if let Some(rung) = &check.rung {
-                lines.push(format!("      first broken rung: {rung}"));
+                lines.push(format!("      first broken rung: {}", field(rung)));
             }
             if let Some(evidence) = &check.evidence {
-                lines.push(format!("      evidence: {evidence}"));
+                lines.push(format!("      evidence: {}", field(evidence)));
             }
         }
         if let Some(cut) = &scenario.cut {
-            lines.push(format!("    {cut}"));
+            lines.push(format!("    {}", field(cut)));
         }
         for left in &scenario.left {
-            lines.push(format!("    left behind: {left}"));
+            lines.push(format!("    left behind: {}", field(left)));
         }
         if let Some(problem) = &scenario.cleanup_problem {
             lines.push(format!(
                 "    cleanup: {} ({}): {}",
-                problem.class, problem.code, problem.message
+                field(&problem.class),
+                field(&problem.code),
+                field(&problem.message)
             ));
         }
     }
@@ -75,10 +97,13 @@ pub fn table(report: &Report) -> String {
         if let Some(problem) = &environment.problem {
             lines.push(format!(
                 "environment {}: {} ({}): {}",
-                environment.environment, problem.class, problem.code, problem.message
+                field(&environment.environment),
+                field(&problem.class),
+                field(&problem.code),
+                field(&problem.message)
             ));
             if let Some(remedy) = &problem.remedy {
-                lines.push(format!("  try: {remedy}"));
+                lines.push(format!("  try: {}", field(remedy)));
             }
             if let Some(evidence) = &environment.evidence {
                 lines.push(format!("  evidence: {evidence}"));
@@ -98,6 +123,16 @@ pub fn table(report: &Report) -> String {
         .map(|(outcome, number)| format!("{number} {outcome}"))
         .collect();
     let met = report.requirements.iter().filter(|row| row.status == "pass").count();
+    if let Some(broken) = &report.journal.broken {
+        lines.push(format!("journal: {}", field(broken)));
+    }
+    lines.extend(
+        report
+            .journal
+            .doubts
+            .iter()
+            .map(|doubt| format!("doubtful: {}", field(doubt))),
+    );
     lines.push(String::new());
     lines.push(format!(
         "{}: {} ({}); {met} of {} requirements met",
@@ -107,5 +142,5 @@ pub fn table(report: &Report) -> String {
         report.requirements.len(),
     ));
     lines.push(String::new());
-    lines.join("\n")
+    encode::terminal(&lines.join("\n"))
 }

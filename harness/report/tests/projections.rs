@@ -13,7 +13,7 @@ use meshproof_verdict::journal::{JournalWriter, hex};
 use meshproof_verdict::ledger::{Answered, RequestResult, Row};
 use meshproof_verdict::question::{Count, ObjectsQuestion, Question, ServingPattern, ServingQuestion, Timing};
 use meshproof_verdict::record::{
-    CloseReason, ClusterFacts, DeviationRow, EnvironmentEvidence, Event, Judgement, Outcome, PlannedScenario, Problem,
+    CloseReason, ClusterFacts, DeviationRow, EnvironmentEvidence, Event, Judgement, Outcome, PlannedCheck, PlannedScenario, Problem,
     ProblemClass, RequirementRow, RunStarted,
 };
 use meshproof_verdict::wakefulness::Wakefulness;
@@ -31,6 +31,15 @@ fn planned(key: &str, checks: &[&str]) -> PlannedScenario {
         topology: "pair".into(),
         digest: "0".repeat(64),
         steps: None,
+        expects: checks
+            .iter()
+            .map(|id| PlannedCheck {
+                step: if key == "green" { 1 } else { 2 },
+                requirement: (*id).to_owned(),
+                name: None,
+                place: "west".into(),
+            })
+            .collect(),
     }
 }
 

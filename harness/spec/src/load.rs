@@ -203,10 +203,7 @@ fn load_row(source: &Arc<Source>, row: Expansion, library: &Library) -> (Option<
             Some((row, _)) => format!("{}.{row}", scenario.scenario),
         },
         file: source.path().to_path_buf(),
-        area: folder
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default(),
+        area: area(&folder),
         folder,
         row: row.map(|(name, _)| MatrixRow { name, values }),
         digest: digest(source, &node),
@@ -214,6 +211,21 @@ fn load_row(source: &Arc<Source>, row: Expansion, library: &Library) -> (Option<
         scenario,
     };
     (Some(expanded), problems)
+}
+
+/// The area of the scenarios in a folder: its name, wherever it is looked at from.
+fn area(folder: &Path) -> String {
+    let named = |folder: &Path| folder.file_name().map(|name| name.to_string_lossy().into_owned());
+    named(folder)
+        .or_else(|| {
+            let here = if folder.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                folder
+            };
+            named(&here.canonicalize().ok()?)
+        })
+        .unwrap_or_default()
 }
 
 fn steps(node: &Node) -> &[Node] {

@@ -121,6 +121,21 @@ fn checks(scenario: &ScenarioHistory) -> Vec<String> {
         {
             tell("the plan names other requirements for this scenario".to_owned());
         }
+        let planned = scenario.planned.iter().flat_map(|planned| &planned.expects);
+        let known = scenario
+            .planned
+            .as_ref()
+            .is_some_and(|planned| !planned.expects.is_empty());
+        let fits = |step: u32, requirement: &str, name: Option<&String>| {
+            step == check.check && requirement == check.requirement && name == check.name.as_ref()
+        };
+        if known
+            && !planned
+                .into_iter()
+                .any(|planned| fits(planned.step, &planned.requirement, planned.name.as_ref()))
+        {
+            tell(format!("the plan has no such check at step {}", check.check));
+        }
         let went_well = step_of(check.check).is_some_and(|step| step.problem.is_none());
         match &check.judgement {
             None if check.closed.is_some() && went_well => tell("it was closed and never judged".to_owned()),

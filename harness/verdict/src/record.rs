@@ -397,6 +397,24 @@ pub struct PlannedScenario {
     /// How many steps it has; absent in journals whose plan did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<u32>,
+    /// Its checks, in order; none in journals whose plan did not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expects: Vec<PlannedCheck>,
+}
+
+/// A check of the plan: what it is called before anybody knows what becomes of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedCheck {
+    /// Position of its step; the check's key.
+    pub step: u32,
+    /// Requirement that it decides.
+    pub requirement: String,
+    /// Its name, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it is about, as the file says: `west`, `west → east`, `call c`.
+    pub place: String,
 }
 
 /// What was found out about a cluster.

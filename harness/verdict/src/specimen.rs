@@ -51,6 +51,7 @@ fn planned(key: &str, checks: &[&str]) -> PlannedScenario {
         topology: "pair".to_owned(),
         digest: "00".to_owned(),
         steps: Some(3),
+        expects: vec![],
     }
 }
 

@@ -33,7 +33,7 @@ pub fn run(args: &LintArgs) -> Exit {
     match args.format.format {
         Format::Json => output::json(&problems.to_json()),
         Format::Text => {
-            output::note(problems.render(output::style()).trim_end());
+            output::styled_note(problems.render(output::style()).trim_end());
             output::line(&format!(
                 "{}, {} topologies: {}",
                 scenarios(&checked, &problems),

@@ -69,12 +69,26 @@ pub fn write(folder: &RunFolder) -> anyhow::Result<(Report, Vec<PathBuf>)> {
     let mut json = serde_json::to_string_pretty(&report)?;
     json.push('\n');
     let written = vec![
-        folder.write("junit.xml", &junit::junit(&report)?)?,
+        folder.write("junit.xml", &junit::junit(&report, &from_here(&folder.path))?)?,
         folder.write("report.json", &json)?,
         folder.write("report.html", &html::html(&report)?)?,
         folder.write("summary.md", &markdown::markdown(&report))?,
     ];
     Ok((report, written))
+}
+
+/// A folder as builds name it that look for attachments: relative to where they work, with a slash at its end. Empty when
+/// it lies elsewhere; attachments are then relative to the report.
+fn from_here(folder: &Path) -> String {
+    let below = std::env::current_dir()
+        .and_then(|here| here.canonicalize())
+        .ok()
+        .zip(folder.canonicalize().ok());
+    let relative = below.as_ref().and_then(|(here, folder)| folder.strip_prefix(here).ok());
+    match relative {
+        Some(relative) if !relative.as_os_str().is_empty() => format!("{}/", relative.display()),
+        _ => String::new(),
+    }
 }
 
 /// The newest run below a folder, by its name, which begins with the time of its start.

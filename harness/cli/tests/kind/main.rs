@@ -72,7 +72,7 @@ fn broken_promises_are_found_through_the_tools_too() {
     let kubelet = said_by("environment/kind/west/meshproof-pair-west-control-plane/kubelet.log");
     assert!(kubelet.contains("a node without a kubelet"), "{kubelet}");
     assert!(
-        kubelet.contains("<token, not shown>") && !kubelet.contains("0000"),
+        kubelet.contains("<not shown: ") && !kubelet.contains("0000"),
         "{kubelet}"
     );
     let images = said_by("environment/kind/east/meshproof-pair-east-control-plane/images.log");

@@ -8,6 +8,7 @@ use meshproof_verdict::question::{
 use meshproof_verdict::record::{CloseReason, Event, Judgement, Problem};
 use serde_json::Value;
 
+use super::texts::Values;
 use super::{Redacted, Redactor, commands, names, objects};
 
 impl Redactor {
@@ -45,7 +46,7 @@ impl Redactor {
     #[must_use]
     pub fn event(&self, mut event: Event) -> Redacted<Event> {
         match &mut event {
-            Event::RunStarted(started) => started.command = commands::cleaned(self, &started.command),
+            Event::RunStarted(started) => started.command = commands::cleaned(self, &started.command, Values::All),
             Event::EnvironmentFailed { problem, evidence, .. } => {
                 self.clean_problem(problem);
                 if let Some(evidence) = evidence {

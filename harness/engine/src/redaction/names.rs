@@ -89,7 +89,7 @@ const ABOUT: [&str; 32] = [
     "method",
 ];
 /// Headers that hold secrets and whose name does not tell.
-const HEADERS: [&str; 6] = [
+pub(super) const HEADERS: [&str; 6] = [
     "authorization",
     "proxy-authorization",
     "cookie",

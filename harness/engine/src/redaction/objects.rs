@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
+use super::texts::Values;
 use super::{Redacted, Redactor, commands, names};
 
 /// Members of a Secret that are shown.
@@ -262,7 +263,7 @@ impl Redactor {
         match value {
             Value::Array(items) if items.iter().all(Value::is_string) => {
                 let given: Vec<String> = items.iter().filter_map(Value::as_str).map(ToOwned::to_owned).collect();
-                let cleaned = commands::cleaned(self, &given);
+                let cleaned = commands::cleaned(self, &given, Values::Telling);
                 Value::Array(cleaned.into_iter().map(Value::String).collect())
             }
             other => self.walk(other, place),
@@ -320,10 +321,10 @@ pub(super) fn path_tells(path: &str) -> bool {
 
 /// Whether what a path leads to in a Secret is hidden.
 pub(super) fn hidden_of_secret(path: &str) -> bool {
-    let first = path.split(['.', '[']).find(|part| !part.is_empty()).unwrap_or_default();
-    !SHOWN_OF_SECRETS.contains(&first)
-        && !(first == "metadata" && {
-            let second = path.split(['.', '[']).nth(1).unwrap_or_default();
-            SHOWN_OF_SECRETS.contains(&second)
-        })
+    let mut parts = path.split(['.', '[']).filter(|part| !part.is_empty());
+    let is_shown = |part: Option<&str>| part.is_some_and(|part| SHOWN_OF_SECRETS.contains(&part));
+    match parts.next() {
+        Some("metadata") => !is_shown(parts.next()),
+        first => !is_shown(first),
+    }
 }

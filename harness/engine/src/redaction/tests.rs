@@ -30,7 +30,7 @@ fn shown(value: &Value) -> String {
 #[case::query("GET /?token=CANARY&page=2 200", "&page=2 200")]
 #[case::cookie("cookie: session=CANARY; other=CANARY", "cookie: ")]
 #[case::api_key("x-api-key: CANARY", "x-api-key: ")]
-#[case::set("helm upgrade --set a.b=CANARY,c=CANARY --wait", " --wait")]
+#[case::set("helm upgrade --set a.password=CANARY,keyPEM=CANARY --wait", " --wait")]
 #[case::flag("run --token CANARY --verbose", "--verbose")]
 #[case::flag_with_equals("run --db-password=CANARY x", " x")]
 #[case::aws_id("uses AKIACANARY1234567890", "uses ")]
@@ -199,13 +199,26 @@ fn command_lines_keep_names() {
         "run",
         "--set",
         "identity.issuer.tls.keyPEM=CANARY,a=true",
-        "--multicluster-set=x.y=CANARY",
+        "--multicluster-set=x.y=CANARY-set-42",
         "--url",
         "https://a:CANARY@b",
     ];
     let given: Vec<String> = given.map(ToOwned::to_owned).into();
+    super::remember_own(&given);
     let shown = super::arguments(&given).join(" ");
     assert!(!shown.contains("CANARY"), "{shown}");
+    let handed_on = [
+        "install",
+        "--set",
+        "gateway.port=4143,x.y=CANARY-set-42",
+        "--set",
+        "controllers[0].link.ref.name=east",
+    ];
+    let handed_on = super::arguments(&handed_on.map(ToOwned::to_owned)).join(" ");
+    assert!(
+        handed_on.contains("gateway.port=4143,x.y=<not shown") && handed_on.ends_with("link.ref.name=east"),
+        "{handed_on}"
+    );
     for part in [
         "run --set identity.issuer.tls.keyPEM=<",
         ",a=true",

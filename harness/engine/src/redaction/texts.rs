@@ -9,6 +9,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use regex::{Captures, Regex};
 
 use super::{Redactor, is_hidden, names};
+use meshproof_verdict::question::HIDDEN;
 
 /// How often Base64 is looked into.
 const DEEPEST: usize = 2;
@@ -22,13 +23,29 @@ struct Rules {
     jwt: Regex,
     known_forms: Regex,
     scheme: Regex,
-    header: Regex,
     user_info: Regex,
     set: Regex,
-    flag: Regex,
-    name: Regex,
-    base64: Regex,
 }
+
+/// Signs of tokens that have a form of their own.
+const FORMS: [&str; 14] = [
+    "AKIA",
+    "ASIA",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "glpat-",
+    "xox",
+    "AIza",
+    "npm_",
+    "hvs.",
+    "sk-",
+];
+/// Signs of schemes of HTTP's authentication.
+const SCHEMES: [&str; 6] = ["earer", "EARER", "asic", "ASIC", "egotiate", "EGOTIATE"];
 
 static RULES: LazyLock<Result<Rules, regex::Error>> = LazyLock::new(|| {
     Ok(Rules {
@@ -40,14 +57,8 @@ static RULES: LazyLock<Result<Rules, regex::Error>> = LazyLock::new(|| {
             r"\b(?:(?:AKIA|ASIA)[A-Z0-9]{16}\b|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}|xox[abeprs]-[\w-]{10,}|AIza[\w-]{30,}|npm_[A-Za-z0-9]{30,}|hvs\.[\w-]{20,}|sk-[A-Za-z0-9_-]{24,})",
         )?,
         scheme: Regex::new(r"(?i)\b(bearer|basic|negotiate)(\s+)([A-Za-z0-9._~+/=:-]+)")?,
-        header: Regex::new(
-            r#"(?im)\b((?:proxy-)?authorization|(?:set-)?cookie|x-api-key|x-auth-token)(\\?["'])?(\s*[:=]\s*)(\\?["'])?([^"'\r\n,}\]\\]+)"#,
-        )?,
         user_info: Regex::new(r#"([A-Za-z][A-Za-z0-9+.-]*://)([^\s/?#@"'<>\\]+)@"#)?,
         set: Regex::new(r#"(--[a-z-]*set(?:-[a-z]+)?[=\s]+['"]?)([^\s'"]+)"#)?,
-        flag: Regex::new(r#"(?i)(^|[\s'"\[,])(--?[a-z][a-z0-9.-]*)(=|\s+|['"],\s*['"])([^\s'"\],]+)"#)?,
-        name: Regex::new(r#"([A-Za-z_.][A-Za-z0-9_.-]*)(\\*["'])?(\s*[:=]\s*)(\\*["'])?"#)?,
-        base64: Regex::new(r"[A-Za-z0-9+/_-]{16,}={0,2}")?,
     })
 });
 
@@ -60,8 +71,11 @@ pub(super) fn clean(redactor: &Redactor, text: &str, depth: usize) -> String {
         return NOTHING.to_owned();
     };
     let mut text = Cow::Borrowed(text);
-    let mut replace = |regex: &Regex, by: &dyn Fn(&Captures<'_>) -> String| {
-        if let Cow::Owned(changed) = regex.replace_all(&text, |captures: &Captures<'_>| by(captures)) {
+    // Expressions are slow, so each is tried only on texts that have a sign of it.
+    let mut replace = |signs: &[&str], regex: &Regex, by: &dyn Fn(&Captures<'_>) -> String| {
+        if signs.iter().any(|sign| text.contains(sign))
+            && let Cow::Owned(changed) = regex.replace_all(&text, |captures: &Captures<'_>| by(captures))
+        {
             text = Cow::Owned(changed);
         }
     };
@@ -71,8 +85,8 @@ pub(super) fn clean(redactor: &Redactor, text: &str, depth: usize) -> String {
             .map_or_else(String::new, |found| found.as_str().to_owned())
     };
     let whole = |captures: &Captures<'_>| redactor.mark_known(&group(captures, 0));
-    replace(&rules.pem, &whole);
-    replace(&rules.encoded_pem, &|captures| {
+    replace(&["PRIVATE KEY"], &rules.pem, &whole);
+    replace(&["LS0tLS1CRUdJTi"], &rules.encoded_pem, &|captures| {
         let found = group(captures, 0);
         let packed: String = found.replace("\\n", "").replace("\\r", "").split_whitespace().collect();
         match decoded(&packed) {
@@ -80,9 +94,9 @@ pub(super) fn clean(redactor: &Redactor, text: &str, depth: usize) -> String {
             _ => redactor.mark_known(&found),
         }
     });
-    replace(&rules.jwt, &whole);
-    replace(&rules.known_forms, &whole);
-    replace(&rules.scheme, &|captures| {
+    replace(&["eyJ"], &rules.jwt, &whole);
+    replace(&FORMS, &rules.known_forms, &whole);
+    replace(&SCHEMES, &rules.scheme, &|captures| {
         let (scheme, token) = (group(captures, 1), group(captures, 3));
         if is_credential(&scheme, &token) {
             format!("{scheme}{}{}", group(captures, 2), redactor.mark_known(&token))
@@ -90,66 +104,130 @@ pub(super) fn clean(redactor: &Redactor, text: &str, depth: usize) -> String {
             group(captures, 0)
         }
     });
-    replace(&rules.header, &|captures| {
-        let value = group(captures, 5);
-        // What a scheme was recognised in is replaced already, and so is `<not shown>` itself.
-        let value = if value.contains(meshproof_verdict::question::HIDDEN) || names::is_harmless(value.trim()) {
-            value
-        } else {
-            redactor.mark_known(&value)
-        };
-        let front: String = (1..=4).map(|number| group(captures, number)).collect();
-        format!("{front}{value}")
-    });
-    replace(&rules.user_info, &|captures| {
+    replace(&["://"], &rules.user_info, &|captures| {
         let info = group(captures, 2);
         redactor.remember(info.split_once(':').map_or(info.as_str(), |(_, password)| password));
         format!("{}{}@", group(captures, 1), redactor.mark(&info))
     });
-    replace(&rules.set, &|captures| {
-        format!("{}{}", group(captures, 1), set_values(redactor, &group(captures, 2)))
+    replace(&["set ", "set=", "set-"], &rules.set, &|captures| {
+        format!(
+            "{}{}",
+            group(captures, 1),
+            set_values(redactor, &group(captures, 2), Values::Telling)
+        )
     });
-    replace(&rules.flag, &|captures| {
-        let value = group(captures, 4);
-        if names::tells(&group(captures, 2)) && !value.starts_with('-') && !value.starts_with('<') {
-            let front: String = (1..=3).map(|number| group(captures, number)).collect();
-            format!("{front}{}", redactor.mark_known(&value))
-        } else {
-            group(captures, 0)
-        }
-    });
-    if let Some(changed) = named_values(redactor, rules, &text) {
+    if let Some(changed) = named_values(redactor, &text) {
         text = Cow::Owned(changed);
     }
-    if depth < DEEPEST {
-        let mut replace = |regex: &Regex| {
-            let changed = regex.replace_all(&text, |captures: &Captures<'_>| {
-                let found = group(captures, 0);
-                match decoded(&found) {
-                    Some(inside) if clean(redactor, &inside, depth + 1) != inside => redactor.mark_known(&found),
-                    _ => found,
-                }
-            });
-            if let Cow::Owned(changed) = changed {
-                text = Cow::Owned(changed);
-            }
-        };
-        replace(&rules.base64);
+    if let Some(changed) = flag_values(redactor, &text) {
+        text = Cow::Owned(changed);
+    }
+    if depth < DEEPEST
+        && let Some(changed) = encoded(redactor, &text, depth)
+    {
+        text = Cow::Owned(changed);
     }
     text.into_owned()
 }
 
-/// Values of `--set name=value,other=value`, without the values.
-pub(super) fn set_values(redactor: &Redactor, pairs: &str) -> String {
-    let hidden = |pair: &str| match pair.split_once('=') {
-        Some((name, value)) if names::is_harmless(value) => format!("{name}={value}"),
-        Some((name, value)) => format!("{name}={}", redactor.mark(value)),
-        None => redactor.mark(pair),
+/// Replaces Base64 of texts that hold secrets.
+fn encoded(redactor: &Redactor, text: &str, depth: usize) -> Option<String> {
+    const SHORTEST: usize = 16;
+    let mut out = Pieces::new(text);
+    let bytes = text.as_bytes();
+    let is_part = |at: usize| {
+        bytes
+            .get(at)
+            .is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'_' | b'-'))
     };
-    if pairs.starts_with('<') {
-        return pairs.to_owned();
+    let mut at = 0;
+    while at < bytes.len() {
+        if !is_part(at) {
+            at += 1;
+            continue;
+        }
+        let mut end = at;
+        while is_part(end) {
+            end += 1;
+        }
+        let length = end - at;
+        while length >= SHORTEST && end - at < length + 2 && bytes.get(end) == Some(&b'=') {
+            end += 1;
+        }
+        if length >= SHORTEST
+            && let Some(found) = text.get(at..end)
+            && let Some(inside) = decoded(found)
+            && clean(redactor, &inside, depth + 1) != inside
+        {
+            out.replace(at, end, &redactor.mark_known(found));
+        }
+        at = end;
     }
-    // A comma inside of a value is `\,` for Helm: what follows it has no name and is hidden as well.
+    out.finish()
+}
+
+/// A text of which pieces are replaced from front to back.
+struct Pieces<'a> {
+    text: &'a str,
+    out: String,
+    copied: usize,
+}
+
+impl<'a> Pieces<'a> {
+    fn new(text: &'a str) -> Self {
+        Self {
+            text,
+            out: String::new(),
+            copied: 0,
+        }
+    }
+
+    fn replace(&mut self, from: usize, to: usize, by: &str) {
+        self.out.push_str(self.text.get(self.copied..from).unwrap_or_default());
+        self.out.push_str(by);
+        self.copied = to;
+    }
+
+    /// The new text; nothing when nothing was replaced.
+    fn finish(mut self) -> Option<String> {
+        if self.copied == 0 {
+            return None;
+        }
+        self.out.push_str(self.text.get(self.copied..).unwrap_or_default());
+        Some(self.out)
+    }
+}
+
+/// Which values of `--set name=value,other=value` are left out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Values {
+    /// All: nobody knows what a user sets.
+    All,
+    /// Those whose name tells, or that look like a secret: what the harness itself sets is shown.
+    Telling,
+}
+
+/// `--set name=value,other=value` without values.
+pub(super) fn set_values(redactor: &Redactor, pairs: &str, values: Values) -> String {
+    let mut before = false;
+    let hidden = |pair: &str| match pair.split_once('=') {
+        Some((name, value)) => {
+            before = values == Values::All || names::tells(name);
+            if names::is_harmless(value) {
+                format!("{name}={value}")
+            } else if before {
+                if value.contains(|c: char| c.is_ascii_digit() || c.is_ascii_uppercase()) {
+                    redactor.remember(value);
+                }
+                format!("{name}={}", redactor.mark(value))
+            } else {
+                pair.to_owned()
+            }
+        }
+        // A comma inside of a value is `\\,` for Helm: what follows it belongs to the value before.
+        None if before => redactor.mark(pair),
+        None => pair.to_owned(),
+    };
     pairs.split(',').map(hidden).collect::<Vec<_>>().join(",")
 }
 
@@ -176,53 +254,105 @@ fn is_credential(scheme: &str, token: &str) -> bool {
     }
 }
 
-/// Replaces values behind names that tell: `password: x`, `"token":"x"`, `API_KEY=x`, `?token=x`.
-fn named_values(redactor: &Redactor, rules: &Rules, text: &str) -> Option<String> {
-    let mut out = String::new();
-    let (mut copied, mut at) = (0, 0);
-    while let Some(found) = rules.name.captures_at(text, at) {
-        let (Some(whole), Some(name)) = (found.get(0), found.get(1)) else {
-            break;
-        };
-        at = whole.end();
-        if !names::tells(name.as_str()) {
-            // The value may be a name itself: `a: token=x`.
+/// Replaces values behind names that tell: `password: x`, `"token":"x"`, `API_KEY=x`, `?token=x`, `cookie: a=b`.
+fn named_values(redactor: &Redactor, text: &str) -> Option<String> {
+    let mut out = Pieces::new(text);
+    let mut at = 0;
+    while let Some(found) = text.get(at..).and_then(|rest| rest.find([':', '='])) {
+        let separator = at + found;
+        at = separator + 1;
+        if separator < out.copied {
             continue;
         }
-        let separator = found.get(3).map_or("", |separator| separator.as_str());
-        let quote = found.get(4).map(|quote| quote.as_str());
+        let Some(name) = name_before(text.get(out.copied..separator).unwrap_or_default()) else {
+            continue;
+        };
+        if !names::tells(name) && !names::is_secret_header(name) {
+            continue;
+        }
         let rest = text.get(at..).unwrap_or_default();
-        let length = value_length(name.as_str(), separator, quote, rest);
-        let value = rest.get(..length).unwrap_or_default();
+        let blank = rest.len() - rest.trim_start_matches([' ', '\t']).len();
+        let rest = rest.get(blank..).unwrap_or_default();
+        let quoted = rest.trim_start_matches('\\').starts_with(['"', '\'']);
+        let quote = if quoted {
+            rest.get(..rest.find(['"', '\'']).map_or(0, |end| end + 1))
+                .unwrap_or_default()
+        } else {
+            ""
+        };
+        let from = at + blank + quote.len();
+        let rest = text.get(from..).unwrap_or_default();
+        let length = if quote.is_empty() {
+            value_length(name, text.get(separator..=separator) == Some(":"), rest)
+        } else {
+            rest.find(quote).unwrap_or(rest.len())
+        };
+        let value = rest.get(..length).unwrap_or_default().trim_end();
         let is_secret = !value.is_empty()
             && !value.starts_with(['<', '{', '['])
-            && !value.contains(meshproof_verdict::question::HIDDEN)
+            && !value.contains(HIDDEN)
             && !names::is_harmless(value);
         if is_secret {
-            out.push_str(text.get(copied..at).unwrap_or_default());
-            out.push_str(&redactor.mark_known(value));
-            at += length;
-            copied = at;
+            out.replace(from, from + value.len(), &redactor.mark_known(value));
+            at = from + value.len();
         }
     }
-    if copied == 0 {
-        return None;
-    }
-    out.push_str(text.get(copied..).unwrap_or_default());
-    Some(out)
+    out.finish()
 }
 
-/// Bytes of a value that begins here.
-fn value_length(name: &str, separator: &str, quote: Option<&str>, rest: &str) -> usize {
-    if let Some(quote) = quote {
-        return rest.find(quote).unwrap_or(rest.len());
+/// The name that ends here, in quotes or not.
+fn name_before(text: &str) -> Option<&str> {
+    let text = text.trim_end_matches([' ', '\t']);
+    let text = text.trim_end_matches(['"', '\'']).trim_end_matches('\\');
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    let start = text.rfind(|c: char| !is_part(c)).map_or(0, |at| {
+        at + text
+            .get(at..)
+            .and_then(|rest| rest.chars().next())
+            .map_or(1, char::len_utf8)
+    });
+    text.get(start..).filter(|name| !name.is_empty())
+}
+
+/// Replaces values behind flags that tell: `--token x`.
+fn flag_values(redactor: &Redactor, text: &str) -> Option<String> {
+    let mut out = Pieces::new(text);
+    let mut at = 0;
+    while let Some(found) = text.get(at..).and_then(|rest| rest.find("--")) {
+        let from = at + found + 2;
+        let rest = text.get(from..).unwrap_or_default();
+        let length = rest
+            .find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-')))
+            .unwrap_or(rest.len());
+        at = from + length;
+        let name = rest.get(..length).unwrap_or_default();
+        let after = text.get(at..).unwrap_or_default();
+        // In lists of arguments there are quotes and a comma in between.
+        let value = after.trim_start_matches([' ', '\t', '"', '\'', ',']);
+        if !names::tells(name) || value.len() == after.len() {
+            continue;
+        }
+        let start = text.len() - value.len();
+        let length = value
+            .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | ',' | ']'))
+            .unwrap_or(value.len());
+        let value = value.get(..length).unwrap_or_default();
+        if !value.is_empty() && !value.starts_with(['-', '<']) && !names::is_harmless(value) {
+            out.replace(start, start + length, &redactor.mark_known(value));
+            at = start + length;
+        }
     }
-    let of_words = separator.contains(':') && name.to_ascii_lowercase().contains("pass");
+    out.finish()
+}
+
+/// Bytes of a value without quotes that begins here.
+fn value_length(name: &str, after_colon: bool, rest: &str) -> usize {
+    let of_header = names::HEADERS.contains(&name.to_ascii_lowercase().as_str());
+    let of_words = of_header || (after_colon && name.to_ascii_lowercase().contains("pass"));
     let ends = |c: char| {
-        matches!(
-            c,
-            '\n' | '\r' | ',' | ';' | '&' | '}' | ']' | ')' | '"' | '\'' | '`' | '\\'
-        ) || (c.is_whitespace() && !of_words)
+        matches!(c, '\n' | '\r' | ',' | '}' | ']' | '"' | '\'' | '`' | '\\')
+            || (matches!(c, '&' | ';' | ')') && !of_header)
+            || (c.is_whitespace() && !of_words)
     };
     rest.find(ends).unwrap_or(rest.len())
 }
