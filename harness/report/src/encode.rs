@@ -3,6 +3,7 @@
 //! bring markup.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use serde_json::Value;
 
@@ -30,7 +31,7 @@ fn picture(c: char, out: &mut String) {
         0x7f => out.push('␡'),
         code => {
             out.push_str("\\u{");
-            out.push_str(&format!("{code:x}"));
+            let _ = write!(out, "{code:x}");
             out.push('}');
         }
     }
@@ -98,7 +99,7 @@ pub fn json(text: &str) -> String {
         if (acts(c) && c != '\n') || (c == '#' && before == '#') {
             let mut units = [0; 2];
             for unit in c.encode_utf16(&mut units) {
-                out.push_str(&format!("\\u{unit:04x}"));
+                let _ = write!(out, "\\u{unit:04x}");
             }
         } else {
             out.push(c);

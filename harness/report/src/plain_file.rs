@@ -18,7 +18,7 @@ const DEEPEST: usize = 16;
 ///
 /// # Errors
 /// `InvalidInput` when the name leads out of the folder, or to something that is no plain file; else as files are opened.
-pub fn open(folder: &Path, name: &str) -> io::Result<File> {
+pub(crate) fn open(folder: &Path, name: &str) -> io::Result<File> {
     let parts = parts(name)?;
     let Some((file, folders)) = parts.split_last() else {
         return Err(refused("it has no name"));
@@ -40,7 +40,7 @@ pub fn open(folder: &Path, name: &str) -> io::Result<File> {
 ///
 /// # Errors
 /// `InvalidInput` when the name leads out of the folder or there is more than a run makes; else as folders are read.
-pub fn below(folder: &Path, name: &str) -> io::Result<Vec<String>> {
+pub(crate) fn below(folder: &Path, name: &str) -> io::Result<Vec<String>> {
     let parts = parts(name)?;
     match enter(folder, &parts) {
         Ok(_) => {}

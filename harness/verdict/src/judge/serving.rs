@@ -107,7 +107,7 @@ fn settled_until(rows: &[&Row]) -> Option<u64> {
         };
         let gap = times
             .windows(2)
-            .find(|pair| pair[1] - pair[0] > usual_us + usual_us / 2);
+            .find(|pair| pair[1].saturating_sub(pair[0]) > usual_us.saturating_add(usual_us / 2));
         gap.map(|pair| pair[0]).or(times.last().copied())
     });
     settled.min()

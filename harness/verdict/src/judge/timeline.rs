@@ -96,7 +96,7 @@ fn never(opened_us: u64, never_us: u64, sightings: &[Sighting], now_us: u64) -> 
     if let Some(violation) = inside().find(|sighting| sighting.state == Seen::Holds) {
         let how = format!(
             "it came true after {}",
-            seconds(violation.at_us - opened_us.min(violation.at_us))
+            seconds(violation.at_us.saturating_sub(opened_us))
         );
         return Resolution::Broken {
             at_us: violation.at_us,
@@ -109,7 +109,9 @@ fn never(opened_us: u64, never_us: u64, sightings: &[Sighting], now_us: u64) -> 
         };
     }
     let blind = spans(sightings, end_us).filter(|(sighting, _)| sighting.state == Seen::Blind);
-    let blind_us: u64 = blind.map(|(sighting, until_us)| until_us - sighting.at_us).sum();
+    let blind_us: u64 = blind
+        .map(|(sighting, until_us)| until_us.saturating_sub(sighting.at_us))
+        .fold(0, u64::saturating_add);
     if blind_us > 0 {
         let why = format!("nothing could be seen for {} of the time", seconds(blind_us));
         return Resolution::Unclear { at_us: end_us, why };
@@ -267,13 +269,13 @@ impl Promise {
         match last_break {
             Some((since_us, at_us)) if at_us > self.deadline_us => Resolution::Broken {
                 at_us,
-                how: format!("it held for {} and then broke", seconds(at_us - since_us)),
+                how: format!("it held for {} and then broke", seconds(at_us.saturating_sub(since_us))),
             },
             Some((since_us, at_us)) => Resolution::Broken {
                 at_us: self.deadline_us,
                 how: format!(
                     "it held for {}, broke at {}, and did not come back in time",
-                    seconds(at_us - since_us),
+                    seconds(at_us.saturating_sub(since_us)),
                     seconds(at_us)
                 ),
             },
