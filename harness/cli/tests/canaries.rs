@@ -63,6 +63,7 @@ steps:
 fn meshproof(place: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_meshproof"))
         .args(arguments)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
         .env("MESHPROOF_STATE", place.join("state"))
         .env("NO_COLOR", "1")
         .output()

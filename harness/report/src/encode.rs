@@ -133,12 +133,15 @@ pub fn markdown(text: &str) -> String {
     out.replace("www.", "www&#46;")
 }
 
-/// A text in Markdown in the type of code, also in a cell of a table.
+/// A name or place in Markdown, in the type of code as long as it looks like one.
 #[must_use]
 pub fn markdown_code(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let text = line(&words.join(" ")).replace('`', "'").replace('|', "\\|");
-    if text.is_empty() { text } else { format!("`{text}`") }
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | ':' | '#' | '+');
+    if !text.is_empty() && text.chars().all(is_plain) {
+        format!("`{text}`")
+    } else {
+        markdown(text)
+    }
 }
 
 /// A text in JUnit: only what XML can hold, and no line that consumers read as an attachment or property.
@@ -217,7 +220,8 @@ mod tests {
         for markup in ["[x]", "](", "<img", "**", "@", "http:", "www.", "\n", " | ", " `c`"] {
             assert!(!shown.contains(markup), "{markup} in {shown}");
         }
-        assert_eq!(markdown_code("a`b|c\nd"), "`a'b\\|c d`");
+        assert_eq!(markdown_code("scenarios/a_b.yaml:9"), "`scenarios/a_b.yaml:9`");
+        assert_eq!(markdown_code("a`b|c\nd"), "a\\`b\\|c d");
     }
 
     #[test]

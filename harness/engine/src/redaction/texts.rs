@@ -58,7 +58,7 @@ static RULES: LazyLock<Result<Rules, regex::Error>> = LazyLock::new(|| {
         )?,
         scheme: Regex::new(r"(?i)\b(bearer|basic|negotiate)(\s+)([A-Za-z0-9._~+/=:-]+)")?,
         user_info: Regex::new(r#"([A-Za-z][A-Za-z0-9+.-]*://)([^\s/?#@"'<>\\]+)@"#)?,
-        set: Regex::new(r#"(--[a-z-]*set(?:-[a-z]+)?[=\s]+['"]?)([^\s'"]+)"#)?,
+        set: Regex::new(r#"(--[a-z-]*set(?:-[a-z]+)?[=\s]+['"]?)((?:<not shown: [0-9a-f]{8}>|[^\s'"])+)"#)?,
     })
 });
 
