@@ -11,6 +11,14 @@ use meshproof_spec::scalar::TimeSpan;
 
 pub use self::environment::*;
 
+/// The command line as it was typed. What is no text in it is shown as such.
+#[must_use]
+pub fn as_typed() -> Vec<String> {
+    std::env::args_os()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect()
+}
+
 /// Shows, end to end, whether a multi-cluster service mesh does what it promises.
 #[derive(Debug, Parser)]
 #[command(

@@ -23,6 +23,7 @@ pub mod suite;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
+use meshproof_engine::redaction;
 
 use crate::args::{Cli, Command};
 use crate::exit_code::Exit;
@@ -30,6 +31,8 @@ use crate::exit_code::Exit;
 /// The whole program: reads the command line, does what it says, and tells the class of what happened.
 #[must_use]
 pub fn main() -> ExitCode {
+    // Before a problem can quote one of them.
+    redaction::remember_own(&args::as_typed());
     let mut command = Cli::command();
     let given = command.get_matches_mut();
     let cli = match Cli::from_arg_matches(&given) {

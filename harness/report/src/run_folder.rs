@@ -99,8 +99,9 @@ impl RunFolder {
             Err(error) => {
                 // Messages of temporary files name a file that nobody knows.
                 let cause = error
-                    .raw_os_error()
-                    .map_or(error.to_string(), |code| io::Error::from_raw_os_error(code).to_string());
+                    .get_ref()
+                    .and_then(|wrapped| wrapped.source())
+                    .map_or_else(|| error.to_string(), ToString::to_string);
                 let message = format!(
                     "{} could not be written: {cause}. Free space, or see who may write there",
                     path.display()

@@ -257,7 +257,7 @@ async fn prove(
     let name = job.defect.map_or("clean", Defect::name);
     let options = RunOptions {
         interrupts,
-        command: std::env::args().collect(),
+        command: crate::args::as_typed(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..RunOptions::new(args.out.join(format!("{}-prove-{name}", plan.identity.run)))
     };

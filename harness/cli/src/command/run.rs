@@ -47,7 +47,8 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
     let interrupts = options.interrupts.clone();
     let listening = tokio::spawn(listen(interrupts.clone()));
     let state = hold(args, plan, place)?;
-    private_files::create_folder(&options.run_dir).with_context(|| format!("can't make {}", options.run_dir.display()))?;
+    private_files::create_folder(&options.run_dir)
+        .with_context(|| format!("can't make {}", options.run_dir.display()))?;
     let folder = options.run_dir.canonicalize()?;
     if let Some(state) = &state {
         state.write(&StateFile::Run, &folder.display().to_string())?;
@@ -171,7 +172,7 @@ fn options(args: &RunArgs, plan: &Plan, place: &Place) -> RunOptions {
         until_fail: args.until_fail,
         strict: args.strict,
         agent_image: place.agent_image.clone(),
-        command: std::env::args().collect(),
+        command: crate::args::as_typed(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         // For tests of what a defect of the harness costs: it can only make errors, never another verdict.
         panics: std::env::var("MESHPROOF_TEST_PANIC")
