@@ -187,10 +187,7 @@ async fn written(run: &RunContext, folder: &str, files: Files) -> Option<Environ
             (digests, format!("{count} files"))
         }
         Ok((digests, Some(error))) => (digests, format!("the evidence could not be written: {error}")),
-        Err(error) => (
-            BTreeMap::new(),
-            format!("the evidence could not be written: {error}"),
-        ),
+        Err(error) => (BTreeMap::new(), format!("the evidence could not be written: {error}")),
     };
     Some(EnvironmentEvidence {
         folder: folder.to_owned(),

@@ -434,7 +434,7 @@ fn a_requirement_that_nobody_decides_is_not_run() {
 
 #[test]
 fn clusters_that_did_not_come_up_are_an_error_and_show_their_evidence() {
-    let failures = |events| junit::junit(&report(events)).unwrap().matches("<failure").count();
+    let failures = |events| junit::junit(&report(events), "").unwrap().matches("<failure").count();
     let without = failures(events("store"));
     let folder = "evidence/environments/trio.0";
     let mut events = events("store");
@@ -457,7 +457,7 @@ fn clusters_that_did_not_come_up_are_an_error_and_show_their_evidence() {
     assert_eq!(failures(events.clone()), without, "no requirement was asked for");
     let report = report(events);
     for text in [
-        junit::junit(&report).unwrap(),
+        junit::junit(&report, "").unwrap(),
         table::table(&report),
         markdown::markdown(&report),
         html::html(&report).unwrap(),

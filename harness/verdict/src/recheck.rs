@@ -136,7 +136,11 @@ pub fn recheck(history: &RunHistory, integrity: &Integrity, files: &impl Files) 
         }
         findings.extend(outcome_finding(&scenario.key, scenario.ended, scenario.outcome()));
     }
-    for evidence in history.environments.iter().filter_map(|environment| environment.evidence.as_ref()) {
+    for evidence in history
+        .environments
+        .iter()
+        .filter_map(|environment| environment.evidence.as_ref())
+    {
         let reasons = recheck_evidence(&evidence.folder, evidence.files.as_ref(), files);
         findings.extend(
             reasons
@@ -189,7 +193,10 @@ fn recheck_evidence(folder: &str, bound: Option<&BTreeMap<String, String>>, file
 /// Evidence in the run's folder that no record names. Only where all records bind their evidence: older ones are silent.
 fn unnamed_evidence(history: &RunHistory, files: &impl Files) -> Vec<Finding> {
     let of_scenarios = history.scenarios.iter().flat_map(|scenario| &scenario.evidence);
-    let of_environments = history.environments.iter().filter_map(|environment| environment.evidence.as_ref());
+    let of_environments = history
+        .environments
+        .iter()
+        .filter_map(|environment| environment.evidence.as_ref());
     let all: Vec<(&str, bool)> = of_scenarios
         .map(|evidence| (evidence.folder.as_str(), evidence.files.is_some()))
         .chain(of_environments.map(|evidence| (evidence.folder.as_str(), evidence.files.is_some())))
