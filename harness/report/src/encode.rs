@@ -114,14 +114,17 @@ pub fn json(text: &str) -> String {
 pub fn markdown(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     let mut out = String::with_capacity(text.len());
-    for c in line(&words.join(" ")).chars() {
+    let text = words.join(" ");
+    let text = line(&text);
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             // Mentions, and what a renderer would make a link of by itself.
             '@' => out.push_str("&#64;"),
-            ':' => out.push_str("&#58;"),
+            ':' if rest.peek() == Some(&'/') => out.push_str("&#58;"),
             '\\' | '`' | '*' | '_' | '{' | '}' | '[' | ']' | '(' | ')' | '#' | '+' | '!' | '|' | '~' | '$' => {
                 out.push('\\');
                 out.push(c);
