@@ -128,38 +128,6 @@ fn together(problems: Vec<Problem>) -> Option<Problem> {
     Some(first)
 }
 
-/// Restores one object outside of the scenario's namespace.
-async fn undo(scene: &Scene, undoing: &Undoing) -> Result<(), Problem> {
-    let client = &scene.cluster(&undoing.cluster)?.client;
-    let api = dynamic(client, &undoing.kind.resource, undoing.namespace.as_deref());
-    let what = undoing.to_string();
-    let name = undoing.name.as_str();
-    let requests = &scene.run.requests;
-    let done = match &undoing.action {
-        Action::Delete => {
-            delete_own(requests, &what, REQUEST_TIME, &api, name, &scene.run.run).await?;
-            return await_undone(scene, undoing).await;
-        }
-        Action::Patch(merge) => requests.merge(&what, REQUEST_TIME, &api, name, merge).await.map(drop),
-        Action::Create(object) => {
-            let object: DynamicObject = serde_json::from_value(object.clone())
-                .map_err(|error| crate::problem::harness("undo", format!("{what}: {error}"), None))?;
-            let parameters = PostParams::default();
-            requests
-                .send(&what, REQUEST_TIME, || api.create(&parameters, &object))
-                .await
-                .map(drop)
-        }
-    };
-    match (done, &undoing.action) {
-        (Err(error), Action::Patch(_)) if error.class == ErrorClass::NotFound => return Ok(()),
-        (Err(error), Action::Create(_)) if error.class == ErrorClass::AlreadyExists => return Ok(()),
-        (Err(error), _) => return Err(error.into()),
-        (Ok(()), _) => {}
-    }
-    await_undone(scene, undoing).await
-}
-
 /// Waits until a deleted object is gone, or a restored Deployment has its pods again.
 async fn await_undone(scene: &Scene, undoing: &Undoing) -> Result<(), Problem> {
     let is_deployment = undoing.kind.resource.kind == "Deployment";

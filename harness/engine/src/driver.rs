@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use kube::core::ApiResource;
-use meshproof_spec::scenario::{Component, ExportMode, Setup, TrustStep};
+use meshproof_spec::scenario::{AccessSubject, Component, ExportMode, Setup, TrustStep};
 use meshproof_spec::topology::Topology;
 use meshproof_terms::Release;
 use serde_json::Value;
@@ -160,11 +160,11 @@ pub trait MeshDriver: Send + Sync {
     /// Lease of the controller that serves the link to `to`.
     fn lease(&self, to: &str) -> WorkloadRef;
 
-    /// Takes verbs on mirrors away from the controller of a link; returns what undoes it.
+    /// What takes verbs on mirrors away from the controller of a link. Reads and computes; whoever asks changes, and undoes.
     ///
     /// # Errors
-    /// When the API refuses.
-    async fn deny_writes(&self, from: &Cluster, to: &str, verbs: &[String]) -> Result<Undo, Problem>;
+    /// When the API refuses, or nothing would be taken away.
+    async fn deny_writes(&self, from: &Cluster, to: &str, verbs: &[String]) -> Result<Denial, Problem>;
 
     /// What [`MeshDriver`]'s own requests need of a cluster's API, where it makes any: what the engine does to the kinds,
     /// names and namespaces that this trait tells it is not among them.
@@ -240,13 +240,28 @@ pub struct WorkloadRef {
     pub name: String,
 }
 
-/// Merge patches that restore what was changed.
+/// How rights are taken away.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Undo {
-    /// For people.
-    pub description: String,
-    /// Resource, namespace, name and merge patch, in order.
-    pub patches: Vec<(ApiResource, Option<String>, String, Value)>,
+pub struct Denial {
+    /// Changes of objects, in order.
+    pub changes: Vec<ObjectChange>,
+    /// Rights that are held before, and are not while it lasts: their proof.
+    pub denied: Vec<AccessSubject>,
+}
+
+/// A change of an object, and what takes it back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ObjectChange {
+    /// Its resource.
+    pub resource: ApiResource,
+    /// Its namespace; absent for objects of the whole cluster.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// Merge patch that makes the change.
+    pub merge: Value,
+    /// Merge patch that takes it back.
+    pub undo: Value,
 }
 
 /// Whose an object is.

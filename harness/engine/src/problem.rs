@@ -31,6 +31,16 @@ pub fn interrupted() -> Problem {
     )
 }
 
+/// The problem that a fault or a step is which changed nothing of what it is about: nothing may be judged that rests on it.
+#[must_use]
+pub fn without_effect(what: &str, found: &str) -> Problem {
+    environment(
+        "fault-without-effect",
+        format!("{what} has no effect: {found}"),
+        Some("see whether something else keeps it up; what rests on it can't be judged here"),
+    )
+}
+
 fn problem(class: ProblemClass, code: &str, message: impl Into<String>, remedy: Option<&str>) -> Problem {
     Problem {
         class,

@@ -8,6 +8,7 @@ use meshproof_verdict::record::{Event, Outcome, PlannedScenario, Problem, Proble
 
 use crate::cleanup::{Extent, clean_up};
 use crate::describe::{disturbs, text, verb};
+use crate::disturbance::Disturbances;
 use crate::evidence;
 use crate::ledgers::LedgerBook;
 use crate::panics::isolated;
@@ -17,7 +18,6 @@ use crate::scene::{RunContext, Scene};
 use crate::steps::exports::Exports;
 use crate::steps::{self, namespace};
 use crate::testbed::Testbed;
-use crate::undo::Undoings;
 use crate::{expect, references};
 use meshproof_spec::scenario::Step;
 
@@ -70,7 +70,7 @@ pub(crate) async fn run(
         exports: Exports::default(),
         routes: BTreeMap::new(),
         faults: BTreeMap::new(),
-        undoings: Undoings::default(),
+        disturbances: Disturbances::default(),
         inventories: BTreeMap::new(),
         disturbed_us: started_us,
         namespaces: Vec::new(),

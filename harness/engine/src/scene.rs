@@ -1,6 +1,8 @@
 //! One scenario while it runs: where it is, what it made, what it saw.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use serde_json::Value;
 use crate::agents::AgentPod;
 use crate::api::{self, Requests, text_at};
 use crate::clock::Clock;
+use crate::disturbance::Disturbances;
 use crate::driver::MeshDriver;
 use crate::environment::Cluster;
 use crate::hindrance;
@@ -33,7 +36,6 @@ use crate::steps::exports::Exports;
 use crate::steps::fault::ActiveFault;
 use crate::steps::traffic::RunningTraffic;
 use crate::testbed::Testbed;
-use crate::undo::Undoings;
 use crate::watch::{Subscription, WatchKey};
 
 /// Time for a request to the API of a cluster, tries included (scenario time).
@@ -67,6 +69,10 @@ pub(crate) struct RunContext {
     pub(crate) stalls: Arc<Stalls>,
     /// Where tests let the harness panic.
     pub(crate) panics: ProvokedPanics,
+    /// How many changes outside of namespaces there were.
+    pub(crate) disturbances: Arc<AtomicU64>,
+    /// Folder for what undoes changes and is secret.
+    pub(crate) private_dir: Option<PathBuf>,
 }
 
 impl RunContext {
@@ -118,8 +124,8 @@ pub(crate) struct Scene {
     pub(crate) routes: BTreeMap<(String, String), Vec<Value>>,
     /// Faults that are not healed.
     pub(crate) faults: BTreeMap<String, ActiveFault>,
-    /// What restores objects outside of the scenario's namespace.
-    pub(crate) undoings: Undoings,
+    /// What it changed outside of its namespace, and what undoes that.
+    pub(crate) disturbances: Disturbances,
     /// Inventories by name.
     pub(crate) inventories: BTreeMap<String, Inventory>,
     /// Start of the last step that running traffic may feel (scenario µs).

@@ -56,6 +56,8 @@ pub struct RunOptions {
     pub version: String,
     /// Where tests let the harness panic; nowhere otherwise.
     pub panics: ProvokedPanics,
+    /// Folder that nobody else can read, for what undoes changes and is secret. Without it such changes are refused.
+    pub private_dir: Option<PathBuf>,
 }
 
 impl RunOptions {
@@ -74,6 +76,7 @@ impl RunOptions {
             command: Vec::new(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             panics: ProvokedPanics::default(),
+            private_dir: None,
         }
     }
 }
@@ -191,6 +194,8 @@ impl Session {
             capabilities: Arc::new(plan.surroundings.environment_capabilities.clone()),
             stalls: Arc::new(Stalls::watch(clock)),
             panics: options.panics.clone(),
+            disturbances: Arc::default(),
+            private_dir: options.private_dir.clone(),
         };
         let testbeds = plan
             .environments

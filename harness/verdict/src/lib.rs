@@ -13,6 +13,7 @@
 
 pub mod comparison;
 pub mod consistency;
+pub mod disturbance;
 pub mod history;
 pub mod journal;
 pub mod judge;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use meshproof_terms::{Level, Release, VersionRange};
 use serde::{Deserialize, Serialize};
 
+use crate::disturbance::{DisturbedObject, Undo};
 use crate::question::{Observation, Question};
 use crate::reconcile::Reconciliation;
 use crate::wakefulness::Wakefulness;
@@ -245,6 +246,27 @@ pub enum Event {
         /// SHA-256 (hex) of each file by its path in the folder; absent in journals that did not bind evidence yet.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         files: Option<BTreeMap<String, String>>,
+    },
+    /// Something outside of the scenario's namespace is about to be changed. Durable before the request that changes it is
+    /// made.
+    Disturbed {
+        /// Key of the scenario.
+        scenario: String,
+        /// Number of the change, unique in the run.
+        id: u64,
+        /// Cluster.
+        cluster: String,
+        /// What is changed.
+        object: DisturbedObject,
+        /// What undoes it.
+        undo: Undo,
+    },
+    /// A change was undone.
+    Restored {
+        /// Key of the scenario.
+        scenario: String,
+        /// Number of the change.
+        id: u64,
     },
     /// Everything that the scenario made was removed, or not.
     CleanedUp {

@@ -13,7 +13,7 @@ use crate::scene::{REQUEST_TIME, Scene};
 use crate::steps::objects::{Place, manifests};
 
 /// Asks what a user may do.
-pub(super) async fn access(scene: &Scene, access: &AccessSubject) -> Result<Observation, Problem> {
+pub(crate) async fn access(scene: &Scene, access: &AccessSubject) -> Result<Observation, Problem> {
     let cluster = scene.cluster(&access.r#in.0)?;
     let (resource, subresource) = match access.resource.split_once('/') {
         Some((resource, subresource)) => (resource, Some(subresource.to_owned())),

@@ -1,21 +1,29 @@
-//! `fault` and `heal`. Every fault is healed, and its end verified, at the latest when its scenario ends.
+//! `fault` and `heal`. Every fault is healed, and its end verified, at the latest when its scenario ends; and every fault proves
+//! that it took effect.
 
 use std::time::Duration;
 
-use k8s_openapi::api::coordination::v1::Lease;
-use kube::Api;
-use meshproof_spec::scenario::{Fault, LinkSubject};
-use serde_json::json;
+use kube::core::DynamicObject;
+use meshproof_spec::scenario::{AccessSubject, Fault, LinkSubject};
+use meshproof_verdict::disturbance::Undo;
+use meshproof_verdict::question::Observation;
+use serde_json::{Value, json};
 
-use crate::api::{ErrorClass, dynamic};
-use crate::driver::Undo;
+use crate::api::dynamic;
+use crate::disturbance::{self, Change, disturb};
+use crate::driver::ObjectChange;
 use crate::environment::NetworkFault;
-use crate::kinds::known;
-use crate::problem::{self, Problem};
+use crate::expect::access;
+use crate::kinds::{Kind, known};
+use crate::problem::{self, Problem, without_effect};
 use crate::scene::{REQUEST_TIME, Scene};
 
 /// Time for a fault to begin or to be over (scenario time).
 const FAULT_TIME: Duration = Duration::from_secs(60);
+/// Time for a change of rights to reach the server's own view of them (scenario time): it watches them as others do.
+const RIGHTS_TIME: Duration = Duration::from_secs(10);
+/// Between two looks at rights (wall time): there is nothing to watch.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Who holds a stolen lease.
 const THIEF: &str = "meshproof-thief";
 
@@ -28,8 +36,17 @@ pub(crate) enum ActiveFault {
         /// Cluster that can't be seen while it lasts.
         blinds: Option<String>,
     },
-    /// A stolen lease.
-    Lease {
+    /// Changes of objects, which the scenario's disturbances have under its name.
+    Objects(Proof),
+    /// Something that happened once and is over.
+    Past,
+}
+
+/// What shows that changes of objects are in force, or no more.
+#[derive(Clone)]
+pub(crate) enum Proof {
+    /// Who holds a Lease.
+    Holder {
         /// Cluster.
         cluster: String,
         /// Namespace of the Lease.
@@ -37,21 +54,14 @@ pub(crate) enum ActiveFault {
         /// Its name.
         name: String,
     },
-    /// Rights that were taken away.
-    Rights {
-        /// Cluster.
-        cluster: String,
-        /// What gives them back.
-        undo: Undo,
-    },
-    /// Something that happened once and is over.
-    Past,
+    /// What the API server says of these rights.
+    Rights(Vec<AccessSubject>),
 }
 
 pub(crate) async fn fault(scene: &mut Scene, step: &Fault) -> Result<(), Problem> {
-    let begun = begin(scene, step);
     let clock = scene.clock();
-    let active = clock.within(FAULT_TIME, begun).await.unwrap_or_else(|_| {
+    let begun = clock.within(FAULT_TIME, begin(scene, step));
+    let active = begun.await.unwrap_or_else(|_| {
         Err(problem::environment(
             "step-deadline",
             format!(
@@ -73,7 +83,13 @@ pub(crate) async fn fault(scene: &mut Scene, step: &Fault) -> Result<(), Problem
     Ok(())
 }
 
-async fn begin(scene: &Scene, step: &Fault) -> Result<ActiveFault, Problem> {
+async fn begin(scene: &mut Scene, step: &Fault) -> Result<ActiveFault, Problem> {
+    if let Some(LinkSubject { from, to }) = &step.steal_lease {
+        return steal(scene, &step.name.0, &from.0, &to.0).await;
+    }
+    if let Some(deny) = &step.deny_writes {
+        return take_rights(scene, &step.name.0, &deny.from.0, &deny.to.0, &deny.verbs).await;
+    }
     let running = scene.testbed.running.as_ref();
     let network = |fault| ActiveFault::Network { fault, blinds: None };
     if let Some(LinkSubject { from, to }) = &step.partition {
@@ -92,21 +108,6 @@ async fn begin(scene: &Scene, step: &Fault) -> Result<ActiveFault, Problem> {
             blinds: Some(cluster.0.clone()),
         });
     }
-    if let Some(LinkSubject { from, to }) = &step.steal_lease {
-        return steal(scene, &from.0, &to.0).await;
-    }
-    if let Some(deny) = &step.deny_writes {
-        let cluster = scene.cluster(&deny.from.0)?;
-        let undo = scene
-            .testbed
-            .driver
-            .deny_writes(cluster, &deny.to.0, &deny.verbs)
-            .await?;
-        return Ok(ActiveFault::Rights {
-            cluster: deny.from.0.clone(),
-            undo,
-        });
-    }
     Err(problem::harness(
         "fault-incomplete",
         format!("the fault `{}` has no kind", step.name),
@@ -114,117 +115,195 @@ async fn begin(scene: &Scene, step: &Fault) -> Result<ActiveFault, Problem> {
     ))
 }
 
-async fn steal(scene: &Scene, from: &str, to: &str) -> Result<ActiveFault, Problem> {
+async fn steal(scene: &mut Scene, fault: &str, from: &str, to: &str) -> Result<ActiveFault, Problem> {
     let lease = scene.testbed.driver.lease(to);
     let now = jiff::Timestamp::now();
     let renewed = now.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string();
-    patch_lease(
-        scene,
-        from,
-        &lease.namespace,
-        &lease.name,
-        &json!({"spec": {"holderIdentity": THIEF, "renewTime": renewed}}),
-    )
-    .await?;
-    Ok(ActiveFault::Lease {
+    let change = Change {
+        fault: Some(fault.to_owned()),
+        cluster: from.to_owned(),
+        object: disturbance::object(&known("Lease"), Some(&lease.namespace), &lease.name),
+        undo: Undo::Release {
+            holder: THIEF.to_owned(),
+        },
+    };
+    let merge = json!({"spec": {"holderIdentity": THIEF, "renewTime": renewed}});
+    merge_into(scene, change, &known("Lease"), merge).await?;
+    let proof = Proof::Holder {
         cluster: from.to_owned(),
         namespace: lease.namespace,
         name: lease.name,
-    })
-}
-
-async fn patch_lease(
-    scene: &Scene,
-    cluster: &str,
-    namespace: &str,
-    name: &str,
-    merge: &serde_json::Value,
-) -> Result<(), Problem> {
-    let leases = dynamic(
-        &scene.cluster(cluster)?.client,
-        &known("Lease").resource,
-        Some(namespace),
-    );
-    let what = format!("{cluster}: patch Lease {namespace}/{name}");
-    scene
-        .run
-        .requests
-        .merge(&what, REQUEST_TIME, &leases, name, merge)
-        .await?;
-    Ok(())
-}
-
-/// Ends a fault and verifies that it is over. A fault that can't be healed stays listed, for the next try.
-pub(crate) async fn heal(scene: &mut Scene, name: &str) -> Result<(), Problem> {
-    let Some(active) = scene.faults.remove(name) else {
-        return Err(problem::harness(
-            "unknown-fault",
-            format!("there is no active fault `{name}`"),
-            Some("run `meshproof lint` on the file"),
-        ));
     };
+    prove(scene, fault, &proof, true).await?;
+    Ok(ActiveFault::Objects(proof))
+}
+
+async fn take_rights(
+    scene: &mut Scene,
+    fault: &str,
+    from: &str,
+    to: &str,
+    verbs: &[String],
+) -> Result<ActiveFault, Problem> {
+    let cluster = scene.cluster(from)?.clone();
+    let driver = scene.testbed.driver.clone();
+    let denial = driver.deny_writes(&cluster, to, verbs).await?;
+    for ObjectChange {
+        resource,
+        namespace,
+        name,
+        merge,
+        undo,
+    } in denial.changes
+    {
+        let kind = Kind {
+            namespaced: namespace.is_some(),
+            resource,
+        };
+        let change = Change {
+            fault: Some(fault.to_owned()),
+            cluster: from.to_owned(),
+            object: disturbance::object(&kind, namespace.as_deref(), &name),
+            undo: Undo::Merge(undo),
+        };
+        merge_into(scene, change, &kind, merge).await?;
+    }
+    let proof = Proof::Rights(denial.denied);
+    prove(scene, fault, &proof, true).await?;
+    Ok(ActiveFault::Objects(proof))
+}
+
+/// Merges into an object outside of the scenario's namespace.
+async fn merge_into(scene: &mut Scene, change: Change, kind: &Kind, merge: Value) -> Result<DynamicObject, Problem> {
+    let client = &scene.cluster(&change.cluster)?.client;
+    let api = dynamic(client, &kind.resource, change.object.namespace.as_deref());
+    let what = format!("{}: patch {}", change.cluster, change.object);
+    let (requests, name) = (scene.run.requests.clone(), change.object.name.clone());
+    let request = async move { Ok(requests.merge(&what, REQUEST_TIME, &api, &name, &merge).await?) };
+    disturb(scene, change, request).await
+}
+
+/// Looks whether changes of objects are in force, or over.
+async fn prove(scene: &Scene, fault: &str, proof: &Proof, in_force: bool) -> Result<(), Problem> {
     let clock = scene.clock();
-    let healed = clock.within(FAULT_TIME, end(scene, &active)).await.unwrap_or_else(|_| {
+    match proof {
+        Proof::Holder {
+            cluster,
+            namespace,
+            name,
+        } => {
+            let api = dynamic(
+                &scene.cluster(cluster)?.client,
+                &known("Lease").resource,
+                Some(namespace),
+            );
+            let what = format!("{cluster}: get Lease {namespace}/{name}");
+            let lease = scene
+                .run
+                .requests
+                .send(&what, REQUEST_TIME, || api.get_opt(name))
+                .await?;
+            let holder = lease
+                .as_ref()
+                .and_then(|lease| lease.data.pointer("/spec/holderIdentity"))
+                .and_then(Value::as_str)
+                .unwrap_or("nobody");
+            if (holder == THIEF) == in_force {
+                return Ok(());
+            }
+            Err(effect(
+                fault,
+                in_force,
+                &format!("{cluster}: the Lease {namespace}/{name} is held by {holder}"),
+            ))
+        }
+        Proof::Rights(rights) => {
+            let mut last = None;
+            let settled = async {
+                loop {
+                    last = None;
+                    for right in rights {
+                        if let Observation::Access { allowed, .. } = access(scene, right).await?
+                            && allowed == in_force
+                        {
+                            last = Some(right);
+                            break;
+                        }
+                    }
+                    if last.is_none() {
+                        return Ok(());
+                    }
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            };
+            match clock.within(RIGHTS_TIME, settled).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    let right = last.map_or_else(String::new, |right| {
+                        format!("{} {} {}", right.user, right.verb, right.resource)
+                    });
+                    let may = if in_force { "may" } else { "may not" };
+                    Err(effect(
+                        fault,
+                        in_force,
+                        &format!("the API server says that this {may} be done: {right}"),
+                    ))
+                }
+            }
+        }
+    }
+}
+
+fn effect(fault: &str, in_force: bool, found: &str) -> Problem {
+    if in_force {
+        return without_effect(&format!("the fault `{fault}`"), found);
+    }
+    problem::environment(
+        "fault-not-healed",
+        format!("the fault `{fault}` is not over: {found}"),
+        Some("see who changed it meanwhile"),
+    )
+}
+
+/// Ends a fault and verifies that it is over. A fault that can't be healed, or whose healing is given up, stays listed for the
+/// next try.
+pub(crate) async fn heal(scene: &mut Scene, name: &str) -> Result<(), Problem> {
+    let clock = scene.clock();
+    let healed = clock.within(FAULT_TIME, end(scene, name)).await.unwrap_or_else(|_| {
         Err(problem::environment(
             "fault-not-healed",
             format!("the fault `{name}` is not over within {} s", FAULT_TIME.as_secs()),
             Some("bring the environment down and up again before the next run"),
         ))
     });
-    if let ActiveFault::Network {
+    healed?;
+    if let Some(ActiveFault::Network {
         blinds: Some(cluster), ..
-    } = &active
-        && healed.is_ok()
+    }) = scene.faults.remove(name)
     {
-        scene.testbed.watches.set_blind(cluster, None);
+        scene.testbed.watches.set_blind(&cluster, None);
     }
-    if healed.is_err() {
-        scene.faults.insert(name.to_owned(), active);
-    }
-    healed
+    Ok(())
 }
 
-async fn end(scene: &Scene, active: &ActiveFault) -> Result<(), Problem> {
-    match active {
-        ActiveFault::Network { fault, .. } => fault.heal().await,
-        ActiveFault::Lease {
-            cluster,
-            namespace,
-            name,
-        } => give_back(scene, cluster, namespace, name).await,
-        ActiveFault::Rights { cluster, undo } => {
-            let client = &scene.cluster(cluster)?.client;
-            for (resource, namespace, name, merge) in &undo.patches {
-                let api = dynamic(client, resource, namespace.as_deref());
-                let what = format!("{cluster}: {}: patch {} {name}", undo.description, resource.kind);
-                scene.run.requests.merge(&what, REQUEST_TIME, &api, name, merge).await?;
+async fn end(scene: &mut Scene, name: &str) -> Result<(), Problem> {
+    match scene.faults.get(name) {
+        Some(ActiveFault::Network { fault, .. }) => fault.heal().await,
+        Some(ActiveFault::Objects(proof)) => {
+            let proof = proof.clone();
+            let (_, failed) = disturbance::undo(scene, Some(name)).await;
+            if let Some((_, problem)) = failed.into_iter().next() {
+                return Err(problem);
             }
-            Ok(())
+            prove(scene, name, &proof, false).await
         }
-        ActiveFault::Past => Ok(()),
+        Some(ActiveFault::Past) => Ok(()),
+        None => Err(problem::harness(
+            "unknown-fault",
+            format!("there is no active fault `{name}`"),
+            Some("run `meshproof lint` on the file"),
+        )),
     }
-}
-
-/// Frees a lease if the thief still holds it.
-async fn give_back(scene: &Scene, cluster: &str, namespace: &str, name: &str) -> Result<(), Problem> {
-    let leases: Api<Lease> = Api::namespaced(scene.cluster(cluster)?.client.clone(), namespace);
-    let what = format!("{cluster}: get Lease {namespace}/{name}");
-    let lease = match scene.run.requests.send(&what, REQUEST_TIME, || leases.get(name)).await {
-        Ok(lease) => lease,
-        Err(error) if error.class == ErrorClass::NotFound => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
-    if lease.spec.and_then(|spec| spec.holder_identity).as_deref() != Some(THIEF) {
-        return Ok(());
-    }
-    patch_lease(
-        scene,
-        cluster,
-        namespace,
-        name,
-        &json!({"spec": {"holderIdentity": ""}}),
-    )
-    .await
 }
 
 /// Heals everything that is not healed; the problems of those that can't be.

@@ -5,15 +5,17 @@ use std::time::Duration;
 
 use kube::core::DynamicObject;
 use meshproof_spec::scenario::{Apply, Delete, Patch};
+use meshproof_verdict::disturbance::Undo;
 use serde_json::Value;
 
-use crate::api::{dynamic, text_at, to_json};
+use crate::api::{Requests, dynamic, text_at, to_json};
+use crate::disturbance::{self, Change, disturb};
 use crate::kinds::Kind;
 use crate::ownership;
 use crate::problem::{self, Problem};
 use crate::revocation::Tokens;
 use crate::scene::{REQUEST_TIME, Scene};
-use crate::undo::{Action, Undoing, inverse, inverse_of_apply, recreatable};
+use crate::undo::{inverse, inverse_of_apply, recreatable};
 use crate::watch::WatchKey;
 
 pub(crate) async fn apply(scene: &mut Scene, step: &Apply) -> Result<(), Problem> {
@@ -29,6 +31,7 @@ pub(crate) async fn apply(scene: &mut Scene, step: &Apply) -> Result<(), Problem
 async fn apply_one(scene: &mut Scene, cluster: &str, manifest: &Value) -> Result<(), Problem> {
     let place = Place::of_manifest(scene, cluster, manifest).await?;
     let mut labelled = ownership::labelled(manifest, &scene.run.run);
+    let mut undo = None;
     if place.is_outside(scene) {
         let original = place.get(scene).await?;
         // What was there before is somebody else's and stays so, unless an earlier step made it.
@@ -36,20 +39,17 @@ async fn apply_one(scene: &mut Scene, cluster: &str, manifest: &Value) -> Result
         if !original.as_ref().is_none_or(ours) {
             labelled = manifest.clone();
         }
-        let action = match original {
-            None => Action::Delete,
-            Some(original) => Action::Patch(inverse_of_apply(&original, manifest)),
-        };
-        place.remember(scene, action);
+        undo = Some(match original {
+            None => Undo::Delete,
+            Some(original) => Undo::Merge(inverse_of_apply(&original, manifest)),
+        });
     }
-    let api = place.api(scene)?;
-    let what = place.what("apply");
-    scene
-        .run
-        .requests
-        .apply(&what, REQUEST_TIME, &api, &place.name, &labelled)
-        .await?;
-    Ok(())
+    let name = place.name.clone();
+    place
+        .change(scene, "apply", undo, |requests, api, what| async move {
+            Ok(requests.apply(&what, REQUEST_TIME, &api, &name, &labelled).await?)
+        })
+        .await
 }
 
 pub(crate) async fn patch(scene: &mut Scene, step: &Patch) -> Result<(), Problem> {
@@ -63,18 +63,17 @@ pub(crate) async fn patch(scene: &mut Scene, step: &Patch) -> Result<(), Problem
         object.namespace.as_deref(),
     )
     .await?;
+    let mut undo = None;
     if place.is_outside(scene) {
         let original = place.get(scene).await?.unwrap_or(Value::Null);
-        place.remember(scene, Action::Patch(inverse(&original, &step.merge)));
+        undo = Some(Undo::Merge(inverse(&original, &step.merge)));
     }
-    let api = place.api(scene)?;
-    let what = place.what("patch");
-    scene
-        .run
-        .requests
-        .merge(&what, REQUEST_TIME, &api, &place.name, &step.merge)
-        .await?;
-    Ok(())
+    let (name, merge) = (place.name.clone(), step.merge.clone());
+    place
+        .change(scene, "patch", undo, |requests, api, what| async move {
+            Ok(requests.merge(&what, REQUEST_TIME, &api, &name, &merge).await?)
+        })
+        .await
 }
 
 pub(crate) async fn delete(scene: &mut Scene, step: &Delete) -> Result<(), Problem> {
@@ -95,15 +94,13 @@ pub(crate) async fn delete(scene: &mut Scene, step: &Delete) -> Result<(), Probl
             Some("see whether an earlier step should have made it, or `expect` it present first"),
         )
     })?;
-    if place.is_outside(scene) {
-        place.remember(scene, Action::Create(recreatable(&original)));
-    }
-    let cluster = scene.cluster(&place.cluster)?;
-    let tokens = Tokens::ending_with(cluster, &original).await?;
-    place.delete(scene, text_at(&original, "/metadata/uid")).await?;
+    let undo = place.is_outside(scene).then(|| Undo::Create(recreatable(&original)));
+    let cluster = scene.cluster(&place.cluster)?.clone();
+    let tokens = Tokens::ending_with(&cluster, &original).await?;
+    place.delete(scene, undo, text_at(&original, "/metadata/uid")).await?;
     let wall = |time| scene.clock().wall(time);
     tokens
-        .refused(cluster, wall(Duration::from_secs(1)), wall(REQUEST_TIME))
+        .refused(&cluster, wall(Duration::from_secs(1)), wall(REQUEST_TIME))
         .await
 }
 
@@ -257,14 +254,23 @@ impl Place {
         self.namespace.as_deref() != Some(scene.namespace())
     }
 
-    fn remember(&self, scene: &mut Scene, action: Action) {
-        scene.undoings.push(Undoing {
+    /// Changes the object. With what undoes it, it is one outside of the scenario's namespace.
+    async fn change<F, R>(&self, scene: &mut Scene, verb: &str, undo: Option<Undo>, request: F) -> Result<(), Problem>
+    where
+        F: FnOnce(Requests, kube::Api<DynamicObject>, String) -> R,
+        R: Future<Output = Result<DynamicObject, Problem>> + Send + 'static,
+    {
+        let request = request(scene.run.requests.clone(), self.api(scene)?, self.what(verb));
+        let Some(undo) = undo else {
+            return request.await.map(drop);
+        };
+        let change = Change {
+            fault: None,
             cluster: self.cluster.clone(),
-            kind: self.kind.clone(),
-            namespace: self.namespace.clone(),
-            name: self.name.clone(),
-            action,
-        });
+            object: disturbance::object(&self.kind, self.namespace.as_deref(), &self.name),
+            undo,
+        };
+        disturb(scene, change, request).await.map(drop)
     }
 
     async fn get(&self, scene: &Scene) -> Result<Option<Value>, Problem> {
@@ -278,12 +284,17 @@ impl Place {
     }
 
     /// Deletes the object with this uid, and waits until it is gone: a new one of the same name may be there then.
-    async fn delete(&self, scene: &Scene, uid: &str) -> Result<(), Problem> {
-        let api = self.api(scene)?;
-        let what = self.what("delete");
-        if !scene.run.requests.delete(&what, REQUEST_TIME, &api, &self.name).await? {
-            return Ok(());
-        }
+    async fn delete(&self, scene: &mut Scene, undo: Option<Undo>, uid: &str) -> Result<(), Problem> {
+        let (name, what) = (self.name.clone(), self.what("delete"));
+        self.change(scene, "delete", undo, |requests, api, what| async move {
+            requests.delete(&what, REQUEST_TIME, &api, &name).await?;
+            Ok(DynamicObject {
+                types: None,
+                metadata: kube::core::ObjectMeta::default(),
+                data: Value::Null,
+            })
+        })
+        .await?;
         let mut watch = scene.testbed.watches.subscribe(WatchKey {
             cluster: self.cluster.clone(),
             resource: self.kind.resource.clone(),

@@ -7,16 +7,17 @@ use futures::future::try_join_all;
 use meshproof_agent::protocol::Behavior;
 use meshproof_spec::scalar::Name;
 use meshproof_spec::scenario::{Behave, Component, Restart, Scale};
+use meshproof_verdict::disturbance::Undo;
 use serde_json::{Value, json};
 
 use super::deploy;
 use crate::agents::{self, unreachable_agent};
 use crate::api::{dynamic, text_at};
+use crate::disturbance::{self, Change, disturb};
 use crate::driver::WorkloadRef;
 use crate::kinds::known;
 use crate::problem::{self, Problem};
 use crate::scene::{REQUEST_TIME, Scene, WORKLOAD_TIME, Workload, is_ready};
-use crate::undo::{Action, Undoing};
 
 /// A Deployment that a step is about.
 struct Subject {
@@ -32,9 +33,10 @@ pub(crate) async fn scale(scene: &mut Scene, step: &Scale) -> Result<(), Problem
     // What a pod saw is lost with it.
     scene.read_servers().await;
     if subject.workload.is_none() {
-        remember_replicas(scene, &subject).await?;
+        scale_component(scene, &subject, step.to).await?;
+    } else {
+        patch(scene, &subject, "scale", &json!({"spec": {"replicas": step.to}})).await?;
     }
-    patch(scene, &subject, "scale", &json!({"spec": {"replicas": step.to}})).await?;
     match &subject.workload {
         Some(workload) => deploy::ready(scene, workload, step.to).await,
         None => component_ready(scene, &subject, step.to).await,
@@ -42,17 +44,29 @@ pub(crate) async fn scale(scene: &mut Scene, step: &Scale) -> Result<(), Problem
 }
 
 /// A part of the mesh gets its replicas back when the scenario is over.
-async fn remember_replicas(scene: &mut Scene, subject: &Subject) -> Result<(), Problem> {
+async fn scale_component(scene: &mut Scene, subject: &Subject, to: u32) -> Result<(), Problem> {
     let deployment = deployment(scene, subject).await?;
     let replicas = deployment.pointer("/spec/replicas").cloned().unwrap_or(Value::from(1));
-    scene.undoings.push(Undoing {
+    let kind = known("Deployment");
+    let WorkloadRef { namespace, name } = subject.reference.clone();
+    let api = dynamic(
+        &scene.cluster(&subject.cluster)?.client,
+        &kind.resource,
+        Some(&namespace),
+    );
+    let change = Change {
+        fault: None,
         cluster: subject.cluster.clone(),
-        kind: known("Deployment"),
-        namespace: Some(subject.reference.namespace.clone()),
-        name: subject.reference.name.clone(),
-        action: Action::Patch(json!({"spec": {"replicas": replicas}})),
-    });
-    Ok(())
+        object: disturbance::object(&kind, Some(&namespace), &name),
+        undo: Undo::Merge(json!({"spec": {"replicas": replicas}})),
+    };
+    let what = format!("{}: scale Deployment {namespace}/{name}", subject.cluster);
+    let requests = scene.run.requests.clone();
+    let request = async move {
+        let merge = json!({"spec": {"replicas": to}});
+        Ok(requests.merge(&what, REQUEST_TIME, &api, &name, &merge).await?)
+    };
+    disturb(scene, change, request).await.map(drop)
 }
 
 pub(crate) async fn restart(scene: &mut Scene, step: &Restart) -> Result<(), Problem> {

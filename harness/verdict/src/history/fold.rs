@@ -94,6 +94,8 @@ impl RunHistory {
             | Event::CheckClosed { scenario, .. }
             | Event::Judged { scenario, .. }
             | Event::EvidenceFrozen { scenario, .. }
+            | Event::Disturbed { scenario, .. }
+            | Event::Restored { scenario, .. }
             | Event::CleanedUp { scenario, .. }
             | Event::ScenarioEnded { scenario, .. } => {
                 let unplanned = self.started.is_some() && self.scenario(scenario).is_none();
