@@ -7,6 +7,7 @@
 //! # What it must not know
 //! How anything is run, judged or reported: it only calls the rooms that do.
 
+pub mod aftermath;
 pub mod args;
 pub mod codes;
 pub mod command;

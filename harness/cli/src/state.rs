@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 const KIND: &str = "kind";
 /// Folder of downloads.
 const CACHE: &str = "cache";
+/// Folder of what undoes changes in existing clusters: see [`crate::aftermath`].
+const UNDO: &str = "undo";
 /// Begin of the names that runs take.
 const OF_RUN: &str = "run-";
 
@@ -121,6 +123,12 @@ impl State {
         self.0.join(KIND)
     }
 
+    /// Where each run has a folder for what undoes its changes in existing clusters.
+    #[must_use]
+    pub fn undo_folder(&self) -> PathBuf {
+        self.0.join(UNDO)
+    }
+
     /// Where downloaded tools are kept.
     #[must_use]
     pub fn cache_folder(&self) -> PathBuf {
@@ -181,7 +189,7 @@ impl State {
         for entry in entries {
             let path = entry.with_context(unreadable)?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name == KIND || name == CACHE {
+            if name == KIND || name == CACHE || name == UNDO {
                 continue;
             }
             match claim::holder(&path) {
@@ -264,6 +272,7 @@ pub fn check_name(name: &str) -> Result<()> {
     let fine = name != KIND
         && name != CACHE
         && name != LOCK
+        && name != UNDO
         && !name.is_empty()
         && name.len() <= 80
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');

@@ -103,6 +103,14 @@ impl Served {
         kube::Client::try_from(config).unwrap()
     }
 
+    /// Replicas that the controller of the link to east shall have.
+    async fn controllers(&self) -> i64 {
+        let deployments: Api<k8s_openapi::api::apps::v1::Deployment> =
+            Api::namespaced(self.client("west").await, "linkerd-multicluster");
+        let controller = deployments.get("controller-east").await.unwrap();
+        controller.spec.and_then(|spec| spec.replicas).unwrap_or(1).into()
+    }
+
     /// Namespaces that the harness made, in a cluster.
     async fn own_namespaces(&self, cluster: &str) -> Vec<String> {
         let namespaces: Api<Namespace> = Api::all(self.client(cluster).await);
@@ -249,6 +257,48 @@ async fn what_a_killed_run_left_in_clusters_is_removed_by_gc() {
     assert_eq!(code, Some(0), "{told}");
     assert!(served.own_namespaces("west").await.is_empty(), "{told}");
     assert!(namespaces.get_opt("mp-somebodys").await.unwrap().is_some());
+}
+
+/// A run that disturbs, killed while a part of the mesh that is somebody else's is away.
+async fn killed_while_a_controller_is_down(served: &Served) {
+    let mut run = served
+        .run_command(&["--disruptive", "changes-while-the-controller-is-down"])
+        .spawn()
+        .unwrap();
+    let down = async {
+        while served.controllers().await != 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), down).await.unwrap();
+    run.kill().unwrap();
+    run.wait().unwrap();
+    assert_eq!(served.controllers().await, 0, "nobody is there to undo it");
+}
+
+/// What a run changed outside of its namespaces is undone also when the run can't do it any more: by `gc`, and by the next run.
+#[tokio::test]
+async fn what_a_killed_run_changed_is_undone_by_gc_and_by_the_next_run() {
+    let served = Served::start();
+    killed_while_a_controller_is_down(&served).await;
+    let (code, told) = said(&mut meshproof(served.folder.path(), &["gc"]));
+    assert_eq!(code, Some(0), "{told}");
+    assert!(
+        told.contains("undone: west: restore Deployment linkerd-multicluster/controller-east"),
+        "{told}"
+    );
+    assert_eq!(served.controllers().await, 1);
+    let (code, told) = said(&mut meshproof(served.folder.path(), &["gc"]));
+    assert!(code == Some(0) && told.contains("0 leftovers removed"), "{told}");
+
+    killed_while_a_controller_is_down(&served).await;
+    let (code, told) = served.run(&["exported-service-appears"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(
+        told.contains("undone: west: restore Deployment linkerd-multicluster/controller-east"),
+        "{told}"
+    );
+    assert_eq!(served.controllers().await, 1);
 }
 
 #[test]

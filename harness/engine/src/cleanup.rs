@@ -3,21 +3,20 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use kube::api::PostParams;
-use kube::core::DynamicObject;
+use meshproof_verdict::disturbance::Undo;
 use meshproof_verdict::history::CleanupHistory;
 use meshproof_verdict::record::{Event, ProblemClass};
 use serde_json::Value;
 
 use crate::api::{ErrorClass, dynamic, text_at, to_json};
-use crate::ownership::delete_own;
+use crate::disturbance::{self, Disturbance};
 use crate::panics::isolated;
 use crate::plan::locks::is_cluster_scoped;
 use crate::plan::{Thing, Use};
 use crate::problem::Problem;
+use crate::restoring::resource_of;
 use crate::scene::{REQUEST_TIME, Scene, WORKLOAD_TIME};
 use crate::steps::{fault, namespace, traffic};
-use crate::undo::{Action, Undoing};
 use crate::watch::WatchKey;
 
 /// How much is to be cleaned up.
@@ -25,9 +24,10 @@ use crate::watch::WatchKey;
 pub(crate) enum Extent {
     /// Everything, and verified.
     Everything,
-    /// Only faults are healed: the clusters are kept on purpose.
+    /// Only faults are healed and what is outside of the namespace is undone: the rest is kept on purpose, and others go on in
+    /// these clusters.
     Keep,
-    /// Only faults are healed: the user is in a hurry.
+    /// Only faults are healed and what is outside of the namespace is undone: the user is in a hurry.
     HealOnly,
     /// Faults are healed; the clusters go away whole.
     ClustersGo,
@@ -41,42 +41,31 @@ pub(crate) async fn clean_up(scene: &mut Scene, extent: Extent) -> CleanupHistor
         Ok(unhealed) => problems.extend(unhealed),
         Err(problem) => problems.push(problem),
     }
-    match isolated("stopping traffic", end_traffic(scene, extent)).await {
-        Ok(running) => problems.extend(running),
-        Err(problem) => problems.push(problem),
-    }
-    if extent == Extent::Everything {
-        for undoing in scene.undoings.take() {
-            let undone = isolated("undoing", undo(scene, &undoing))
-                .await
-                .and_then(|undone| undone);
-            if let Err(problem) = undone {
-                left.push(undoing.to_string());
-                problems.push(problem);
-            }
-        }
-        scene.held.clear();
-        let scene = &*scene;
-        let deleted = join_all(scene.namespaces.iter().map(|cluster| async move {
-            isolated("deleting a namespace", namespace::delete(scene, cluster))
-                .await
-                .and_then(|deleted| deleted)
-                .map_err(|problem| (cluster.clone(), problem))
-        }))
-        .await;
-        for (cluster, problem) in deleted.into_iter().filter_map(Result::err) {
-            left.push(format!("{cluster} Namespace {}", scene.namespace()));
+    let mut undone = Vec::new();
+    if extent != Extent::ClustersGo {
+        let (done, failed) = disturbance::undo(scene, None).await;
+        undone = done;
+        for (what, problem) in failed {
+            left.push(what);
             problems.push(problem);
         }
-        let rest = async {
-            scene.run.panics.here(scene.key(), "cleanup");
-            let found = leftovers(scene).await?;
-            await_disturbed_links(scene).await.map(|()| found)
-        };
-        match isolated("looking for what is left", rest).await.and_then(|found| found) {
-            Ok(found) => left.extend(found),
-            Err(problem) => problems.push(problem),
+    }
+    let interrupts = scene.run.interrupts.clone();
+    let hurried = async {
+        if extent == Extent::HealOnly {
+            std::future::pending::<()>().await;
         }
+        interrupts.hurried().await;
+    };
+    tokio::select! {
+        biased;
+        () = hurried => problems.push(Problem {
+            class: ProblemClass::Interrupted,
+            code: "interrupted".to_owned(),
+            message: "the user did not wait for everything to be removed".to_owned(),
+            remedy: Some("remove what is left: `meshproof gc`".to_owned()),
+        }),
+        () = remove(scene, extent, &undone, &mut left, &mut problems) => {}
     }
     left.sort_unstable();
     left.dedup();
@@ -95,6 +84,54 @@ pub(crate) async fn clean_up(scene: &mut Scene, extent: Extent) -> CleanupHistor
         left,
         problem: problem.map(|problem| awake.attribute(problem)),
         kept,
+    }
+}
+
+/// Removes what the scenario made, and waits until it is gone and what was undone is as it was.
+async fn remove(
+    scene: &mut Scene,
+    extent: Extent,
+    undone: &[Disturbance],
+    left: &mut Vec<String>,
+    problems: &mut Vec<Problem>,
+) {
+    match isolated("stopping traffic", end_traffic(scene, extent)).await {
+        Ok(running) => problems.extend(running),
+        Err(problem) => problems.push(problem),
+    }
+    if matches!(extent, Extent::Everything | Extent::Keep) {
+        for disturbance in undone {
+            let settled = isolated("waiting for what was undone", await_undone(scene, disturbance));
+            if let Err(problem) = settled.await.and_then(|settled| settled) {
+                left.push(disturbance.to_string());
+                problems.push(problem);
+            }
+        }
+    }
+    if extent != Extent::Everything {
+        return;
+    }
+    scene.held.clear();
+    let scene = &*scene;
+    let deleted = join_all(scene.namespaces.iter().map(|cluster| async move {
+        isolated("deleting a namespace", namespace::delete(scene, cluster))
+            .await
+            .and_then(|deleted| deleted)
+            .map_err(|problem| (cluster.clone(), problem))
+    }))
+    .await;
+    for (cluster, problem) in deleted.into_iter().filter_map(Result::err) {
+        left.push(format!("{cluster} Namespace {}", scene.namespace()));
+        problems.push(problem);
+    }
+    let rest = async {
+        scene.run.panics.here(scene.key(), "cleanup");
+        let found = leftovers(scene).await?;
+        await_disturbed_links(scene).await.map(|()| found)
+    };
+    match isolated("looking for what is left", rest).await.and_then(|found| found) {
+        Ok(found) => left.extend(found),
+        Err(problem) => problems.push(problem),
     }
 }
 
@@ -129,23 +166,23 @@ fn together(problems: Vec<Problem>) -> Option<Problem> {
 }
 
 /// Waits until a deleted object is gone, or a restored Deployment has its pods again.
-async fn await_undone(scene: &Scene, undoing: &Undoing) -> Result<(), Problem> {
-    let is_deployment = undoing.kind.resource.kind == "Deployment";
-    if !matches!(undoing.action, Action::Delete) && !is_deployment {
+async fn await_undone(scene: &Scene, undone: &Disturbance) -> Result<(), Problem> {
+    let is_deployment = undone.object.kind == "Deployment";
+    if !matches!(undone.undo, Undo::Delete) && !is_deployment {
         return Ok(());
     }
     let mut watch = scene.testbed.watches.subscribe(WatchKey {
-        cluster: undoing.cluster.clone(),
-        resource: undoing.kind.resource.clone(),
-        namespace: undoing.namespace.clone(),
+        cluster: undone.cluster.clone(),
+        resource: resource_of(&undone.object),
+        namespace: undone.object.namespace.clone(),
         labels: None,
     });
     let condition = |objects: &[Arc<Value>]| {
         let object = objects
             .iter()
-            .find(|object| text_at(object, "/metadata/name") == undoing.name);
-        match (&undoing.action, object) {
-            (Action::Delete, object) => object.is_none().then_some(()),
+            .find(|object| text_at(object, "/metadata/name") == undone.object.name);
+        match (&undone.undo, object) {
+            (Undo::Delete, object) => object.is_none().then_some(()),
             (_, Some(deployment)) => is_rolled_out(deployment).then_some(()),
             (_, None) => None,
         }
@@ -154,7 +191,7 @@ async fn await_undone(scene: &Scene, undoing: &Undoing) -> Result<(), Problem> {
         Ok(done) => Ok(done?),
         Err(_) => Err(crate::problem::environment(
             "not-restored",
-            format!("{undoing}: not done after {} s", WORKLOAD_TIME.as_secs()),
+            format!("{undone}: not done after {} s", WORKLOAD_TIME.as_secs()),
             Some("bring the environment down and up again before the next run"),
         )),
     }

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::kinds::Kind;
+use crate::panics::isolated;
 use crate::problem::{self, Problem};
 use crate::restoring::{restore, writable};
 use crate::scene::{REQUEST_TIME, Scene};
@@ -139,7 +140,8 @@ pub(crate) async fn undo(scene: &mut Scene, fault: Option<&str>) -> (Vec<Disturb
         if fault.is_some() && of_fault != fault {
             continue;
         }
-        match undo_one(scene, rest).await {
+        let undoing = isolated("undoing a change", undo_one(scene, rest)).await;
+        match undoing.and_then(|undone| undone) {
             // Only now: whoever drops this finds it listed.
             Ok(()) => {
                 let disturbance = scene.disturbances.0.remove(rest);

@@ -93,6 +93,10 @@ pub struct Cluster {
 }
 
 /// Clusters that are up.
+///
+/// A fault is begun when it was seen to take effect on everything that its contract names, where it has to be felt: at the pods'
+/// ways and not at a switch. One without effect is an error, `fault-without-effect` ([`crate::problem::without_effect`]), because
+/// checks that rest on it would decide nothing. What an environment can't do to all of it is not among its capabilities.
 #[async_trait]
 pub trait RunningEnvironment: Send + Sync {
     /// The clusters, in the topology's order.
@@ -110,13 +114,14 @@ pub trait RunningEnvironment: Send + Sync {
     /// When the environment can't.
     async fn delay(&self, from: &str, to: &str, by: Duration) -> Result<Box<dyn NetworkFault>, Problem>;
 
-    /// Resets all connections between two clusters, once, both ways.
+    /// Resets all connections between two clusters, once, both ways: also those of controllers to the peer's API server.
+    /// Connections that were open before are gone when this returns.
     ///
     /// # Errors
-    /// When the environment can't.
+    /// When the environment can't; code `fault-without-effect` when none was open, or one still is.
     async fn reset(&self, one: &str, other: &str) -> Result<(), Problem>;
 
-    /// Stops a cluster's API server from answering.
+    /// Stops a cluster's API server from answering whoever asks from outside of its own nodes.
     ///
     /// # Errors
     /// When the environment can't.

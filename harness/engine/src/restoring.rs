@@ -7,6 +7,7 @@ use std::time::Duration;
 use kube::Client;
 use kube::api::PostParams;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+pub use meshproof_verdict::disturbance::OpenDisturbance;
 use meshproof_verdict::disturbance::{DisturbedObject, Undo};
 use serde_json::{Value, json};
 

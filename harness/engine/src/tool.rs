@@ -16,6 +16,17 @@ use crate::redaction;
 
 /// Most bytes of a tool's complaint that a problem quotes, from its end.
 const QUOTED: usize = 2000;
+/// Most bytes of a tool's output that are kept; what is read of it is complete or refused.
+const LARGEST_OUTPUT: usize = 64 * 1024 * 1024;
+/// Most bytes of a tool's complaints that are kept.
+const LARGEST_COMPLAINT: usize = 1024 * 1024;
+/// How long what a tool started may keep its pipes open after it has ended (wall time).
+const PIPES_TIME: Duration = Duration::from_secs(2);
+/// How long a tool and what it started have to end by themselves when they are asked to (wall time): `kind` removes a cluster
+/// that is half made.
+const GRACE: Duration = Duration::from_secs(5);
+/// Between two looks at whether they have (wall time).
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A command: what would be run, or was.
 #[derive(Clone, PartialEq, Eq)]
@@ -230,27 +241,59 @@ impl Tools {
             .process_group(0)
             .spawn()
             .map_err(|error| missing(invocation, &program, &error))?;
-        let mut group = Group(child);
+        let mut group = Group::of(child);
         let input = invocation.input.clone();
-        let stdin = group.0.stdin.take();
+        let stdin = group.child.as_mut().and_then(|child| child.stdin.take());
         let feeding = async move {
             if let (Some(mut stdin), Some(input)) = (stdin, input) {
                 // A tool that does not read its input tells so by its exit.
                 let _ = stdin.write_all(input.as_bytes()).await;
             }
         };
-        let (stdout, stderr) = (group.0.stdout.take(), group.0.stderr.take());
-        let waiting = async { tokio::join!(feeding, read(stdout), read(stderr), group.0.wait()) };
+        let (stdout, stderr) = group
+            .child
+            .as_mut()
+            .map_or((None, None), |child| (child.stdout.take(), child.stderr.take()));
+        let (said, complained) = (Kept::at_most(LARGEST_OUTPUT), Kept::at_most(LARGEST_COMPLAINT));
+        let waiting = async {
+            let pipes = async { tokio::join!(feeding, said.fill(stdout), complained.fill(stderr)) };
+            let ended = group.ended();
+            tokio::pin!(pipes, ended);
+            let mut closed = false;
+            let status = loop {
+                tokio::select! {
+                    status = &mut ended => break status,
+                    _ = &mut pipes, if !closed => closed = true,
+                }
+            };
+            if !closed {
+                closed = tokio::time::timeout(PIPES_TIME, pipes).await.is_ok();
+            }
+            (status, closed)
+        };
         let deadline = self
             .longest
             .map_or(invocation.deadline, |longest| longest.min(invocation.deadline));
         match tokio::time::timeout(deadline, waiting).await {
-            Ok(((), stdout, stderr, Ok(status))) => Ok(Output {
-                code: status.code(),
-                stdout,
-                stderr,
-            }),
-            Ok((.., Err(error))) => Err(missing(invocation, &program, &error)),
+            Ok((Ok(status), closed)) => {
+                if !closed {
+                    // Whatever it started and left behind would hold its files and ports as well.
+                    tracing::warn!(command = %invocation, "ended, and what it started went on; it is ended now");
+                }
+                if !said.complete() {
+                    return Err(problem::environment(
+                        "tool-output",
+                        format!("`{invocation}` printed more than {LARGEST_OUTPUT} bytes"),
+                        Some("run the command by hand to see what it prints"),
+                    ));
+                }
+                Ok(Output {
+                    code: status.code(),
+                    stdout: said.text(),
+                    stderr: complained.text(),
+                })
+            }
+            Ok((Err(error), _)) => Err(missing(invocation, &program, &error)),
             Err(_) => Err(problem::environment(
                 "tool-deadline",
                 format!("`{invocation}` did not end within {} s", deadline.as_secs_f64()),
@@ -260,29 +303,109 @@ impl Tools {
     }
 }
 
-/// A process with everything that it started; ended when dropped.
-struct Group(Child);
+/// A process with everything that it started: whatever of it still lives when this is dropped is asked to end, and ended when it
+/// does not.
+struct Group {
+    child: Option<Child>,
+    /// Of the group, which lives as long as anything in it does: also when the process itself has ended.
+    id: Option<rustix::process::Pid>,
+}
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        // `id` is known only while the process has not been waited for, so this can't hit a stranger.
-        if let Some(id) = self.0.id().and_then(|id| i32::try_from(id).ok())
-            && let Some(group) = rustix::process::Pid::from_raw(id)
-        {
-            // Ended already is as good.
-            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+impl Group {
+    fn of(child: Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self {
+            id: id.and_then(rustix::process::Pid::from_raw),
+            child: Some(child),
+        }
+    }
+
+    async fn ended(&mut self) -> std::io::Result<std::process::ExitStatus> {
+        match &mut self.child {
+            Some(child) => child.wait().await,
+            None => Err(std::io::Error::other("it is not there")),
         }
     }
 }
 
-async fn read(pipe: Option<impl tokio::io::AsyncRead + Unpin>) -> String {
-    use tokio::io::AsyncReadExt;
-    let mut bytes = Vec::new();
-    if let Some(mut pipe) = pipe {
-        // What was read before an error is still worth showing.
-        let _ = pipe.read_to_end(&mut bytes).await;
+/// Whether anything of a group lives.
+fn lives(group: rustix::process::Pid) -> bool {
+    rustix::process::test_kill_process_group(group).is_ok()
+}
+
+/// Ends a group for good when dropped: with the runtime at the latest.
+struct LastWord(rustix::process::Pid);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        // Ended already is as good.
+        let _ = rustix::process::kill_process_group(self.0, rustix::process::Signal::KILL);
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let Some(group) = self.id.filter(|group| lives(*group)) else {
+            return;
+        };
+        let last_word = LastWord(group);
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::TERM);
+        let child = self.child.take();
+        runtime.spawn(async move {
+            let _last_word = last_word;
+            let gone = async {
+                if let Some(mut child) = child {
+                    // Without being waited for, an ended process is still one of its group.
+                    let _ = child.wait().await;
+                }
+                while lives(group) {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            };
+            let _ = tokio::time::timeout(GRACE, gone).await;
+        });
+    }
+}
+
+/// What is kept of a pipe: its beginning.
+struct Kept {
+    most: usize,
+    /// What was kept, and whether that is all.
+    bytes: Mutex<(Vec<u8>, bool)>,
+}
+
+impl Kept {
+    fn at_most(most: usize) -> Self {
+        Self {
+            most,
+            bytes: Mutex::new((Vec::new(), true)),
+        }
+    }
+
+    /// Reads to the end. What does not fit is read and let go of, so that whoever writes can go on.
+    async fn fill(&self, pipe: Option<impl tokio::io::AsyncRead + Unpin>) {
+        use tokio::io::AsyncReadExt;
+        let Some(mut pipe) = pipe else { return };
+        let mut chunk = vec![0; 16 * 1024];
+        // What was read before an error is still worth showing.
+        while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
+            let mut kept = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+            let room = self.most - kept.0.len();
+            kept.0.extend_from_slice(&chunk[..read.min(room)]);
+            kept.1 &= read <= room;
+        }
+    }
+
+    fn complete(&self) -> bool {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner).1
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner).0).into_owned()
+    }
 }
 
 fn end(output: &Output) -> String {
@@ -392,6 +515,50 @@ mod tests {
         assert_eq!(problem.code, "tool-deadline");
         tokio::time::sleep(Duration::from_millis(1500)).await;
         assert!(!file.exists());
+    }
+
+    #[tokio::test]
+    async fn a_tool_may_clean_up_when_it_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("cleaned");
+        let script = format!("trap 'touch {}; exit 1' TERM; sleep 30 & wait", file.display());
+        let invocation = Invocation::new("sh", ["-c", script.as_str()], Duration::from_millis(300));
+        let problem = Tools::default().run(&invocation).await.unwrap_err();
+        assert_eq!(problem.code, "tool-deadline");
+        tokio::time::timeout(SOON, async {
+            while !file.exists() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+        .unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_a_tool_leaves_behind_does_not_hold_its_answer_up_and_is_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("alive");
+        let script = format!("echo done; (sleep 6; touch {}) & exit 0", file.display());
+        let began = std::time::Instant::now();
+        let output = Tools::default().run(&sh(&script)).await.unwrap();
+        assert_eq!(output.stdout, "done\n");
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        assert!(!file.exists(), "it went on");
+    }
+
+    #[tokio::test]
+    async fn output_without_end_is_refused_and_not_kept() {
+        let problem = Tools::default()
+            .run(&sh("head -c 70000000 /dev/zero"))
+            .await
+            .unwrap_err();
+        assert_eq!(problem.code, "tool-output");
+        let output = Tools::default()
+            .run(&sh("head -c 3000000 /dev/zero >&2"))
+            .await
+            .unwrap();
+        assert_eq!(output.stderr.len(), super::LARGEST_COMPLAINT);
     }
 
     #[tokio::test]

@@ -1,16 +1,18 @@
 //! Taking verbs on Services away from a controller, as an admission policy or a mistake in its rights would.
 
 use k8s_openapi::api::rbac::v1::ClusterRole;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::Api;
 use kube::core::ApiResource;
-use meshproof_engine::driver::Undo;
+use meshproof_engine::driver::{Denial, ObjectChange};
 use meshproof_engine::environment::Cluster;
-use meshproof_engine::problem::{self, Problem};
+use meshproof_engine::problem::{self, Problem, without_effect};
+use meshproof_spec::scalar::Name;
+use meshproof_spec::scenario::AccessSubject;
 use serde_json::json;
 
-/// Removes `verbs` on Services from the ClusterRole of the controller of `from` → `to`. Managed controllers of a cluster
-/// share one role, so it meets all of them.
-pub(crate) async fn deny(from: &Cluster, to: &str, role_name: &str, verbs: &[String]) -> Result<Undo, Problem> {
+/// What removes `verbs` on Services from the ClusterRole of the controller of `from` → `to`. Managed controllers of a cluster
+/// share one role, so it meets all of them. `account` is the controller's user name.
+pub(crate) async fn deny(from: &Cluster, account: &str, role_name: &str, verbs: &[String]) -> Result<Denial, Problem> {
     let roles: Api<ClusterRole> = Api::all(from.client.clone());
     let refused = |what: &str, error: kube::Error| {
         problem::environment(
@@ -30,22 +32,28 @@ pub(crate) async fn deny(from: &Cluster, to: &str, role_name: &str, verbs: &[Str
             rule.verbs.retain(|verb| !verbs.contains(verb));
         }
     }
-    let patch = Patch::Merge(json!({"rules": denied}));
-    roles
-        .patch(role_name, &PatchParams::default(), &patch)
-        .await
-        .map_err(|error| refused("change ClusterRole", error))?;
-    Ok(Undo {
-        description: format!(
-            "let the controller of {} → {to} {} mirrors again",
-            from.name,
-            verbs.join(", ")
-        ),
-        patches: vec![(
-            ApiResource::erase::<ClusterRole>(&()),
-            None,
-            role_name.to_owned(),
-            json!({"rules": original}),
-        )],
+    if denied == original {
+        return Err(without_effect(
+            &format!("cluster {}: taking {} from {role_name}", from.name, verbs.join(", ")),
+            "it does not have these verbs on Services",
+        ));
+    }
+    let right = |verb: &String| AccessSubject {
+        r#in: Name(from.name.clone()),
+        user: account.to_owned(),
+        verb: verb.clone(),
+        resource: "services".to_owned(),
+        group: None,
+        namespace: None,
+    };
+    Ok(Denial {
+        changes: vec![ObjectChange {
+            resource: ApiResource::erase::<ClusterRole>(&()),
+            namespace: None,
+            name: role_name.to_owned(),
+            merge: json!({"rules": denied}),
+            undo: json!({"rules": original}),
+        }],
+        denied: verbs.iter().map(right).collect(),
     })
 }

@@ -14,7 +14,7 @@ use kube::api::Api;
 use kube::core::ApiResource;
 use meshproof_engine::action::Action;
 use meshproof_engine::driver::{
-    Counter, DriverCall, Flow, MeshDriver, Owner, RouteRequest, Undo, Upgraded, WorkloadRef,
+    Counter, Denial, DriverCall, Flow, MeshDriver, Owner, RouteRequest, Upgraded, WorkloadRef,
 };
 use meshproof_engine::environment::Cluster;
 use meshproof_engine::plan::permission::Permission;
@@ -542,10 +542,14 @@ impl MeshDriver for Linkerd {
         }
     }
 
-    async fn deny_writes(&self, from: &Cluster, to: &str, verbs: &[String]) -> Result<Undo, Problem> {
+    async fn deny_writes(&self, from: &Cluster, to: &str, verbs: &[String]) -> Result<Denial, Problem> {
         self.changeable("deny writes to the controller")?;
-        let role = self.installer.object_model().local_access_role(to);
-        denied_writes::deny(from, to, &role, verbs).await
+        let model = self.installer.object_model();
+        let account = format!(
+            "system:serviceaccount:{MULTICLUSTER_NAMESPACE}:{}",
+            model.controller(to)
+        );
+        denied_writes::deny(from, &account, &model.local_access_role(to), verbs).await
     }
 
     fn permissions(&self, call: DriverCall) -> Vec<Permission> {

@@ -59,7 +59,14 @@ pub(crate) fn of(call: DriverCall, kind: InstallerKind, model: ObjectModel) -> V
                     ObjectModel::Managed => any.named(&model.local_access_role("")),
                 }
             })
-            .into(),
+            .into_iter()
+            // Whether the controller can still do it.
+            .chain([Permission::new(
+                "authorization.k8s.io",
+                "subjectaccessreviews",
+                "create",
+            )])
+            .collect(),
         DriverCall::RotateCredentials => [
             within(
                 MULTICLUSTER_NAMESPACE,

@@ -14,7 +14,7 @@ use meshproof_report::run_folder::{FolderError, JOURNAL, RunFolder};
 use crate::args::GcArgs;
 use crate::exit_code::Exit;
 use crate::state::State;
-use crate::{command, output};
+use crate::{aftermath, command, output};
 
 /// Removes state of dead processes, and writes the reports of runs that were killed.
 ///
@@ -37,6 +37,10 @@ pub async fn run(args: &GcArgs) -> Result<Exit, Exit> {
         Exit::Error
     })?;
     let mut collected = Collected::default();
+    match aftermath::undo(&state, None).await {
+        Ok(undone) => collected.removed += undone,
+        Err(problem) => collected.troubles.push(format!("{problem:#}")),
+    }
     // First, because the state tells which runs are dead.
     if existing_clusters(args, &contexts, &state, &mut collected).await {
         dead_processes(&state, &mut collected);

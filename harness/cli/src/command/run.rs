@@ -20,7 +20,7 @@ use crate::planning::{self, Planned};
 use crate::preflight::Refused;
 use crate::signals::{listen, listen_once};
 use crate::state::{Held, State, StateFile};
-use crate::{command, display, output, preflight};
+use crate::{aftermath, command, display, output, preflight};
 
 /// Runs scenarios and writes reports.
 ///
@@ -43,7 +43,7 @@ pub async fn run(args: &RunArgs) -> Result<Exit, Exit> {
 
 async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
     let (plan, place) = (&planned.plan, &planned.place);
-    let options = options(args, plan, place);
+    let mut options = options(args, plan, place);
     let interrupts = options.interrupts.clone();
     let listening = tokio::spawn(listen(interrupts.clone()));
     let state = hold(args, plan, place)?;
@@ -53,6 +53,21 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
     if let Some(state) = &state {
         state.write(&StateFile::Run, &folder.display().to_string())?;
     }
+    let contexts = place.contexts.as_ref().map(|options| &options.contexts);
+    let all = State::at(args.state.state.as_deref()).ok();
+    let undoing = match (&state, &all) {
+        (Some(_), Some(all)) => {
+            if contexts.is_some() {
+                // Whoever goes on in these clusters must not find them as a killed run left them.
+                if let Err(problem) = aftermath::undo(all, contexts).await {
+                    output::note(&format!("warning: an earlier run was killed, and {problem:#}"));
+                }
+            }
+            Some(aftermath::prepare(all, &plan.identity.run, &folder, contexts)?)
+        }
+        _ => None,
+    };
+    options.private_dir.clone_from(&undoing);
 
     let scenarios = plan.scenarios.len();
     output::note(&format!(
@@ -86,6 +101,9 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
     }
     let summary = summary.map_err(|problem| anyhow::anyhow!("{}", problem.message))?;
 
+    if let Some(undoing) = &undoing {
+        aftermath::finish(undoing, &summary.run_dir);
+    }
     let shown = show(args, &summary);
     for problem in &summary.problems {
         output::problem(problem);

@@ -12,9 +12,11 @@
 mod connect;
 mod environment;
 mod options;
+mod restore;
 mod running;
 mod sweep;
 
 pub use environment::Contexts;
 pub use options::{ContextRef, ContextsOptions};
+pub use restore::restore_all;
 pub use sweep::{Liveness, Swept, sweep};

@@ -19,6 +19,7 @@ mod caches;
 mod clearing;
 mod commands;
 mod config;
+mod connections;
 mod contents;
 mod environment;
 mod faults;

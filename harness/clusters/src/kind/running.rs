@@ -10,6 +10,7 @@ use meshproof_engine::problem::{self, Problem};
 
 use super::answers::Node;
 use super::blueprint::Blueprint;
+use super::connections;
 use super::environment::Shared;
 use super::faults::{self, FaultContext};
 use super::load_balancer::LoadBalancer;
@@ -138,9 +139,11 @@ impl RunningEnvironment for Running {
     }
 
     async fn reset(&self, one: &str, other: &str) -> Result<(), Problem> {
-        self.nodes(one)?;
-        self.nodes(other)?;
-        self.relays("reset")?.reset(one, other).await
+        let (ones, others) = (self.nodes(one)?, self.nodes(other)?);
+        self.relays("reset")?.reset(one, other).await?;
+        // Relays carry the gateways' ports; controllers go to the peer's API server themselves.
+        let (tools, commands) = (&self.shared.tools, &self.shared.commands);
+        connections::reset(tools, commands, (one, ones), (other, others)).await
     }
 
     async fn pause_api(&self, cluster: &str) -> Result<Box<dyn NetworkFault>, Problem> {

@@ -104,8 +104,10 @@ pub(crate) struct RunningTraffic {
     pub(crate) pod: AgentPod,
     /// Servers there were when it started.
     pub(crate) servers: ServersBefore,
-    /// Writes rows until the job ends; absent when it was stopped.
+    /// Writes rows until the job ends; absent when it was stopped, or was being stopped.
     pub(crate) pump: Option<AbortOnDropHandle<Result<JobEnd, Problem>>>,
+    /// Whether its ledger was closed.
+    pub(crate) closed: bool,
 }
 
 /// `call`
@@ -212,6 +214,7 @@ pub(crate) async fn traffic(scene: &mut Scene, traffic: &Traffic) -> Result<(), 
             pod,
             servers,
             pump: Some(AbortOnDropHandle::new(pump)),
+            closed: false,
         },
     );
     Ok(())
@@ -231,13 +234,18 @@ pub(crate) async fn stop_traffic(scene: &mut Scene, name: &str) -> Result<(), Pr
             Some("run `meshproof lint` on the file"),
         ));
     };
-    let Some(pump) = running.pump.take() else {
+    if running.closed {
         return Ok(());
-    };
+    }
     let (pod, job, servers) = (running.pod.clone(), running.job.clone(), running.servers.clone());
+    // Without it somebody gave up while stopping: the job went with its connection, and its ledger is still open.
+    let pump = running.pump.take();
     let clock = scene.clock();
     let stopped = clock
         .within(REQUEST_TIME, async {
+            let Some(pump) = pump else {
+                return Ok(JobEnd::default());
+            };
             if !pump.is_finished() {
                 let mut client = agents::connect(scene.cluster(&pod.cluster)?, &pod, &scene.run.requests).await?;
                 client
@@ -252,6 +260,9 @@ pub(crate) async fn stop_traffic(scene: &mut Scene, name: &str) -> Result<(), Pr
         .unwrap_or_else(|_| Err(unreachable_agent(&pod, "it did not stop its traffic in time")));
     let late = stopped.as_ref().map_or(0, |end| end.max_late_us);
     let closed = scene.close_ledger(name, &job, &servers, late).await;
+    if let Some(running) = scene.traffic.get_mut(name) {
+        running.closed = true;
+    }
     stopped?;
     closed
 }

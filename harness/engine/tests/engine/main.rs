@@ -4,5 +4,6 @@
 mod endings;
 mod isolation;
 mod scenarios;
+mod undoing;
 mod watching;
 mod world;

@@ -12,12 +12,15 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::ApiResource;
-use meshproof_apiserver::{Selector, Store, gvr};
+use meshproof_apiserver::{Gvr, Selector, Store, gvr};
 use meshproof_cluster::fabric::{Effect, EffectGuard, Fabric, FabricConfig, PathSelector};
 use meshproof_cluster::pace::Pace;
 use meshproof_cluster::{ClusterConfig, EmbeddedCluster, ProgramRegistry};
-use meshproof_engine::driver::{Counter, Flow, MeshDriver, Owner, RouteRequest, Undo, Upgraded, WorkloadRef};
+use meshproof_engine::driver::{
+    Counter, Denial, Flow, MeshDriver, ObjectChange, Owner, RouteRequest, Upgraded, WorkloadRef,
+};
 use meshproof_engine::environment::{Cluster, Environment, EnvironmentRequest, NetworkFault, RunningEnvironment, Tap};
+use meshproof_engine::kinds;
 use meshproof_engine::plan::{RunIdentity, Selection, Suite, SuiteScenario, Surroundings};
 use meshproof_engine::problem::{self, Problem};
 use meshproof_engine::{Engine, Plan, RunOptions, RunSummary};
@@ -41,6 +44,8 @@ pub(crate) struct Outside {
     pub(crate) faults: Arc<AtomicUsize>,
     /// The clusters' stores by name, of the environment that came up last.
     pub(crate) stores: Mutex<BTreeMap<String, Store>>,
+    /// Objects that are in every cluster before anything else is.
+    pub(crate) foreign: Mutex<Vec<(Gvr, Option<String>, Value)>>,
     /// Installing fails.
     pub(crate) broken_install: AtomicBool,
     /// Installing never ends.
@@ -93,6 +98,12 @@ impl Environment for PlainEnvironment {
                 .await
                 .unwrap();
             clusters.push(engine_cluster(&cluster).await);
+            for (gvr, namespace, object) in self.0.foreign.lock().unwrap().iter() {
+                cluster
+                    .store()
+                    .create(gvr, namespace.as_deref(), object.clone())
+                    .unwrap();
+            }
             self.0.stores.lock().unwrap().insert(name.0.clone(), cluster.store());
             embedded.push(cluster);
         }
@@ -301,9 +312,16 @@ impl MeshDriver for PlainDriver {
     }
 
     fn capabilities(&self) -> BTreeSet<String> {
-        ["export-gateway", "install-mesh", "link-clusters", "upgrade-mesh"]
-            .map(ToOwned::to_owned)
-            .into()
+        [
+            "export-gateway",
+            "install-mesh",
+            "link-clusters",
+            "upgrade-mesh",
+            "steal-lease",
+            "deny-writes",
+        ]
+        .map(ToOwned::to_owned)
+        .into()
     }
 
     async fn install(&self, cluster: &Cluster, _: &Topology, _: &Setup) -> Result<(), Problem> {
@@ -425,10 +443,22 @@ impl MeshDriver for PlainDriver {
         }
     }
 
-    async fn deny_writes(&self, _: &Cluster, _: &str, _: &[String]) -> Result<Undo, Problem> {
-        Ok(Undo {
-            description: "nothing".to_owned(),
-            patches: Vec::new(),
+    async fn deny_writes(&self, _: &Cluster, _: &str, verbs: &[String]) -> Result<Denial, Problem> {
+        let rules =
+            |verbs: Vec<&str>| json!({"rules": [{"apiGroups": [""], "resources": ["services"], "verbs": verbs}]});
+        let held = ["create", "update", "get"];
+        let left = held
+            .into_iter()
+            .filter(|verb| !verbs.iter().any(|denied| denied == verb));
+        Ok(Denial {
+            changes: vec![ObjectChange {
+                resource: kinds::own("ClusterRole").unwrap().resource,
+                namespace: None,
+                name: "test-writer".to_owned(),
+                merge: rules(left.collect()),
+                undo: rules(held.to_vec()),
+            }],
+            denied: Vec::new(),
         })
     }
 

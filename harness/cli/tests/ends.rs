@@ -1,0 +1,149 @@
+//! How commands end when they are stopped from outside or break inside: in good order, with reports, with nothing left.
+
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "moments of another process are the subject, and no runtime is here"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use meshproof_report::model::Report;
+use rstest::rstest;
+
+const SCENARIO: &str = "exported-service-appears";
+const OTHER: &str = "unexport-removes";
+
+fn command(program: &str, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))
+        .env("XDG_STATE_HOME", folder.join("state"))
+        .env("HOME", folder)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn meshproof(folder: &Path) -> Command {
+    command(env!("CARGO_BIN_EXE_meshproof"), folder)
+}
+
+/// The folder of the only run, when it has one.
+fn run_dir(folder: &Path) -> Option<PathBuf> {
+    let entry = fs::read_dir(folder.join("runs")).ok()?.next()?.ok()?;
+    Some(entry.path())
+}
+
+fn report(folder: &Path) -> Report {
+    let text = fs::read_to_string(run_dir(folder).unwrap().join("report.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !condition() {
+        assert!(began.elapsed() < Duration::from_secs(60), "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn signal(process: &Child, name: &str) {
+    let sent = Command::new("kill")
+        .args([&format!("-{name}"), &process.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+}
+
+/// Names below the state folder.
+fn state(folder: &Path) -> Vec<String> {
+    let below = |folder: PathBuf| {
+        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().into_string().unwrap())
+    };
+    let state = folder.join("state/meshproof");
+    let mut names: Vec<String> = below(state.clone()).filter(|name| name != "undo").collect();
+    names.extend(below(state.join("undo")));
+    names
+}
+
+#[rstest]
+#[case::interrupted("INT")]
+#[case::terminated("TERM")]
+#[case::hung_up("HUP")]
+fn a_run_that_is_stopped_reports_and_leaves_nothing(#[case] name: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut run = meshproof(folder)
+        .args(["run", "--pace", "1", SCENARIO, "--out"])
+        .arg(folder.join("runs"))
+        .spawn()
+        .unwrap();
+    wait_until("the scenario never started", || {
+        run_dir(folder).is_some_and(|run| {
+            fs::read_to_string(run.join("journal.ndjson")).is_ok_and(|text| text.contains("step_started"))
+        })
+    });
+    signal(&run, name);
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    assert_eq!(report(folder).scenarios.len(), 1);
+    assert!(run_dir(folder).unwrap().join("junit.xml").exists());
+    assert!(state(folder).is_empty(), "{:?}", state(folder));
+}
+
+#[test]
+fn clusters_that_are_served_go_with_a_closed_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut up = meshproof(folder).args(["up", "--bare"]).spawn().unwrap();
+    wait_until("`up` never served", || {
+        folder.join("state/meshproof/default/served.json").exists()
+    });
+    signal(&up, "HUP");
+    assert_eq!(up.wait().unwrap().code(), Some(0));
+    assert!(state(folder).is_empty(), "{:?}", state(folder));
+}
+
+#[test]
+fn a_panic_costs_its_scenario_and_no_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let output = meshproof(folder)
+        .env("MESHPROOF_TEST_PANIC", format!("{SCENARIO}:2"))
+        .args(["run", SCENARIO, OTHER, "--out"])
+        .arg(folder.join("runs"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert_eq!(output.status.code(), Some(6), "{said}");
+    assert!(said.contains("the harness panicked in the step of line"), "{said}");
+    let report = report(folder);
+    let outcome = |id: &str| report.scenarios.iter().find(|row| row.id == id).unwrap().outcome;
+    assert_eq!(outcome(SCENARIO), meshproof_verdict::record::Outcome::Error);
+    assert_eq!(outcome(OTHER), meshproof_verdict::record::Outcome::Pass);
+    assert!(state(folder).is_empty(), "{:?}", state(folder));
+}
+
+/// Files may not grow beyond a limit, which a process notices as it notices a full disk.
+#[test]
+fn a_journal_that_cannot_grow_ends_the_run_in_good_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let binary = env!("CARGO_BIN_EXE_meshproof");
+    let script = "trap '' XFSZ; ulimit -f 60; exec \"$@\"";
+    let output = command("sh", folder)
+        .args(["-c", script, "sh", binary, "run", SCENARIO, OTHER, "--out"])
+        .arg(folder.join("runs"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert_eq!(output.status.code(), Some(6), "{said}");
+    assert!(said.contains("the journal can't be written"), "{said}");
+    assert!(run_dir(folder).unwrap().join("journal.ndjson").exists());
+}
