@@ -219,6 +219,45 @@ impl Tools {
         ended
     }
 
+    /// Starts a command that waits for the end of its input, which is held open until what this returns is dropped, or this
+    /// process ends, however it does. It prints a line `ready` when it waits, and is then left to itself.
+    ///
+    /// # Errors
+    /// Of class environment: `tool-missing`, `tool-failed` when it does not print that within its deadline.
+    pub async fn hold_open(&self, invocation: &Invocation, ready: &str) -> Result<HeldOpen, Problem> {
+        use tokio::io::{AsyncBufReadExt, BufReader};
+        let program = self.paths.get(&invocation.tool).cloned();
+        let program = program.unwrap_or_else(|| PathBuf::from(&invocation.tool));
+        let mut child = Command::new(&program)
+            .args(&invocation.arguments)
+            .envs(&invocation.variables)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            // A terminal's interrupt must not end it before its time.
+            .process_group(0)
+            .spawn()
+            .map_err(|error| missing(invocation, &program, &error))?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let mut line = String::new();
+        if let Some(stdout) = stdout {
+            use tokio::io::AsyncReadExt;
+            // The line is a word; whatever else is printed is not read.
+            let mut reader = BufReader::new(stdout.take(256));
+            let read = tokio::time::timeout(invocation.deadline, reader.read_line(&mut line));
+            // What could not be read is not what was to be read.
+            let _ = read.await;
+        }
+        if line.trim() == ready {
+            return Ok(HeldOpen { stdin, child });
+        }
+        Err(problem::environment(
+            "tool-failed",
+            format!("`{invocation}` did not say `{ready}`"),
+            Some("run the command by hand, or see its documentation"),
+        ))
+    }
+
     async fn spawn_and_wait(&self, invocation: &Invocation) -> Result<Output, Problem> {
         let program = self
             .paths
@@ -300,6 +339,22 @@ impl Tools {
                 Some("run the command by hand to see where it hangs"),
             )),
         }
+    }
+}
+
+/// The input of a command that waits for its end: see [`Tools::hold_open`].
+#[derive(Debug)]
+pub struct HeldOpen {
+    stdin: Option<tokio::process::ChildStdin>,
+    child: Child,
+}
+
+impl HeldOpen {
+    /// Ends the input, and waits until the command has done what it does then (10 s at most, wall time).
+    pub async fn end(mut self) {
+        drop(self.stdin.take());
+        // What counts is what is seen afterwards, by whoever calls this.
+        let _ = tokio::time::timeout(Duration::from_secs(10), self.child.wait()).await;
     }
 }
 

@@ -199,6 +199,11 @@ impl Commands {
         self.docker(["exec", node].into_iter().chain(arguments))
     }
 
+    /// A shell in a node, whose input stays open.
+    pub(super) fn wait_in(&self, node: &str, script: &str) -> Invocation {
+        self.docker(["exec", "--interactive", node, "sh", "-c", script])
+    }
+
     pub(super) fn mirror(&self, node: &str, registry: &str, hosts: String) -> [Invocation; 2] {
         let folder = format!("{MIRRORS}/{registry}");
         let file = format!("{folder}/hosts.toml");

@@ -10,6 +10,7 @@
 //!   back, and refuses connections where a paused server is silent. With the node's own components cut off as well, the
 //!   controller manager and the scheduler lose their leases, exit, and come back with a back-off of up to 5 minutes, long
 //!   after the fault.
+//! * A fault ends with the harness, however that ends: see [`super::dead_man`].
 //! * **Delay**: `netem` in a band of its own on the way out, into which a filter puts only packets to the peer's nodes.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use super::answers::{self, Node};
 use super::commands::{Commands, handle};
+use super::dead_man::DeadMan;
 
 /// Bands for delays: the first is everybody's, and there are 16.
 const BANDS: std::ops::RangeInclusive<u8> = 2..=16;
@@ -164,11 +166,17 @@ impl Rules {
         Ok(())
     }
 
+    /// The commands that remove them.
+    fn removal(&self) -> Vec<Invocation> {
+        let remove = |rule: &Rule| rule.command(&self.context.commands, "-D", &self.tag);
+        self.rules.iter().rev().map(remove).collect()
+    }
+
     async fn undo(&self) -> Result<(), Problem> {
-        let FaultContext { tools, commands, .. } = &*self.context;
-        for rule in self.rules.iter().rev() {
+        let FaultContext { tools, .. } = &*self.context;
+        for command in self.removal() {
             // One that was never put in can't be removed; what counts is what is listed afterwards.
-            tools.try_run(&rule.command(commands, "-D", &self.tag)).await?;
+            tools.try_run(&command).await?;
         }
         for rule in &self.rules {
             if self.listed(rule).await? {
@@ -191,6 +199,8 @@ struct Filtered {
     healed: AtomicBool,
     /// Of a cluster whose API server must answer again, and how long that may take.
     resumes: Option<(String, Client, Duration)>,
+    /// Removes the rules when this process can't.
+    dead_man: Mutex<DeadMan>,
 }
 
 /// Lets all packets between the nodes of two clusters vanish.
@@ -220,15 +230,18 @@ async fn filter(
     rules: Vec<Rule>,
     resumes: Option<(String, Client, Duration)>,
 ) -> Result<Box<dyn NetworkFault>, Problem> {
+    let rules = Rules {
+        context: Arc::clone(context),
+        tag: context.tag(name),
+        rules,
+    };
+    let dead_man = DeadMan::arm(&context.tools, &context.commands, &rules.removal()).await?;
     // It exists before its rules do: whatever happens from here on, dropping it removes them.
     let fault = Filtered {
-        rules: Arc::new(Rules {
-            context: Arc::clone(context),
-            tag: context.tag(name),
-            rules,
-        }),
+        rules: Arc::new(rules),
         healed: AtomicBool::new(false),
         resumes,
+        dead_man: Mutex::new(dead_man),
     };
     fault.rules.impose().await?;
     Ok(Box::new(fault))
@@ -238,6 +251,7 @@ async fn filter(
 impl NetworkFault for Filtered {
     async fn heal(&self) -> Result<(), Problem> {
         self.rules.undo().await?;
+        std::mem::take(&mut *self.dead_man.lock().await).end().await;
         self.healed.store(true, Ordering::Relaxed);
         let Some((cluster, client, within)) = &self.resumes else {
             return Ok(());
@@ -283,6 +297,8 @@ struct Place {
 struct Delays {
     context: Arc<FaultContext>,
     places: Mutex<Vec<Place>>,
+    /// Remove them when this process can't.
+    dead_men: Mutex<Vec<DeadMan>>,
 }
 
 impl Delays {
@@ -305,6 +321,13 @@ impl Delays {
                 node: node.name.clone(),
                 band,
             });
+            // Bands that another delay still uses stay; without a delay in them they change nothing.
+            let healing = [
+                commands.remove_filters(&node.name, band),
+                commands.remove_delay(&node.name, band),
+            ];
+            let dead_man = DeadMan::arm(tools, commands, &healing).await?;
+            self.dead_men.lock().await.push(dead_man);
             if first {
                 tools.run(&commands.add_bands(&node.name)).await?;
             }
@@ -329,6 +352,10 @@ impl Delays {
         let FaultContext { tools, commands, .. } = &*self.context;
         let mut bands = self.context.bands.lock().await;
         let mut places = self.places.lock().await;
+        // Before their bands are free for others.
+        for dead_man in std::mem::take(&mut *self.dead_men.lock().await) {
+            dead_man.end().await;
+        }
         while let Some(place) = places.last().cloned() {
             // What was never put in can't be removed; what counts is what is listed afterwards.
             tools.try_run(&commands.remove_filters(&place.node, place.band)).await?;
@@ -369,6 +396,7 @@ pub(super) async fn delay(
         delays: Arc::new(Delays {
             context: Arc::clone(context),
             places: Mutex::default(),
+            dead_men: Mutex::default(),
         }),
         healed: AtomicBool::new(false),
     };

@@ -21,6 +21,7 @@ mod commands;
 mod config;
 mod connections;
 mod contents;
+mod dead_man;
 mod environment;
 mod faults;
 mod feasibility;

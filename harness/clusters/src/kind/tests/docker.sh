@@ -37,6 +37,12 @@ in_node() {
         "filter"*) ;;
       esac
       ;;
+    sh)
+      outer="$node"
+      iptables() { (in_node "$outer" iptables "$@"); }
+      tc() { (in_node "$outer" tc "$@"); }
+      eval "$2"
+      ;;
     ip | mkdir | cp) ;;
     *) echo "not in the node: $tool" >&2; exit 1 ;;
   esac

@@ -10,6 +10,8 @@ use meshproof_spec::topology::Network;
 use serde_json::json;
 
 use super::lab::{Lab, SOON, pair, until};
+use crate::kind::commands::Commands;
+use crate::kind::dead_man::DeadMan;
 use crate::kind::{Also, sweep};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,6 +159,40 @@ async fn a_fault_that_stays_is_told_and_a_dropped_one_heals() {
     assert!(!std::fs::read_to_string(&rules).unwrap().is_empty());
     drop(fault);
     until(|| std::fs::read_to_string(&rules).unwrap().is_empty()).await;
+    running.down().await.unwrap();
+}
+
+/// A process that is killed closes what it holds open, as dropping it does, and undoes nothing itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_of_a_dead_harness_is_removed_in_its_node() {
+    let lab = Lab::start().await;
+    let running = lab.kind(lab.options()).up(&pair()).await.unwrap();
+    let rules = lab
+        .path()
+        .join("state/rules.meshproof-pair-west-control-plane.raw.PREROUTING");
+    let rules = || std::fs::read_to_string(&rules).unwrap_or_default();
+    let (tools, commands) = (lab.tools(), Commands::new(&lab.options()));
+    let rule = |verb| {
+        let words = [
+            "iptables",
+            "-w",
+            "10",
+            "-t",
+            "raw",
+            verb,
+            "PREROUTING",
+            "-s",
+            "172.18.0.9",
+            "-j",
+            "DROP",
+        ];
+        commands.exec("meshproof-pair-west-control-plane", words)
+    };
+    let dead_man = DeadMan::arm(&tools, &commands, &[rule("-D")]).await.unwrap();
+    tools.run(&rule("-I")).await.unwrap();
+    assert!(rules().contains("172.18.0.9"));
+    drop(dead_man);
+    until(|| rules().is_empty()).await;
     running.down().await.unwrap();
 }
 

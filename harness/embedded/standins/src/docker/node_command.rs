@@ -48,10 +48,31 @@ pub(super) async fn run(
             files.insert((*path).to_owned(), text);
             Ok(String::new())
         }
+        // A dead man's switch: commands that wait for the end of the input.
+        ["sh", "-c", script] if interactive => return wait_and_run(world, terminal, container, script).await,
         other => Err(not_modelled(&format!("`docker exec {container} {}`", other.join(" ")))),
     };
     terminal.out(&printed?);
     apply(world, &node).await;
+    Ok(())
+}
+
+/// `echo WORD; cat > /dev/null; COMMAND; …`: says the word, and runs the commands when the input ends.
+async fn wait_and_run(world: &World, terminal: &Terminal, container: &str, script: &str) -> Result<(), Failure> {
+    let unknown = || not_modelled(&format!("`docker exec {container} sh -c {script}`"));
+    let mut commands = script.split("; ");
+    let word = commands.next().and_then(|first| first.strip_prefix("echo "));
+    terminal.line(word.ok_or_else(unknown)?);
+    if commands.next() != Some("cat > /dev/null") {
+        return Err(unknown());
+    }
+    terminal.input().await;
+    for command in commands {
+        let words = shlex::split(command).ok_or_else(unknown)?;
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        // As in a shell, what fails does not keep the rest from being done.
+        let _ = Box::pin(run(world, terminal, container, false, &words)).await;
+    }
     Ok(())
 }
 
