@@ -38,6 +38,13 @@ pub(crate) async fn deny(from: &Cluster, account: &str, role_name: &str, verbs: 
             "it does not have these verbs on Services",
         ));
     }
+    // What it could not do anyway shows nothing, and will not be possible afterwards.
+    let held = |verb: &String| {
+        let of_services = original
+            .iter()
+            .filter(|rule| rule.resources.iter().flatten().any(|resource| resource == "services"));
+        of_services.flat_map(|rule| &rule.verbs).any(|other| other == verb)
+    };
     let right = |verb: &String| AccessSubject {
         r#in: Name(from.name.clone()),
         user: account.to_owned(),
@@ -54,6 +61,6 @@ pub(crate) async fn deny(from: &Cluster, account: &str, role_name: &str, verbs: 
             merge: json!({"rules": denied}),
             undo: json!({"rules": original}),
         }],
-        denied: verbs.iter().map(right).collect(),
+        denied: verbs.iter().filter(|verb| held(verb)).map(right).collect(),
     })
 }
