@@ -221,18 +221,19 @@ async fn prove(scene: &Scene, fault: &str, proof: &Proof, in_force: bool) -> Res
             let mut last = None;
             let settled = async {
                 loop {
-                    last = None;
+                    let mut wrong = None;
                     for right in rights {
                         if let Observation::Access { allowed, .. } = access(scene, right).await?
                             && allowed == in_force
                         {
-                            last = Some(right);
+                            wrong = Some(right);
                             break;
                         }
                     }
-                    if last.is_none() {
+                    if wrong.is_none() {
                         return Ok(());
                     }
+                    last = wrong;
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
             };
