@@ -96,7 +96,8 @@ where
     });
     if !scene.testbed.plan.own {
         let (cluster, object, undo) = event;
-        let undo = writable(scene.run.private_dir.as_deref(), id, &object, &undo).inspect_err(|_| {
+        let redactor = scene.run.journal.redactor();
+        let undo = writable(redactor, scene.run.private_dir.as_deref(), id, &object, &undo).inspect_err(|_| {
             // Nothing was changed.
             scene.disturbances.0.truncate(place);
         })?;

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::api::{ErrorClass, Requests, dynamic};
 use crate::ownership::delete_own;
 use crate::problem::{self, Problem};
+use crate::redaction::Redactor;
 
 /// Between two looks at an object that is on its way out (wall time).
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -97,6 +98,7 @@ pub async fn restore(
 /// # Errors
 /// Code `undo-private` when there is no folder for such a file, or it can't be written.
 pub(crate) fn writable(
+    redactor: &Redactor,
     private_dir: Option<&Path>,
     id: u64,
     object: &DisturbedObject,
@@ -105,7 +107,7 @@ pub(crate) fn writable(
     let secret = match undo {
         // Whole objects have environment variables, arguments and annotations that nobody knows.
         Undo::Create(_) => true,
-        Undo::Merge(_) => object.kind == "Secret",
+        Undo::Merge(patch) => object.kind == "Secret" || redactor.object(patch).get() != patch,
         Undo::Delete | Undo::Release { .. } | Undo::Private { .. } => false,
     };
     if !secret {
@@ -156,6 +158,7 @@ fn read_private(folder: Option<&Path>, file: &str) -> Result<Undo, Problem> {
 
 #[cfg(test)]
 mod tests {
+    use crate::redaction::Redactor;
     use meshproof_verdict::disturbance::{DisturbedObject, Undo};
     use serde_json::json;
 
@@ -183,7 +186,7 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            let written = writable(Some(folder.path()), id as u64, &object(kind), &undo).unwrap();
+            let written = writable(&Redactor::new(), Some(folder.path()), id as u64, &object(kind), &undo).unwrap();
             let Undo::Private { file } = &written else {
                 panic!("{written:?} goes to the journal");
             };
@@ -193,11 +196,14 @@ mod tests {
                 .mode();
             assert_eq!(mode & 0o777, 0o600);
             assert_eq!(read_private(Some(folder.path()), file).unwrap(), undo);
-            let refused = writable(None, 7, &object(kind), &undo).unwrap_err();
+            let refused = writable(&Redactor::new(), None, 7, &object(kind), &undo).unwrap_err();
             assert_eq!(refused.code, "undo-private");
         }
         let open = Undo::Merge(json!({"spec": {"replicas": 1}}));
-        assert_eq!(writable(None, 1, &object("Deployment"), &open).unwrap(), open);
+        assert_eq!(
+            writable(&Redactor::new(), None, 1, &object("Deployment"), &open).unwrap(),
+            open
+        );
     }
 
     #[test]

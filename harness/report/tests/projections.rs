@@ -15,8 +15,8 @@ use meshproof_verdict::ledger::{Answered, RequestResult, Row};
 use meshproof_verdict::question::{Count, ObjectsQuestion, Question, ServingPattern, ServingQuestion, Timing};
 use meshproof_verdict::recheck::recheck;
 use meshproof_verdict::record::{
-    CloseReason, ClusterFacts, DeviationRow, EnvironmentEvidence, Event, Judgement, Outcome, PlannedCheck, PlannedScenario, Problem,
-    ProblemClass, RequirementRow, RunStarted,
+    CloseReason, ClusterFacts, DeviationRow, EnvironmentEvidence, Event, Judgement, Outcome, PlannedCheck,
+    PlannedScenario, Problem, ProblemClass, RequirementRow, RunStarted,
 };
 use meshproof_verdict::wakefulness::Wakefulness;
 use proptest::prelude::*;

@@ -26,7 +26,6 @@ use crate::problem::Problem;
 use crate::scene::{REQUEST_TIME, Scene};
 
 pub(crate) use probes::access;
-pub(crate) use sources::shown;
 
 /// What a source of observations says.
 pub(crate) enum Seen {

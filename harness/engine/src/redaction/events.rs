@@ -76,6 +76,9 @@ impl Redactor {
             | Event::MarkerSeen { .. }
             | Event::MeshUpgraded { .. }
             | Event::LedgerClosed { .. }
+            // What undoes a change is written down only where the redactor would leave it as it is.
+            | Event::Disturbed { .. }
+            | Event::Restored { .. }
             | Event::ScenarioEnded { .. }
             | Event::Interrupted { .. }
             | Event::RunEnded { .. } => {}
