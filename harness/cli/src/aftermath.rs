@@ -49,7 +49,10 @@ pub fn prepare(
     contexts: Option<&BTreeMap<String, ContextRef>>,
 ) -> Result<PathBuf> {
     let place = state.undo_folder().join(State::name_of_run(run));
-    private_folder(&place).with_context(|| format!("can't make {}", place.display()))?;
+    // A run that ends just now may take the folder of all with it, which is there no longer than anything is in it.
+    private_folder(&place)
+        .or_else(|_| private_folder(&place))
+        .with_context(|| format!("can't make {}", place.display()))?;
     let absolute = |context: &ContextRef| {
         let file = context.kubeconfig.as_ref();
         let file = file.map(|path| path.canonicalize().unwrap_or_else(|_| path.clone()));
@@ -74,7 +77,7 @@ pub fn finish(place: &Path, run_dir: &Path) {
     let nothing_left = left(run_dir).is_ok_and(|(_, open)| open.is_empty());
     if nothing_left {
         // What is left of the folder is no harm: `gc` looks again.
-        let _ = fs::remove_dir_all(place);
+        let _ = remove(place);
     }
 }
 
@@ -153,8 +156,18 @@ async fn undo_one(place: &Path, mut aftermath: Aftermath) -> Result<usize> {
         write(place, &aftermath)?;
         bail!("{}", troubles.join("; "));
     }
-    fs::remove_dir_all(place).with_context(|| format!("can't remove {}", place.display()))?;
+    remove(place).with_context(|| format!("can't remove {}", place.display()))?;
     Ok(undone)
+}
+
+/// Removes the folder of a run, and that of all runs with the last one.
+fn remove(place: &Path) -> std::io::Result<()> {
+    fs::remove_dir_all(place)?;
+    if let Some(all) = place.parent() {
+        // It stays as long as another run has something in it.
+        let _ = fs::remove_dir(all);
+    }
+    Ok(())
 }
 
 /// The run of a journal, and what of it is not undone.

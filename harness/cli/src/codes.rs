@@ -233,10 +233,6 @@ const CODES: &[(&str, &str)] = &[
         "not-restored",
         "What a scenario changed outside of its namespace could not be restored.",
     ),
-    (
-        "not-in-version",
-        "The requirement is one of other releases of the mesh than those that ran.",
-    ),
     ("nothing-to-compare", "A check compares with one that saw nothing."),
     ("other-mesh", "The scenario is for another mesh."),
     ("path-malformed", "A path into objects can't be read."),

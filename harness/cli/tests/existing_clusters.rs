@@ -482,7 +482,10 @@ fn yaml(manifests: &[Value]) -> String {
 /// The manifests without one verb on one resource.
 fn without(manifests: &[Value], resource: &str, verb: &str) -> Vec<Value> {
     let mut lesser = manifests.to_vec();
-    for rules in lesser.iter_mut().filter_map(|object| object["rules"].as_array_mut()) {
+    for rules in lesser
+        .iter_mut()
+        .filter_map(|object| object.get_mut("rules")?.as_array_mut())
+    {
         let mut split = Vec::new();
         for rule in rules.iter_mut() {
             let resources = rule["resources"].as_array_mut().unwrap();
