@@ -95,6 +95,13 @@ pub async fn undo(state: &State, contexts: Option<&BTreeMap<String, ContextRef>>
         if state.alive(name) {
             continue;
         }
+        // It was killed before it had written down who it is, and so before it changed anything.
+        if !place.join(RECORD).exists() {
+            if let Err(error) = remove(&place) {
+                troubles.push(format!("can't remove {}: {error}", place.display()));
+            }
+            continue;
+        }
         let aftermath = match read(&place) {
             Ok(aftermath) if State::name_of_run(&aftermath.run) == name => aftermath,
             Ok(_) => continue,

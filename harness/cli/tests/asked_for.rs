@@ -410,7 +410,7 @@ fn a_kubeconfig_whose_token_has_a_line_break_is_an_error_with_file_and_remedy(#[
     }
     call(&words)
         .exits(6)
-        .says(&["user's token has a line break", "kubeconfig", "token: …"]);
+        .says(&["user's token has a line break", "kubeconfig", "in the line of its key"]);
 }
 
 #[test]

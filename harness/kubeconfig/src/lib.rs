@@ -158,7 +158,7 @@ fn credentials(mut user: AuthInfo, cluster: &Cluster) -> Result<AuthInfo, Unusab
     for (what, token) in [("token", token), ("id-token", provided.cloned())] {
         if token.is_some_and(|token| !is_header(&token)) {
             return Err(Unusable::new(format!(
-                "its user's {what} has a line break or another character that no request can carry; a token is one line, so write `{what}: …` and not `{what}: |`"
+                "its user's {what} has a line break or another character that no request can carry; what carries it is one line: write it in the line of its key, without a `|`"
             )));
         }
     }
