@@ -9,8 +9,6 @@ use serde_json::Value;
 
 use crate::model::Report;
 
-/// What a build server takes as an order wherever it stands in a line (`##[…]`, `##vso[…]`, `##teamcity[…]`).
-const ORDER: &str = "##";
 /// What it takes as one at the start of a line (`::add-mask::…`).
 const ORDER_AT_START: &str = "::";
 /// What stands before further lines of a text, so that they are not taken for lines of ours.
@@ -81,10 +79,16 @@ pub fn terminal(text: &str) -> String {
         if rest.starts_with(ORDER_AT_START) {
             out.push('\\');
         }
-        if rest.contains(ORDER) {
-            out.push_str(&rest.replace(ORDER, "# #"));
-        } else {
-            out.push_str(rest);
+        let mut before = ' ';
+        let mut rest = rest.chars().peekable();
+        while let Some(c) = rest.next() {
+            // What a build server takes as an order wherever it stands: `##[…]`, `##vso[…]`, `##teamcity[…]`; `## heading` is none.
+            let is_order = c == '#' && before == '#' && rest.peek().is_some_and(|next| !next.is_whitespace());
+            if is_order {
+                out.push(' ');
+            }
+            out.push(c);
+            before = c;
         }
     }
     out
@@ -207,6 +211,14 @@ mod tests {
             assert!(!line.trim_start().starts_with("::"), "{line}");
             assert!(!line.starts_with("pass:"), "{line}");
         }
+    }
+
+    #[test]
+    fn headings_are_no_orders() {
+        assert_eq!(
+            terminal("## links\n##[group]a ###vso[b]\n"),
+            "## links\n# #[group]a # # #vso[b]\n"
+        );
     }
 
     #[test]
