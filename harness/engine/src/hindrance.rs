@@ -19,15 +19,18 @@ const MOST_PODS: u32 = 500;
 /// Pods that are told of, at most.
 const TOLD: usize = 5;
 
-/// Pods of these namespaces that can't start now. What can't be seen is not there.
-pub(crate) async fn look(clusters: &[Cluster], namespaces: &BTreeSet<String>) -> Vec<Hindrance> {
+/// Pods of these namespaces that can't start now: all of them, or those that carry a `label`. What can't be seen is not there.
+pub(crate) async fn look(clusters: &[Cluster], namespaces: &BTreeSet<String>, label: Option<&str>) -> Vec<Hindrance> {
     let places = clusters
         .iter()
         .flat_map(|cluster| namespaces.iter().map(move |namespace| (cluster, namespace)));
     let found = join_all(places.map(|(cluster, namespace)| async move {
         let pods = known("Pod").resource;
         let api = dynamic(&cluster.client, &pods, Some(namespace));
-        let parameters = ListParams::default().limit(MOST_PODS);
+        let parameters = ListParams {
+            label_selector: label.map(str::to_owned),
+            ..ListParams::default().limit(MOST_PODS)
+        };
         let Ok(Ok(list)) = tokio::time::timeout(LOOK, api.list(&parameters)).await else {
             return Vec::new();
         };

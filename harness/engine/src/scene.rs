@@ -26,6 +26,7 @@ use crate::journal::Journal;
 use crate::kinds::{Kind, known};
 use crate::ledgers::LedgerBook;
 use crate::lower::Surroundings;
+use crate::ownership::MANAGED_LABEL;
 use crate::panics::ProvokedPanics;
 use crate::plan::ScenarioPlan;
 use crate::problem::{self, Problem};
@@ -189,15 +190,18 @@ impl Scene {
     }
 
     /// Who was awake since the scenario began. A stall before it counts as long as the mesh may still suffer from it, but not
-    /// one from before the clusters were seen to be ready. When somebody `accuses`, the pods of the mesh and of the scenario
-    /// are looked at, too.
+    /// one from before the clusters were seen to be ready. When somebody `accuses`, the pods of the mesh and of the
+    /// scenario's workloads are looked at, too; a pod that the scenario applied itself is its own affair.
     pub(crate) async fn awake(&self, accuses: bool) -> Wakefulness {
         let began_us = self.history.started_us.unwrap_or(0).saturating_sub(AFTER_EFFECT_US);
         let since_us = began_us.max(self.testbed.ready_us);
         let hindered = if accuses {
-            let mut namespaces = mesh_namespaces(self.testbed.driver.as_ref());
-            namespaces.insert(self.namespace().to_owned());
-            hindrance::look(self.testbed.clusters(), &namespaces).await
+            let (clusters, own) = (self.testbed.clusters(), BTreeSet::from([self.namespace().to_owned()]));
+            let mesh = mesh_namespaces(self.testbed.driver.as_ref());
+            let mut hindered = hindrance::look(clusters, &mesh, None).await;
+            let deployed = format!("{WORKLOAD_LABEL},{MANAGED_LABEL}");
+            hindered.extend(hindrance::look(clusters, &own, Some(&deployed)).await);
+            hindered
         } else {
             Vec::new()
         };

@@ -149,7 +149,7 @@ impl Testbed {
             Err(mut problem) => {
                 let mut awake = run.awake(&pulses, began_us);
                 if problem.is_of_time() {
-                    awake.hindered = hindrance::look(running.clusters(), &mesh_namespaces(driver.as_ref())).await;
+                    awake.hindered = hindrance::look(running.clusters(), &mesh_namespaces(driver.as_ref()), None).await;
                 }
                 let sight = Sight::of_environment(plan, running.as_ref(), driver.as_ref(), &run.requests);
                 let frozen = if interrupts.stopping() {
