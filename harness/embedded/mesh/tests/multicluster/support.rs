@@ -191,8 +191,12 @@ impl Mesh {
                 || service["status"]["loadBalancer"]["ingress"][0]["ip"].is_string()
         })
         .await;
+        let balanced = site.get(&gvr::SERVICES, MC, "linkerd-gateway").and_then(|service| {
+            let address = service.pointer("/status/loadBalancer/ingress/0/ip")?;
+            address.as_str().map(str::to_owned)
+        });
         let options = LinkGenOptions {
-            gateway_addresses: Some(site.cluster.node_address().to_string()),
+            gateway_addresses: Some(balanced.unwrap_or_else(|| site.cluster.node_address().to_string())),
             ..LinkGenOptions::new(target, site.cluster.virtual_api_url())
         };
         link_gen(&site.client, &self.model.defects(), &options).await.unwrap()
