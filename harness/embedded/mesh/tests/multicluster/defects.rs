@@ -711,6 +711,8 @@ async fn upstream_rotated_credentials_ignored() {
     east.export("store");
     west.endpoints("store-east", State::Ready).await;
     rotate_credentials(&mesh);
+    // The API server remembers for 10 s that it accepted the old token.
+    tokio::time::sleep(Mesh::wall(11.0)).await;
     mesh.fabric.reset(&PathSelector::between("west", "east").port(6443));
     east.export("depot");
     west.holds(&gvr::SERVICES, NS, "depot-east", 30.0, absent).await;
