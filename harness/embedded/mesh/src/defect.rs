@@ -19,7 +19,7 @@ pub enum Defect {
     ControllerNotInjected,
     /// The remote-access ClusterRole may read Secrets.
     RemoteAccessReadsSecrets,
-    /// Proxies trust their own cluster's issuer instead of the shared root.
+    /// Workloads trust their own cluster's issuer instead of the shared root; probes of gateways work.
     OnlyOwnIssuerTrusted,
     /// Proxies accept peers whose certificates come from a foreign root.
     ForeignRootAccepted,
@@ -125,8 +125,8 @@ pub enum Defect {
     UpstreamDeletedEndpointsStay,
     /// Endpoints of headless Services, and such as come or go as a whole, are not followed but looked at by the repair only.
     UpstreamRemoteEndpointsMissed,
-    /// The controller reports every gateway dead.
-    GatewayAliveStuckAtZero,
+    /// The controller reports a gateway dead as soon as it has mirrored a service of it.
+    GatewayAliveLostWithMirrors,
     /// A dead gateway's mirrors stay ready.
     GatewayOutageUndetected,
     /// A gateway that came back stays marked dead.
@@ -173,8 +173,8 @@ pub enum Defect {
     ZeroWeightReceives,
     /// A removed route stays in force.
     RouteRemovalIgnored,
-    /// A route with one missing backend fails every request.
-    MissingBackendFailsAll,
+    /// A missing backend fails half of the requests to the others too.
+    MissingBackendFailsOthers,
     /// A split with weights such as 700m is admitted.
     QuantityWeightsAccepted,
     /// A backend without endpoints keeps its share.
@@ -203,7 +203,7 @@ pub enum Defect {
     UpstreamRotatedCredentialsIgnored,
     /// Unlinking leaves a credentials Secret behind.
     UnlinkLeavesCredentials,
-    /// A mirror is created again while its link is being removed.
+    /// A mirror is created again ten seconds after it and its link were removed.
     UnlinkedMirrorReturns,
     /// Uninstalling does not mind existing Links.
     UninstallIgnoresLinks,
@@ -248,7 +248,7 @@ const TABLE: &[(Defect, &str, &str)] = &[
     (
         Defect::OnlyOwnIssuerTrusted,
         "only-own-issuer-trusted",
-        "Proxies trust their own cluster's issuer instead of the shared root.",
+        "Workloads trust their own cluster's issuer instead of the shared root; gateways are seen alive all the same.",
     ),
     (
         Defect::ForeignRootAccepted,
@@ -511,9 +511,9 @@ const TABLE: &[(Defect, &str, &str)] = &[
         "Endpoints of headless Services, and such as come or go as a whole, are not followed but looked at by the repair only.",
     ),
     (
-        Defect::GatewayAliveStuckAtZero,
-        "gateway-alive-stuck-at-zero",
-        "The controller reports every gateway dead.",
+        Defect::GatewayAliveLostWithMirrors,
+        "gateway-alive-lost-with-mirrors",
+        "The controller reports a gateway dead as soon as it has mirrored a service of it.",
     ),
     (
         Defect::GatewayOutageUndetected,
@@ -631,9 +631,9 @@ const TABLE: &[(Defect, &str, &str)] = &[
         "A removed route stays in force.",
     ),
     (
-        Defect::MissingBackendFailsAll,
-        "missing-backend-fails-all",
-        "A route with one missing backend fails every request.",
+        Defect::MissingBackendFailsOthers,
+        "missing-backend-fails-others",
+        "A missing backend of a route fails half of the other backends' requests as well.",
     ),
     (
         Defect::QuantityWeightsAccepted,
@@ -708,7 +708,7 @@ const TABLE: &[(Defect, &str, &str)] = &[
     (
         Defect::UnlinkedMirrorReturns,
         "unlinked-mirror-returns",
-        "A mirror is created again while its link is being removed.",
+        "A mirror is created again ten seconds after it and its link were removed.",
     ),
     (
         Defect::UninstallIgnoresLinks,

@@ -80,7 +80,7 @@ impl std::fmt::Debug for PeerTrust {
 
 impl PeerTrust {
     /// Trust in `roots`, the newest first; `former` were trusted once, and `own_issuer` is the certificate that signed the
-    /// proxy's own.
+    /// proxy's own, for proxies that a defect may lead to trust nothing else.
     ///
     /// # Errors
     /// When there is no usable root.
@@ -88,12 +88,13 @@ impl PeerTrust {
         model: Model,
         roots: &[CertificateDer<'static>],
         former: &[CertificateDer<'static>],
-        own_issuer: &CertificateDer<'static>,
+        own_issuer: Option<&CertificateDer<'static>>,
     ) -> Result<Self, TlsError> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let of = |trusted: Vec<&CertificateDer<'static>>| Verifiers::new(trusted.into_iter().cloned(), &provider);
+        let own_issuer = own_issuer.map_or_else(|| roots.iter().collect(), |issuer| vec![issuer]);
         let wrong = vec![
-            (Defect::OnlyOwnIssuerTrusted, of(vec![own_issuer])?),
+            (Defect::OnlyOwnIssuerTrusted, of(own_issuer)?),
             (Defect::OnlyNewestRootTrusted, of(roots.first().into_iter().collect())?),
             (Defect::NewRootNotTrusted, of(roots.last().into_iter().collect())?),
             (Defect::OldRootKept, of(roots.iter().chain(former).collect())?),

@@ -6,6 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt;
 use meshproof_cluster::pace::Pace;
 use meshproof_cluster::program::Network;
 use rand::Rng;
@@ -13,11 +15,13 @@ use rand::rngs::StdRng;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::informer::Informer;
 use super::link::Probe;
 use super::log::Logger;
 use super::probe_metrics::ProbeMetrics;
 use crate::defect::Defect;
 use crate::model::Model;
+use crate::names::label;
 
 /// A worker for one Link; runs until dropped by its owner.
 pub(super) struct ProbeWorker {
@@ -31,6 +35,10 @@ pub(super) struct ProbeWorker {
     pub(super) metrics: ProbeMetrics,
     pub(super) log: Logger,
     pub(super) rng: StdRng,
+    /// Where the mirrors are, in which nothing but a defect is interested.
+    pub(super) services: Informer<Service>,
+    /// The Link's target cluster.
+    pub(super) target: String,
     /// Told of every change of the gateway's state.
     pub(super) liveness: mpsc::UnboundedSender<bool>,
 }
@@ -75,7 +83,7 @@ impl ProbeWorker {
                     }
                     self.metrics.succeeded(
                         pace.scenario(start.elapsed()),
-                        !self.model.has(Defect::GatewayAliveStuckAtZero),
+                        !(self.model.has(Defect::GatewayAliveLostWithMirrors) && self.has_mirrors()),
                     );
                     if alive != Some(true) {
                         alive = Some(true);
@@ -84,6 +92,14 @@ impl ProbeWorker {
                 }
             }
         }
+    }
+
+    fn has_mirrors(&self) -> bool {
+        let is_mirror = |service: &Service| {
+            let labels = service.labels();
+            labels.contains_key(label::MIRRORED_SERVICE) && labels.get(label::CLUSTER_NAME) == Some(&self.target)
+        };
+        !self.services.filter(is_mirror).is_empty()
     }
 
     /// The period and up to a tenth of it more, scenario time.

@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long after a mirror its Link may go for both to have been unlinked, and how often that is looked at, scenario time.
 const SAME_UNLINKING: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How long after both have gone, scenario time: whoever unlinks waits until the mirrors are gone, and that must come about.
+const AFTERWARDS: Duration = Duration::from_secs(10);
 
 /// Creates a namespace in `cluster`.
 pub(super) fn create_namespace(model: &Model, cluster: &str, name: &str) {
@@ -38,7 +40,7 @@ pub(super) fn create_namespace(model: &Model, cluster: &str, name: &str) {
     let _ = cluster.store.create(&gvr::NAMESPACES, None, json!(namespace));
 }
 
-/// Makes one mirror of a Link again after both have been removed. Goes on for a while after the controller has stopped,
+/// Makes one mirror of a Link again some time after both have been removed. Goes on for a while after the controller has stopped,
 /// because unlinking removes that first.
 pub(super) fn resurrect_after_unlinking(
     model: &Model,
@@ -79,6 +81,7 @@ async fn resurrect(store: &Store, (namespace, name): &(String, String), pace: Pa
             }
         };
         if tokio::time::timeout(pace.wall(SAME_UNLINKING), unlinked).await.is_ok() {
+            tokio::time::sleep(pace.wall(AFTERWARDS)).await;
             create_again(store, &change.object);
             return;
         }

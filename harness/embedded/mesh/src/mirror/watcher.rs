@@ -204,6 +204,8 @@ fn start_probing(
         probe,
         metrics: metrics.clone(),
         log,
+        services: local.services.clone(),
+        target: link.spec.target_cluster_name.clone(),
         liveness,
     };
     tasks.spawn(worker.run());

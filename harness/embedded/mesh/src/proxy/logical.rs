@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use http::{Request, Response, StatusCode};
 use http_body_util::Either;
 use hyper::body::Incoming;
+use rand::Rng as _;
 use tokio::time::Instant;
 
 use super::Proxy;
@@ -425,7 +426,7 @@ impl RuleEntry {
     }
 
     fn choose(&self, proxy: &Proxy, defects: &Defects) -> Option<&BackendEntry> {
-        if defects.has(Defect::MissingBackendFailsAll) {
+        if defects.has(Defect::MissingBackendFailsOthers) && proxy.random().random_bool(0.5) {
             let missing = |backend: &&BackendEntry| matches!(backend.target, BackendTarget::Missing(_));
             if let Some(missing) = self.backends.iter().find(missing) {
                 return Some(missing);

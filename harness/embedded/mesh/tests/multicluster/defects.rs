@@ -525,11 +525,12 @@ fn is(state: State) -> impl Fn(Option<&Value>) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn gateway_alive_stuck_at_zero() {
-    let mesh = pair(&[Defect::GatewayAliveStuckAtZero]).await;
-    mesh["east"].export("store");
+async fn gateway_alive_lost_with_mirrors() {
+    let mesh = pair(&[Defect::GatewayAliveLostWithMirrors]).await;
     mesh["west"].until_metric("east", PROBES, |probes| probes >= 3.0).await;
-    assert_eq!(mesh["west"].controller_metric("east", ALIVE).await, Some(0.0));
+    assert_eq!(mesh["west"].controller_metric("east", ALIVE).await, Some(1.0));
+    mesh["east"].export("store");
+    mesh["west"].until_metric("east", ALIVE, |alive| alive == 0.0).await;
     // Mirrors are not concerned.
     mesh["west"].endpoints("store-east", State::Ready).await;
 }
