@@ -220,13 +220,26 @@ fn unnamed_evidence(history: &RunHistory, files: &impl Files) -> Vec<Finding> {
         .collect()
 }
 
-fn digest(mut reader: impl Read) -> io::Result<String> {
+/// Most bytes of a file of evidence: what is larger was not frozen, and may be without end.
+const LARGEST_EVIDENCE: u64 = 1024 * 1024 * 1024;
+
+fn digest(reader: impl Read) -> io::Result<String> {
+    digest_up_to(reader, LARGEST_EVIDENCE)
+}
+
+fn digest_up_to(mut reader: impl Read, most: u64) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut piece = vec![0; 64 * 1024];
+    let mut left = most;
     loop {
         match reader.read(&mut piece) {
             Ok(0) => return Ok(hex(&hash.finalize())),
-            Ok(length) => hash.update(piece.get(..length).unwrap_or_default()),
+            Ok(length) => {
+                hash.update(piece.get(..length).unwrap_or_default());
+                left = left
+                    .checked_sub(length as u64)
+                    .ok_or_else(|| io::Error::other(format!("it is larger than {most} bytes; no run writes that")))?;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
@@ -269,9 +282,8 @@ pub fn read_one(
     };
     let mut told = Vec::new();
     if let Some((line, reason)) = &file.broken {
-        told.push(format!("line {line}: {reason}"));
-    }
-    if let Some(closed) = &ledger.closed {
+        told.push(format!("line {line}: {reason}; what follows was not read"));
+    } else if let Some(closed) = &ledger.closed {
         if file.sha256 != closed.sha256 {
             told.push(format!(
                 "its digest is {}, recorded is {}: it was changed",
@@ -398,6 +410,13 @@ mod tests {
             .map(ToString::to_string)
             .collect::<Vec<_>>()
             .join("\n")
+    }
+
+    #[test]
+    fn evidence_without_end_is_left() {
+        assert_eq!(digest_up_to(&b"abc"[..], 3).unwrap(), hex(&Sha256::digest(b"abc")));
+        let error = digest_up_to(io::repeat(0), 1_000_000).unwrap_err();
+        assert!(error.to_string().contains("larger than 1000000 bytes"), "{error}");
     }
 
     #[test]
