@@ -1,14 +1,13 @@
 //! kind's dealings with kubeconfig files: one lock file beside the file, entries of other clusters left alone.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_yaml::{Mapping, Value};
 
 use crate::exchange::{Call, Failure};
-use crate::server::write_private;
 use crate::world::Container;
 
 /// Pauses before each try to lock a kubeconfig, as kind makes them.
@@ -128,9 +127,18 @@ async fn change(path: &Path, edit: impl FnOnce(&mut Mapping) -> bool) -> Result<
         serde_yaml::from_str(&text).map_err(|error| unreadable(&error))?
     };
     if edit(&mut file) {
-        write_private(path, &print(&Value::Mapping(file))?).map_err(failed)?;
+        let text = print(&Value::Mapping(file))?;
+        write_in_place(path, &text).map_err(failed)?;
     }
     Ok(())
+}
+
+/// As kind does it: no other file is made, and on a full disk the file has lost what it held.
+fn write_in_place(path: &Path, text: &str) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(text.as_bytes())
 }
 
 /// `<file>.lock`, as client-go and kind make it.
