@@ -78,6 +78,9 @@ pub fn style() -> Style {
     if coloured { Style::Coloured } else { Style::Plain }
 }
 
+/// Widest column: what is longer stands out, and makes no other line longer. (Formatting panics at widths of 65536.)
+const WIDEST: usize = 100;
+
 /// Lays rows out in columns, two spaces apart; the last column is not padded.
 #[must_use]
 pub fn columns(rows: &[Vec<String>]) -> String {
@@ -88,6 +91,7 @@ pub fn columns(rows: &[Vec<String>]) -> String {
             .map(|cell| cell.chars().count())
             .max()
             .unwrap_or(0)
+            .min(WIDEST)
     };
     let widths: Vec<usize> = (0..count).map(width).collect();
     let mut text = String::new();
@@ -113,6 +117,15 @@ pub fn columns(rows: &[Vec<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::columns;
+
+    #[test]
+    fn a_cell_of_any_length_is_shown() {
+        let long = "x".repeat(70_000);
+        let shown = columns(&[vec![long.clone(), "a".into()], vec!["b".into(), "c".into()]]);
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines[0], format!("{long}  a"));
+        assert!(lines[1].len() < 200, "{}", lines[1].len());
+    }
 
     #[test]
     fn columns_line_up() {

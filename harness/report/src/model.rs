@@ -180,6 +180,18 @@ pub struct ScenarioRow {
     pub cleanup_problem: Option<ProblemRow>,
 }
 
+impl ScenarioRow {
+    /// How many checks the scenario has, also those that were not reached. Older journals name only the requirements of those.
+    #[must_use]
+    pub fn promised(&self) -> usize {
+        let planned = match self.planned_checks.len() {
+            0 => self.checks.len() + self.not_reached.len(),
+            planned => planned,
+        };
+        planned.max(self.checks.len())
+    }
+}
+
 /// A step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StepRow {

@@ -713,6 +713,44 @@ fn cases(report: &Report) -> Vec<(String, String)> {
 }
 
 #[test]
+fn names_of_any_length_are_shown() {
+    let name = "x".repeat(70_000);
+    let mut long = events("store");
+    for (_, event) in &mut long {
+        if let Event::RunStarted(started) = event {
+            started.scenarios[0].area.clone_from(&name);
+        }
+    }
+    let report = report(long);
+    let table = table::table(&report);
+    assert!(table.contains(&format!("{name}/green")));
+    // It makes no other line longer.
+    assert!(table.len() < name.len() + 10_000, "{}", table.len());
+    assert!(junit::junit(&report, "").unwrap().contains("xxx"));
+    assert!(html::html(&report).unwrap().contains("xxx"));
+    assert!(!markdown::markdown(&report).is_empty());
+}
+
+#[test]
+fn the_table_counts_the_checks_that_were_promised() {
+    // The journal ends before any step: nothing was reached.
+    let cut: Vec<_> = events("store").drain(..1).collect();
+    let table = table::table(&report(cut.clone()));
+    assert_eq!(table.matches("0/1 checks").count(), 3, "{table}");
+    // Older journals have no list of them.
+    let older = cut.into_iter().map(|(at_us, mut event)| {
+        if let Event::RunStarted(started) = &mut event {
+            for scenario in &mut started.scenarios {
+                scenario.expects.clear();
+            }
+        }
+        (at_us, event)
+    });
+    let table = table::table(&report(older.collect()));
+    assert_eq!(table.matches("0/1 checks").count(), 3, "{table}");
+}
+
+#[test]
 fn a_check_is_called_the_same_whatever_becomes_of_it() {
     let usual = cases(&report(events("store")));
     // The scenarios were edited: everything stands lower in its file.
