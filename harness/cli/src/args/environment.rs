@@ -208,7 +208,7 @@ impl UpgradeArgs {
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "The traffic agent on real clusters")]
 pub struct AgentArgs {
-    /// Image of the agent; on contexts it has to be given, and the clusters must be able to pull it
+    /// Image of the agent; on contexts it has to be given, except for clusters of `up`, and the clusters must be able to pull it
     #[arg(long, value_name = "IMAGE")]
     pub agent_image: Option<String>,
     /// Static binary of the agent that the image is made from, when it is not there
