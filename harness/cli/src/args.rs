@@ -107,8 +107,8 @@ The mesh's images are those that its own tools print; no cluster is needed.")]
     Recheck(FolderArgs),
     /// Remove what killed processes left behind
     #[command(after_help = "Examples:
-  meshproof gc                                                      on this machine: state, kind's clusters, containers
-  meshproof gc --context west=eks-west --context east=eks-east      also namespaces that killed runs left in these clusters
+  meshproof gc                                                      what runs of this machine left, here and in clusters
+  meshproof gc --context west=eks-west --context east=eks-east      also what is left in these clusters, as far as it is old
   meshproof gc --context west=eks-west --older-than 1h              also those of runs that were started elsewhere")]
     Gc(GcArgs),
     /// Measure the harness itself

@@ -255,6 +255,13 @@ impl Held {
     }
 }
 
+impl Held {
+    /// Gives the name up and leaves the files: what this process could not do, `gc` does when it is gone.
+    pub fn leave(mut self) {
+        drop(self.0.take());
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         if let Some(claim) = self.0.take() {

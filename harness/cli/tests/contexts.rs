@@ -196,7 +196,8 @@ fn what_disturbs_others_is_skipped_until_the_user_consents() {
     assert!(said.contains("disposable"), "{said}");
 }
 
-/// A killed run can't clean up; `gc` does, in the clusters that it is told, and touches nobody else's namespaces.
+/// A killed run can't clean up; `gc` does, in the clusters of the run and in those that it is told, and touches nobody else's
+/// namespaces.
 #[tokio::test]
 async fn what_a_killed_run_left_in_clusters_is_removed_by_gc() {
     let served = Served::start();
@@ -232,6 +233,17 @@ async fn what_a_killed_run_left_in_clusters_is_removed_by_gc() {
         namespaces.create(&PostParams::default(), &made).await.unwrap();
     }
     // What can't be reached is told, and the knowledge of dead runs is kept.
+    let kubeconfig = fs::read_to_string(&served.kubeconfig).unwrap();
+    fs::remove_file(&served.kubeconfig).unwrap();
+    for _ in 0..2 {
+        let (code, told) = said(&mut meshproof(served.folder.path(), &["gc"]));
+        assert_eq!(code, Some(6), "{told}");
+        assert!(
+            told.contains("namespaces of run ") && told.contains("gone for good"),
+            "{told}"
+        );
+    }
+    fs::write(&served.kubeconfig, kubeconfig).unwrap();
     let nowhere = format!("north=nowhere@{}", served.kubeconfig.display());
     let (code, told) = said(&mut meshproof(served.folder.path(), &["gc", "--context", &nowhere]));
     assert_eq!(code, Some(6), "{told}");
@@ -239,20 +251,20 @@ async fn what_a_killed_run_left_in_clusters_is_removed_by_gc() {
         told.contains("it has east, west") && told.contains("the state of dead runs stays"),
         "{told}"
     );
-
-    let (code, told) = served.gc(&[]);
-    assert_eq!(code, Some(0), "{told}");
+    // Where the run was is known without being told.
     for cluster in ["west", "east"] {
         let line = format!("removed: namespace {} in {cluster}, of run ", of_run[0]);
         assert!(told.contains(&line), "{told}");
     }
+    assert_eq!(served.own_namespaces("west").await, ["mp-elsewhere"]);
+    assert!(served.own_namespaces("east").await.is_empty());
+
+    let (code, told) = served.gc(&[]);
+    assert_eq!(code, Some(0), "{told}");
     assert!(
         told.contains("left: namespace mp-elsewhere in west") && told.contains("older than 24h"),
         "{told}"
     );
-    assert_eq!(served.own_namespaces("west").await, ["mp-elsewhere"]);
-    assert!(served.own_namespaces("east").await.is_empty());
-
     let (code, told) = served.gc(&["--older-than", "0s"]);
     assert_eq!(code, Some(0), "{told}");
     assert!(served.own_namespaces("west").await.is_empty(), "{told}");
@@ -299,6 +311,48 @@ async fn what_a_killed_run_changed_is_undone_by_gc_and_by_the_next_run() {
         "{told}"
     );
     assert_eq!(served.controllers().await, 1);
+    // Its namespaces are left to `gc`, which knows where to look.
+    let (code, told) = said(&mut meshproof(served.folder.path(), &["gc"]));
+    assert!(code == Some(0) && told.contains("removed: namespace mp-"), "{told}");
+    for cluster in ["west", "east"] {
+        assert!(served.own_namespaces(cluster).await.is_empty(), "{cluster}");
+    }
+    let (code, told) = said(&mut meshproof(served.folder.path(), &["gc"]));
+    assert!(code == Some(0) && told.contains("0 leftovers removed"), "{told}");
+}
+
+/// Who interrupts twice does not wait for namespaces to go; `gc` does.
+#[tokio::test]
+async fn what_an_impatient_user_left_is_removed_by_gc() {
+    let served = Served::start();
+    let mut run = served.run_command(&["declared-shares"]).spawn().unwrap();
+    let appearing = async {
+        while served.own_namespaces("west").await.is_empty() || served.own_namespaces("east").await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), appearing).await.unwrap();
+    let process = rustix::process::Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap();
+    for _ in 0..2 {
+        rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+        // Two signals of a kind at once are one.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+    let left = served.own_namespaces("west").await;
+    let (code, told) = said(&mut meshproof(served.folder.path(), &["gc"]));
+    assert_eq!(code, Some(0), "{told}");
+    for namespace in left {
+        assert!(
+            told.contains(&format!("removed: namespace {namespace} in west")),
+            "{told}"
+        );
+    }
+    for cluster in ["west", "east"] {
+        assert!(served.own_namespaces(cluster).await.is_empty(), "{cluster}: {told}");
+    }
+    let (code, told) = said(&mut meshproof(served.folder.path(), &["gc"]));
+    assert!(code == Some(0) && told.contains("0 leftovers removed"), "{told}");
 }
 
 #[test]

@@ -155,3 +155,46 @@ fn a_journal_that_cannot_grow_ends_the_run_in_good_order() {
     assert!(said.contains("the journal can't be written"), "{said}");
     assert!(run_dir(folder).unwrap().join("journal.ndjson").exists());
 }
+
+/// What the end of a run could not write is written by `gc` when that is possible again, and `gc` forgets nothing before.
+#[test]
+fn reports_that_could_not_be_written_are_made_up_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let run = meshproof(folder)
+        .args(["run", "--pace", "1", SCENARIO, "--out"])
+        .arg(folder.join("runs"))
+        .spawn()
+        .unwrap();
+    wait_until("the run never began", || {
+        run_dir(folder).is_some_and(|run| run.join("journal.ndjson").exists())
+    });
+    let in_the_way = run_dir(folder).unwrap().join("report.json");
+    fs::create_dir_all(in_the_way.join("x")).unwrap();
+    let said = |output: std::process::Output| String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let output = run.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(6));
+    let told = said(output);
+    assert!(told.contains("report.json could not be written"), "{told}");
+    assert!(told.contains("or `meshproof gc` writes the reports"), "{told}");
+
+    let gc = || meshproof(folder).arg("gc").output().unwrap();
+    for _ in 0..2 {
+        let output = gc();
+        assert_eq!(output.status.code(), Some(6));
+        let told = said(output);
+        assert!(told.contains("stays, so that this can be tried again"), "{told}");
+    }
+    fs::remove_dir_all(&in_the_way).unwrap();
+    let output = gc();
+    assert_eq!(output.status.code(), Some(0));
+    let told = said(output);
+    assert!(
+        told.contains("reported: ") && told.contains("1 leftovers removed"),
+        "{told}"
+    );
+    assert_eq!(report(folder).scenarios.len(), 1);
+    assert!(state(folder).is_empty(), "{:?}", state(folder));
+    let told = said(gc());
+    assert!(told.contains("0 leftovers removed"), "{told}");
+}

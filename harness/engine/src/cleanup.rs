@@ -59,13 +59,12 @@ pub(crate) async fn clean_up(scene: &mut Scene, extent: Extent) -> CleanupHistor
     };
     tokio::select! {
         biased;
-        () = hurried => problems.push(Problem {
-            class: ProblemClass::Interrupted,
-            code: "interrupted".to_owned(),
-            message: "the user did not wait for everything to be removed".to_owned(),
-            remedy: Some("remove what is left: `meshproof gc`".to_owned()),
-        }),
+        () = hurried => problems.push(not_waited_for()),
         () = remove(scene, extent, &undone, &mut left, &mut problems) => {}
+    }
+    // Nothing was tried to remove what the scenario made.
+    if extent == Extent::HealOnly {
+        problems.push(not_waited_for());
     }
     left.sort_unstable();
     left.dedup();
@@ -84,6 +83,15 @@ pub(crate) async fn clean_up(scene: &mut Scene, extent: Extent) -> CleanupHistor
         left,
         problem: problem.map(|problem| awake.attribute(problem)),
         kept,
+    }
+}
+
+fn not_waited_for() -> Problem {
+    Problem {
+        class: ProblemClass::Interrupted,
+        code: "interrupted".to_owned(),
+        message: "the user did not wait for everything to be removed".to_owned(),
+        remedy: Some("remove what is left: `meshproof gc`".to_owned()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! One scenario from its first step to its cleanup.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use meshproof_verdict::history::{ScenarioHistory, StepHistory};
@@ -45,6 +46,9 @@ pub(crate) async fn run(
     testbed: Arc<Testbed>,
     keep: Keep,
 ) -> Result<ScenarioHistory, Problem> {
+    let uncleaned = Arc::clone(&run.uncleaned);
+    // Until the opposite is known.
+    uncleaned.fetch_add(1, Ordering::Relaxed);
     let started_us = run.journal.note(Event::ScenarioStarted {
         scenario: plan.key.clone(),
         namespace: plan.namespace.clone(),
@@ -81,6 +85,9 @@ pub(crate) async fn run(
     perform_steps(&mut scene).await;
     let extent = extent(&scene, keep);
     let cleanup = clean_up(&mut scene, extent).await;
+    if !cleanup.kept && cleanup.left.is_empty() && cleanup.problem.is_none() {
+        uncleaned.fetch_sub(1, Ordering::Relaxed);
+    }
     scene.history.cleanup = Some(cleanup);
     let clock = scene.clock();
     // Whether it ended is part of its outcome, and it does end now.

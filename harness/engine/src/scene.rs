@@ -72,6 +72,8 @@ pub(crate) struct RunContext {
     pub(crate) panics: ProvokedPanics,
     /// How many changes outside of namespaces there were.
     pub(crate) disturbances: Arc<AtomicU64>,
+    /// Scenarios that began and of which it is not known that they left nothing.
+    pub(crate) uncleaned: Arc<AtomicU64>,
     /// Folder for what undoes changes and is secret.
     pub(crate) private_dir: Option<PathBuf>,
 }

@@ -100,6 +100,9 @@ pub struct RunSummary {
     pub head: String,
     /// Clusters that are left as they are; they go when this goes.
     pub kept: Kept,
+    /// Scenarios of which something may be left in clusters that outlive the run. Counted in memory: it is known also when the
+    /// journal could not be written.
+    pub uncleaned: u64,
 }
 
 /// Clusters that outlive their run because the user asked for it.
@@ -195,6 +198,7 @@ impl Session {
             stalls: Arc::new(Stalls::watch(clock)),
             panics: options.panics.clone(),
             disturbances: Arc::default(),
+            uncleaned: Arc::default(),
             private_dir: options.private_dir.clone(),
         };
         let testbeds = plan
@@ -553,6 +557,7 @@ impl Session {
             problems,
             head,
             kept: Kept(left),
+            uncleaned: self.context.uncleaned.load(Ordering::Relaxed),
         })
     }
 

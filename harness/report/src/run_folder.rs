@@ -53,6 +53,14 @@ pub enum FolderError {
     },
 }
 
+/// Opens the journal in a run's folder, which may be anybody's.
+///
+/// # Errors
+/// `InvalidInput` when it is no plain file; else as files are opened.
+pub fn open_journal(folder: &Path) -> io::Result<BufReader<File>> {
+    plain_file::open(folder, JOURNAL).map(BufReader::new)
+}
+
 impl RunFolder {
     /// Reads a run's folder, complete or not.
     ///
@@ -64,9 +72,9 @@ impl RunFolder {
             path: path.clone(),
             error,
         };
-        let file = plain_file::open(folder, JOURNAL).map_err(unreadable)?;
+        let journal = open_journal(folder).map_err(unreadable)?;
         let mut history = RunHistory::default();
-        let integrity = read_records(BufReader::new(file), |record| history.apply(&record)).map_err(unreadable)?;
+        let integrity = read_records(journal, |record| history.apply(&record)).map_err(unreadable)?;
         if history.started.is_none() {
             return Err(match integrity.broken {
                 Some(broken) => FolderError::Broken {

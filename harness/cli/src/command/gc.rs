@@ -1,10 +1,11 @@
 //! `meshproof gc`: removes what killed processes left behind: state on disk, runs whose reports were never written,
-//! clusters, containers and networks made with kind, and namespaces in existing clusters that are named. Embedded clusters
-//! live and die with their process.
+//! clusters, containers and networks made with kind, what this machine's runs left in existing clusters, and namespaces in
+//! clusters that are named. Embedded clusters live and die with their process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use anyhow::anyhow;
 use meshproof_clusters::contexts::{self, ContextRef, ContextsOptions, Liveness};
 use meshproof_clusters::kind::{Also, KindOptions, sweep};
 use meshproof_engine::problem::Problem;
@@ -37,10 +38,9 @@ pub async fn run(args: &GcArgs) -> Result<Exit, Exit> {
         Exit::Error
     })?;
     let mut collected = Collected::default();
-    match aftermath::undo(&state, None).await {
-        Ok(undone) => collected.removed += undone,
-        Err(problem) => collected.troubles.push(format!("{problem:#}")),
-    }
+    let aftermath = aftermath::collect(&state).await;
+    collected.removed += aftermath.count;
+    collected.troubles.extend(aftermath.troubles);
     // First, because the state tells which runs are dead.
     if existing_clusters(args, &contexts, &state, &mut collected).await {
         dead_processes(&state, &mut collected);
@@ -89,15 +89,26 @@ fn dead_processes(state: &State, collected: &mut Collected) {
         }
     };
     collected.strangers(contents.strangers);
+    // Of these something is left in clusters, and their state tells that they are dead.
+    let needed = aftermath::names(state);
     for name in contents.names.iter().filter(|name| !state.alive(name)) {
-        match state.run_folder(name) {
-            Ok(Some(folder)) => {
-                if let Err(problem) = finish(&folder) {
-                    collected.troubles.push(format!("{}: {problem:#}", folder.display()));
-                }
+        let finished = match state.run_folder(name) {
+            Ok(Some(folder)) => finish(&folder),
+            Ok(None) => Ok(()),
+            Err(problem) => Err(Unfinished::Unreadable(problem)),
+        };
+        match finished {
+            Ok(()) => {}
+            Err(Unfinished::Unreadable(problem)) => collected.troubles.push(format!("{problem:#}")),
+            Err(Unfinished::Unwritten(problem)) => {
+                collected.troubles.push(format!(
+                    "{problem:#}; the state of `{name}` stays, so that this can be tried again"
+                ));
+                continue;
             }
-            Ok(None) => {}
-            Err(problem) => collected.troubles.push(format!("{problem:#}")),
+        }
+        if needed.contains(name) {
+            continue;
         }
         match state.forget(name) {
             Ok(()) => collected.removed(&format!("state of `{name}`, whose process is gone")),
@@ -150,7 +161,8 @@ async fn existing_clusters(
     state: &State,
     collected: &mut Collected,
 ) -> bool {
-    let known: BTreeSet<String> = state.contents().unwrap_or_default().names.into_iter().collect();
+    let mut known: BTreeSet<String> = state.contents().unwrap_or_default().names.into_iter().collect();
+    known.extend(aftermath::names(state));
     let liveness = |run: &str| match State::name_of_run(run) {
         name if state.alive(&name) => Liveness::Alive,
         name if known.contains(&name) => Liveness::Dead,
@@ -204,24 +216,33 @@ fn said(problem: Problem) -> String {
     }
 }
 
+/// Why a run has no reports.
+enum Unfinished {
+    /// It has nothing that they could be made of, now or later.
+    Unreadable(anyhow::Error),
+    /// They can't be written now.
+    Unwritten(anyhow::Error),
+}
+
 /// Writes the reports of a run that was killed before it could.
-fn finish(folder: &Path) -> anyhow::Result<()> {
+fn finish(folder: &Path) -> Result<(), Unfinished> {
+    let unreadable = |problem: anyhow::Error| Unfinished::Unreadable(problem.context(folder.display().to_string()));
     // Nothing to report: it was killed before its first record, or somebody removed it.
     let Ok(found) = folder.join(JOURNAL).symlink_metadata() else {
         return Ok(());
     };
     if !found.is_file() {
-        anyhow::bail!("its {JOURNAL} is no plain file");
+        return Err(unreadable(anyhow!("its {JOURNAL} is no plain file")));
     }
     let read = match RunFolder::read(folder) {
         Err(FolderError::Empty { .. }) => return Ok(()),
-        other => other?,
+        other => other.map_err(|error| unreadable(error.into()))?,
     };
     let of = read.history.started.as_ref().map(|started| started.run.as_str());
     if of != folder.file_name().and_then(|name| name.to_str()) {
-        anyhow::bail!("its {JOURNAL} is of another run");
+        return Err(unreadable(anyhow!("its {JOURNAL} is of another run")));
     }
-    command::report::write(&read)?;
+    command::report::write(&read).map_err(Unfinished::Unwritten)?;
     output::line(&format!("reported: {}", folder.display()));
     Ok(())
 }

@@ -55,11 +55,15 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
     }
     let contexts = place.contexts.as_ref().map(|options| &options.contexts);
     let all = State::at(args.state.state.as_deref()).ok();
-    let undoing = match (&state, &all) {
+    let mut undoing = match (&state, &all) {
         (Some(_), Some(all)) => {
-            if contexts.is_some() {
+            if let Some(contexts) = contexts {
                 // Whoever goes on in these clusters must not find them as a killed run left them.
-                if let Err(problem) = aftermath::undo(all, contexts).await {
+                let undone = tokio::select! {
+                    undone = aftermath::undo(all, contexts) => undone,
+                    () = interrupts.stopped() => return Ok(Exit::Interrupted),
+                };
+                if let Err(problem) = undone {
                     output::note(&format!("warning: an earlier run was killed, and {problem:#}"));
                 }
             }
@@ -67,7 +71,7 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
         }
         _ => None,
     };
-    options.private_dir.clone_from(&undoing);
+    options.private_dir = undoing.as_ref().map(|undoing| undoing.place().to_owned());
 
     let scenarios = plan.scenarios.len();
     output::note(&format!(
@@ -91,6 +95,10 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
     let session = Session::open(plan, environment, Arc::clone(&place.driver), options)
         .await
         .map_err(|problem| anyhow::anyhow!("{}", problem.message))?;
+    // Other clusters go with this process, or are known by a folder of state of their own.
+    if let Some(undoing) = undoing.as_mut().filter(|_| place.contexts.is_some()) {
+        undoing.begin();
+    }
     let shown = tokio::spawn(display::show(session.records(), scenarios, args.format));
     let summary = Box::pin(Engine::run_session(session)).await;
     listening.abort();
@@ -101,14 +109,25 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
     }
     let summary = summary.map_err(|problem| anyhow::anyhow!("{}", problem.message))?;
 
-    if let Some(undoing) = &undoing {
-        aftermath::finish(undoing, &summary.run_dir);
+    if let Some(undoing) = undoing.as_mut().filter(|_| summary.uncleaned == 0) {
+        undoing.nothing_left();
     }
     let shown = show(args, &summary);
     for problem in &summary.problems {
         output::problem(problem);
     }
-    shown?;
+    if let Err(problem) = shown {
+        let later = format!("`meshproof report {}`", summary.run_dir.display());
+        let later = match state {
+            // It is how `gc` knows of this run.
+            Some(state) => {
+                state.leave();
+                format!("{later} or `meshproof gc`")
+            }
+            None => later,
+        };
+        anyhow::bail!("{problem:#}; {later} writes the reports when they can be written");
+    }
     if summary.kept.clusters().next().is_some() && !interrupts.stopping() {
         for (environment, cluster) in summary.kept.clusters() {
             let state = state

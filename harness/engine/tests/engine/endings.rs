@@ -205,6 +205,7 @@ async fn an_interrupt_heals_cleans_up_and_reports() {
     );
     assert!(summary.history.scenario("later").unwrap().started_us.is_none());
     assert_ne!(summary.outcome, Outcome::Pass);
+    assert_eq!(summary.uncleaned, 0);
     assert!(matches!(records(&world).last().unwrap().event, Event::RunEnded { .. }));
 }
 
@@ -241,6 +242,11 @@ async fn a_second_interrupt_heals_and_stops_at_once() {
             .is_ok(),
         "nothing but faults is undone"
     );
+    // Which is said, and known to whoever keeps what another process has to know to remove it.
+    let cleanup = summary.history.scenarios[0].cleanup.as_ref().unwrap();
+    let problem = cleanup.problem.as_ref().unwrap();
+    assert!(problem.message.contains("did not wait"), "{problem:?}");
+    assert_eq!(summary.uncleaned, 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
