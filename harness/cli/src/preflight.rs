@@ -196,6 +196,10 @@ impl Environment for Refused {
         self.environment.kind()
     }
 
+    fn is_model(&self) -> bool {
+        self.environment.is_model()
+    }
+
     fn certifies(&self) -> bool {
         self.environment.certifies()
     }

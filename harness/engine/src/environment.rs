@@ -23,6 +23,11 @@ pub trait Environment: Send + Sync {
     /// Scenario seconds per wall second; 1 on real clusters.
     fn pace(&self) -> f64;
 
+    /// Whether its clusters are a model that shares the harness's processors: then it starves when the harness does.
+    fn is_model(&self) -> bool {
+        false
+    }
+
     /// What scenarios may ask for in `needs`, and what steps need: `relay`, `partition`, `delay`, `pause-api`,
     /// `disposable` (clusters of a scenario's own), `disruptive` (what others rely on may be disturbed: everything that
     /// takes an exclusive lock), `node-port`, `load-balancer`, `separate-trust`, `flat-network` (pods reach pods of other

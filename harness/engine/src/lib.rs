@@ -51,6 +51,7 @@ mod scene;
 mod scheduler;
 mod session;
 mod stalls;
+mod starvation;
 mod steps;
 pub mod testbed;
 pub mod tool;

@@ -33,6 +33,7 @@ use crate::problem::{self, Problem};
 use crate::pulse::Pulses;
 use crate::reconcile::ServerRows;
 use crate::stalls::Stalls;
+use crate::starvation::Starvation;
 use crate::steps::exports::Exports;
 use crate::steps::fault::ActiveFault;
 use crate::steps::traffic::RunningTraffic;
@@ -68,6 +69,8 @@ pub(crate) struct RunContext {
     pub(crate) capabilities: Arc<BTreeSet<String>>,
     /// When the harness itself did not keep time.
     pub(crate) stalls: Arc<Stalls>,
+    /// When a model that shares the harness's processors had none; nothing about other clusters.
+    pub(crate) starvation: Option<Arc<Starvation>>,
     /// Where tests let the harness panic.
     pub(crate) panics: ProvokedPanics,
     /// How many changes outside of namespaces there were.
@@ -83,6 +86,10 @@ impl RunContext {
     pub(crate) fn awake(&self, pulses: &Pulses, since_us: u64) -> Wakefulness {
         Wakefulness {
             stalled_us: self.stalls.longest_since(since_us),
+            starved_us: self
+                .starvation
+                .as_ref()
+                .map_or(0, |starvation| starvation.since(since_us)),
             unanswered_us: pulses.longest_since(since_us),
             ..Wakefulness::default()
         }

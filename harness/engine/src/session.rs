@@ -28,6 +28,7 @@ use crate::problem::{self, Problem};
 use crate::scenario_run::{self, Keep};
 use crate::scene::RunContext;
 use crate::stalls::Stalls;
+use crate::starvation::Starvation;
 use crate::testbed::{DriverFactory, NotUp, Testbed};
 
 /// Image of the agent unless told otherwise.
@@ -196,6 +197,7 @@ impl Session {
             interrupts: options.interrupts.clone(),
             capabilities: Arc::new(plan.surroundings.environment_capabilities.clone()),
             stalls: Arc::new(Stalls::watch(clock)),
+            starvation: environment.is_model().then(|| Arc::new(Starvation::watch(clock))),
             panics: options.panics.clone(),
             disturbances: Arc::default(),
             uncleaned: Arc::default(),

@@ -19,6 +19,10 @@ use crate::record::{Outcome, Problem, ProblemClass};
 /// timeouts that promises rest on, a sidecar's failfast and the period of gateway probes, are as long.
 pub const STALLED_US: u64 = 3_000_000;
 
+/// From this time on that harness and clusters waited longer for a processor than they had one, a broken promise proves
+/// nothing (scenario µs): a third of the 30 s that promises usually give.
+pub const STARVED_US: u64 = 10_000_000;
+
 /// From this lateness on a client accuses nobody (scenario µs): Kubernetes itself takes a process that does not answer for so
 /// long for not ready (`timeoutSeconds` of probes, 1 by default).
 pub const CLIENT_LATE_US: u64 = 1_000_000;
@@ -30,6 +34,10 @@ pub struct Wakefulness {
     /// µs.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub stalled_us: u64,
+    /// Time in which the harness, and clusters that share its processors, waited longer for one than they had one, all in all,
+    /// scenario µs.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub starved_us: u64,
     /// Longest time for which the API of a cluster left a request of the harness without an answer, by cluster, scenario µs;
     /// a fault that a scenario put into an API does not count.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -117,6 +125,12 @@ impl Wakefulness {
             doubts.push(format!(
                 "the harness itself was stalled for {} of scenario time: its machine had too much to do, or it was stopped",
                 seconds(self.stalled_us)
+            ));
+        }
+        if self.starved_us >= STARVED_US {
+            doubts.push(format!(
+                "harness and clusters waited for a processor longer than they had one for {} of scenario time: their machine had too much to do",
+                seconds(self.starved_us)
             ));
         }
         for (cluster, us) in &self.unanswered_us {
@@ -266,6 +280,13 @@ mod tests {
         }
     }
 
+    fn starved(starved_us: u64) -> Wakefulness {
+        Wakefulness {
+            starved_us,
+            ..Wakefulness::default()
+        }
+    }
+
     fn unanswered(us: u64) -> Wakefulness {
         Wakefulness {
             unanswered_us: [("east".to_owned(), us)].into(),
@@ -296,6 +317,8 @@ mod tests {
     #[case::everybody_was_awake(Wakefulness::default(), Outcome::Fail, "it is not ready")]
     #[case::almost_a_stall(stalled(STALLED_US - 1), Outcome::Fail, "it is not ready")]
     #[case::a_stall(stalled(40_000_000), Outcome::Error, "but the harness itself was stalled for 40.0 s")]
+    #[case::almost_starved(starved(STARVED_US - 1), Outcome::Fail, "it is not ready")]
+    #[case::starved(starved(STARVED_US), Outcome::Error, "longer than they had one for 10.0 s")]
     #[case::a_quick_api(unanswered(STALLED_US - 1), Outcome::Fail, "it is not ready")]
     #[case::a_silent_api(
         unanswered(STALLED_US),

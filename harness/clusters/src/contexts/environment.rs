@@ -58,6 +58,10 @@ impl Environment for Contexts {
     }
 
     /// Clusters at another pace are embedded ones; those at this pace are told by their version when they come up.
+    fn is_model(&self) -> bool {
+        self.options.model
+    }
+
     fn certifies(&self) -> bool {
         !self.options.model && (self.options.pace - 1.0).abs() < f64::EPSILON
     }

@@ -76,6 +76,10 @@ impl Environment for Embedded {
         "embedded"
     }
 
+    fn is_model(&self) -> bool {
+        true
+    }
+
     fn certifies(&self) -> bool {
         false
     }
