@@ -8,7 +8,7 @@ use meshproof_cluster::pace::Pace;
 use meshproof_cluster::{ClusterConfig, EmbeddedCluster, ProgramRegistry};
 use serde_json::json;
 
-use crate::support::{clusters, create, delete, merge, pod_names, serve, shut_down, until};
+use crate::support::{client_that_expects, clusters, create, delete, merge, pod_names, serve, shut_down, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_starts_with_what_every_cluster_has() {
@@ -205,4 +205,25 @@ async fn the_node_shows_that_it_lives() {
     let ca = west.store().get(&gvr::SERVICES, Some("default"), "kubernetes").unwrap();
     assert_eq!(ca["spec"]["clusterIP"], "198.19.1.1");
     crate::support::shut_down(clusters).await;
+}
+
+/// What a client in a pod dials: `KUBERNETES_SERVICE_HOST`, which is the Service's address, or one of its names; and from the
+/// other cluster, the node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_certificate_has_every_name_that_the_api_server_is_dialled_by() {
+    let clusters = clusters(1).await;
+    let west = clusters.west();
+    let service = west.store().get(&gvr::SERVICES, Some("default"), "kubernetes").unwrap();
+    let address = service["spec"]["clusterIP"].as_str().unwrap();
+    let node = west.node_address().to_string();
+    let names = [address, &node, "kubernetes.default.svc", "kubernetes", "localhost"];
+    for name in names {
+        let version = client_that_expects(west, Some(name)).await.apiserver_version().await;
+        assert!(version.is_ok(), "{name}: {version:?}");
+    }
+    for name in ["192.0.2.1", "kubernetes.other.svc"] {
+        let version = client_that_expects(west, Some(name)).await.apiserver_version().await;
+        assert!(version.is_err(), "{name} is nobody's");
+    }
+    shut_down(clusters).await;
 }

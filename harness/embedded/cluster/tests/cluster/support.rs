@@ -233,13 +233,19 @@ pub(crate) fn pod_names(cluster: &EmbeddedCluster, app: &str) -> Vec<String> {
 }
 
 pub(crate) async fn client(cluster: &EmbeddedCluster) -> kube::Client {
+    client_that_expects(cluster, None).await
+}
+
+/// A client that takes the API server for real only when its certificate has this name or address.
+pub(crate) async fn client_that_expects(cluster: &EmbeddedCluster, name: Option<&str>) -> kube::Client {
     // The second call of a process finds the provider installed, which is all that is wanted.
     rustls::crypto::ring::default_provider().install_default().ok();
     let text = cluster.api().admin_kubeconfig(None);
     let kubeconfig = Kubeconfig::from_yaml(&text).unwrap();
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .unwrap();
+    config.tls_server_name = name.map(str::to_owned).or(config.tls_server_name);
     kube::Client::try_from(config).unwrap()
 }
 
