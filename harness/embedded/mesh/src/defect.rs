@@ -45,6 +45,8 @@ pub enum Defect {
     LinkEditsIgnored,
     /// An empty selector exports every Service.
     EmptySelectorSelectsAll,
+    /// An empty selector for remote discovery exports every Service.
+    EmptyDiscoverySelectorSelectsAll,
     /// Of several gateway addresses only the first reaches the Endpoints.
     OnlyFirstGatewayAddress,
     /// A gateway address with a port in it is silently cut and used.
@@ -309,6 +311,11 @@ const TABLE: &[(Defect, &str, &str)] = &[
         Defect::EmptySelectorSelectsAll,
         "empty-selector-selects-all",
         "An empty selector exports every Service.",
+    ),
+    (
+        Defect::EmptyDiscoverySelectorSelectsAll,
+        "empty-discovery-selector-selects-all",
+        "An empty selector for remote discovery exports every Service.",
     ),
     (
         Defect::OnlyFirstGatewayAddress,

@@ -94,9 +94,11 @@ impl Desired<'_> {
         let annotated = remote.annotations().get(label::EXPORTED);
         let labelled = labels.get(label::EXPORTED);
         let blank = selector::is_blank(self.link.selector.as_ref());
+        let blank_discovery = selector::is_blank(self.link.remote_discovery_selector.as_ref());
         let wrongly = (self.has(Defect::AnnotationExports) && annotated.is_some_and(|value| value == "true"))
             || (self.has(Defect::AnyLabelValueExports) && labelled.is_some())
             || (self.has(Defect::EmptySelectorSelectsAll) && blank && !is_mirror)
+            || (self.has(Defect::EmptyDiscoverySelectorSelectsAll) && blank_discovery && !is_mirror)
             || (self.has(Defect::UnlabelledExports)
                 && !blank
                 && labelled.is_none()
