@@ -13,6 +13,8 @@ use std::str::FromStr;
 pub enum Defect {
     /// The extension is installed without its local service mirror Deployment.
     InstallOmitsLocalServiceMirror,
+    /// The extension is installed without the Servers of the admin ports of controllers and local service mirror.
+    InstallOmitsAdminServers,
     /// The gateway Service announces another probe period than the installed one.
     GatewayProbePeriodWrong,
     /// The service-mirror controller's pod has no proxy.
@@ -161,6 +163,8 @@ pub enum Defect {
     ForwardedMissing,
     /// An identity header sent by the application reaches the target.
     ClientIdentityHeaderTrusted,
+    /// A Forwarded header that the application wrote reaches the target beside the gateway's.
+    UpstreamForgedForwardedKept,
     /// The gateway proxy's admin port serves everything to anybody.
     AdminPortOpen,
     /// The remote-access credentials may write Services.
@@ -231,6 +235,11 @@ const TABLE: &[(Defect, &str, &str)] = &[
         Defect::InstallOmitsLocalServiceMirror,
         "install-omits-local-service-mirror",
         "The extension is installed without its local service mirror Deployment.",
+    ),
+    (
+        Defect::InstallOmitsAdminServers,
+        "install-omits-admin-servers",
+        "The extension is installed without the Servers of the admin ports of controllers and local service mirror.",
     ),
     (
         Defect::GatewayProbePeriodWrong,
@@ -601,6 +610,11 @@ const TABLE: &[(Defect, &str, &str)] = &[
         Defect::ClientIdentityHeaderTrusted,
         "client-identity-header-trusted",
         "An identity header sent by the application reaches the target.",
+    ),
+    (
+        Defect::UpstreamForgedForwardedKept,
+        "upstream-forged-forwarded-kept",
+        "A Forwarded header that the application wrote reaches the target beside the gateway's.",
     ),
     (
         Defect::AdminPortOpen,

@@ -135,12 +135,14 @@ pub fn multicluster(defects: &Defects, values: &MulticlusterValues) -> Vec<Value
         Some("linkerd-service-mirror"),
         "svcmi-admin",
     ));
-    objects.extend(admin_policies("controller", Some("controller"), "ctrl-admin"));
-    objects.extend(admin_policies(
-        "local-service-mirror",
-        Some("local-service-mirror"),
-        "locsm-admin",
-    ));
+    if !defects.has(Defect::InstallOmitsAdminServers) {
+        objects.extend(admin_policies("controller", Some("controller"), "ctrl-admin"));
+        objects.extend(admin_policies(
+            "local-service-mirror",
+            Some("local-service-mirror"),
+            "locsm-admin",
+        ));
+    }
     objects.extend(local_service_mirror(defects));
     objects.push(controller_cluster_role(values.namespace_creation));
     for entry in &values.controllers {

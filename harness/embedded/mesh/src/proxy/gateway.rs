@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use http::uri::Authority;
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use meshproof_cluster::intercept::BoxedStream;
 
@@ -123,6 +123,9 @@ async fn call(
         return empty(StatusCode::NOT_FOUND);
     };
     let host = authority(&request).map_or_else(|| target.authority(proxy), |authority| authority.to_string());
+    if !proxy.model.has(Defect::UpstreamForgedForwardedKept) {
+        keep_hops_only(request.headers_mut());
+    }
     if !proxy.model.has(Defect::ForwardedMissing) {
         let client = client.as_deref().unwrap_or("unknown");
         let forwarded = format!("by={own};for={client};host={host};proto=https");
@@ -159,6 +162,26 @@ fn keep_claim(proxy: &Proxy, peer: &Peer, request: &mut Request<Incoming>) {
         request
             .headers_mut()
             .insert(super::messages::CLAIMED_CLIENT_ID, claimed);
+    }
+}
+
+/// Takes out of Forwarded headers everything but who forwarded (`by`), by which loops are cut: for whom is told by this gateway
+/// alone, which has seen the client's certificate. The real gateway leaves what the application wrote.
+fn keep_hops_only(headers: &mut HeaderMap) {
+    let hops: Vec<String> = headers
+        .get_all(http::header::FORWARDED)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split([',', ';']))
+        .map(str::trim)
+        .filter(|part| part.starts_with("by="))
+        .map(str::to_owned)
+        .collect();
+    headers.remove(http::header::FORWARDED);
+    for hop in hops {
+        if let Ok(hop) = HeaderValue::from_str(&hop) {
+            headers.append(http::header::FORWARDED, hop);
+        }
     }
 }
 

@@ -277,6 +277,29 @@ async fn a_gateway_that_does_not_say_for_whom_it_forwards() {
 }
 
 #[tokio::test]
+async fn a_forged_forwarded_header_reaches_the_target_only_as_it_does_in_reality() {
+    const FORGED: &[(&str, &str)] = &[
+        ("forwarded", "for=evil;by=other"),
+        ("forwarded", "for=\"evil\", for=worse"),
+    ];
+    let pair = Pair::new(&[]).await;
+    let told = pair.client.get(ECHO_EAST, FORGED).await.header("forwarded").to_vec();
+    assert_eq!(told[0], "by=other");
+    assert!(
+        told[1].starts_with(&format!("by={GATEWAY_ID};for={CLIENT_ID};")),
+        "{told:?}"
+    );
+    assert_eq!(told.len(), 2);
+    let pair = Pair::new(&[Defect::UpstreamForgedForwardedKept]).await;
+    let told = pair.client.get(ECHO_EAST, FORGED).await.header("forwarded").to_vec();
+    assert_eq!(told[..2], ["for=evil;by=other", "for=\"evil\", for=worse"]);
+    assert!(
+        told[2].starts_with(&format!("by={GATEWAY_ID};for={CLIENT_ID};")),
+        "{told:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_loop_is_cut() {
     let pair = Pair::new(&[]).await;
     let forwarded = format!("by={GATEWAY_ID};for=x;host=y;proto=https");
