@@ -205,9 +205,21 @@ pub fn write_private(path: &Path, content: &str) -> io::Result<()> {
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
-    file.write_all(content.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, path)
+    let written = file
+        .write_all(content.as_bytes())
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&new, path));
+    if written.is_err() {
+        // Half of it is of use to nobody. What is left of it all the same is told by its name.
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+/// The name of the file that a file of this name is written to first.
+#[must_use]
+pub fn unfinished(name: &str) -> String {
+    format!("{name}{NEW}")
 }
 
 /// The text of a plain file of state; `None` when there is none. Links, devices and pipes are refused unopened, and so is
@@ -242,7 +254,9 @@ fn is_marked(folder: &Path) -> bool {
 fn is_unfinished(folder: &Path) -> bool {
     match entries(folder).as_deref() {
         Ok([]) => true,
-        Ok([only]) if only == LOCK => matches!(read_private(&folder.join(LOCK)), Ok(Some(text)) if text.is_empty()),
+        Ok([only]) if only == LOCK => {
+            matches!(read_private(&folder.join(LOCK)), Ok(Some(text)) if mark(folder).starts_with(&text))
+        }
         _ => false,
     }
 }
@@ -325,7 +339,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::path::Path;
 
-    use super::{Claim, ClaimError, Holder, LOCK, holder, read_private, write_private};
+    use super::{Claim, ClaimError, Holder, LOCK, entries, holder, read_private, write_private};
 
     fn own(name: &str) -> bool {
         name == "run" || name == "kubeconfig"
@@ -444,6 +458,26 @@ mod tests {
         }
         assert_eq!((mode(&folder), mode(&folder.join(LOCK))), (0o700, 0o600));
         assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    }
+
+    #[test]
+    fn what_could_not_be_written_leaves_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        let path = state.path().join("x");
+        fs::create_dir_all(path.join("in the way")).unwrap();
+        assert!(write_private(&path, "text").is_err());
+        assert_eq!(entries(state.path()).unwrap(), ["x"]);
+    }
+
+    #[test]
+    fn a_folder_that_was_only_half_said_to_be_ours_is_still_ours() {
+        let state = tempfile::tempdir().unwrap();
+        let folder = state.path().join("default");
+        fs::create_dir(&folder).unwrap();
+        for (text, ours) in [("", true), ("meshproof: st", true), ("meshproof: x", false)] {
+            fs::write(folder.join(LOCK), text).unwrap();
+            assert_eq!(holder(&folder) == Holder::Dead, ours, "{text}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use meshproof_verdict::history::RunHistory;
+use meshproof_verdict::history::{Folding, RunHistory};
 use meshproof_verdict::journal::{Integrity, read_records};
 use meshproof_verdict::recheck::Files;
 
@@ -73,8 +73,9 @@ impl RunFolder {
             error,
         };
         let journal = open_journal(folder).map_err(unreadable)?;
-        let mut history = RunHistory::default();
-        let integrity = read_records(journal, |record| history.apply(&record)).map_err(unreadable)?;
+        let mut folding = Folding::default();
+        let integrity = read_records(journal, |record| folding.apply(&record)).map_err(unreadable)?;
+        let history = folding.done();
         if history.started.is_none() {
             return Err(match integrity.broken {
                 Some(broken) => FolderError::Broken {

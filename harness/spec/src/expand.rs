@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use meshproof_terms::MOST_STEPS;
+
 use crate::code;
 use crate::diagnostic::{Diagnostic, closest};
 use crate::fact::{Fact, Part, parts};
@@ -22,8 +24,6 @@ const MAX_TEXT: usize = 4 * 1024 * 1024;
 const MAX_NESTING: usize = 3;
 /// Values that one file may become when all its rows are written out.
 const MAX_NODES: usize = 120_000;
-/// Steps of one scenario, those of its fragments included.
-const MAX_STEPS: usize = 1_000;
 /// Mistakes of one row that are told.
 const MOST_PROBLEMS: usize = 100;
 /// A longer name refers to nothing: it is neither looked up nor quoted whole.
@@ -511,8 +511,8 @@ impl<'b> Expander<'b> {
         };
         let mut written = Vec::new();
         for step in items {
-            if written.len() >= MAX_STEPS {
-                self.exhaust(&step.span, &format!("steps (at most {MAX_STEPS})"));
+            if written.len() >= MOST_STEPS {
+                self.exhaust(&step.span, &format!("steps (at most {MOST_STEPS})"));
                 break;
             }
             match step.get("use") {

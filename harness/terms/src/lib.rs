@@ -6,5 +6,8 @@
 mod level;
 mod release;
 
+/// Most steps of one scenario, those of its fragments included. It has no more checks than that.
+pub const MOST_STEPS: usize = 1_000;
+
 pub use level::Level;
 pub use release::{Release, ReleaseError, VersionRange, VersionRangeError};

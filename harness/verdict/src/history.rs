@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 use meshproof_terms::Release;
 
+pub use fold::Folding;
+
 use crate::question::{Observation, Question};
 use crate::reconcile::Reconciliation;
 use crate::record::{

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use crate::history::{CheckHistory, RunHistory};
+use crate::history::{CheckHistory, Folding};
 use crate::journal::{JournalWriter, hex, read_journal};
 use crate::judge::{KnownLedger, LedgerSet, control_outcomes, judge};
 use crate::ledger::{Answered, RequestResult, Row};
@@ -109,7 +109,7 @@ fn ledger_bytes() -> Vec<u8> {
 
 struct Pen {
     writer: JournalWriter<Vec<u8>>,
-    history: RunHistory,
+    history: Folding,
 }
 
 impl Pen {
@@ -119,7 +119,7 @@ impl Pen {
     }
 
     fn judge(&mut self, at_us: u64, check: u32, ledgers: &LedgerSet) {
-        let scenario = self.history.scenario("export").expect("it was started");
+        let scenario = self.history.history().scenario("export").expect("it was started");
         let opened: &CheckHistory = scenario.check(check).expect("it was opened");
         let judgement = judge(opened, &control_outcomes(scenario, opened, ledgers), ledgers);
         assert_eq!(judgement.outcome, Outcome::Pass, "{}", judgement.summary);
@@ -139,7 +139,7 @@ pub(crate) fn run() -> Specimen {
     let scenario = || "export".to_owned();
     let mut pen = Pen {
         writer: JournalWriter::new(Vec::new()),
-        history: RunHistory::default(),
+        history: Folding::default(),
     };
     let step = |step: u32, line: u32, text: &str| Event::StepStarted {
         scenario: scenario(),
@@ -266,6 +266,7 @@ pub(crate) fn run() -> Specimen {
     pen.note(5200, closed(2, &[("call", 3)]));
     let known = pen
         .history
+        .history()
         .scenario("export")
         .and_then(|scenario| scenario.ledger("call"));
     let ledger = KnownLedger {

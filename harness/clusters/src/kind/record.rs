@@ -143,7 +143,8 @@ pub(super) fn strangers(state: &Path) -> Vec<String> {
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             let of_network = name
                 .strip_suffix(NETWORK)
-                .is_some_and(|network| network_is_ours(state, network));
+                .is_some_and(|network| network_is_ours(state, network))
+                || is_unfinished_mark(&path);
             match claim::holder(&path) {
                 Holder::Foreign(why) if !of_network => Some(format!("{}: {why}", path.display())),
                 _ => None,
@@ -220,6 +221,32 @@ pub(super) fn own_networks(state: &Path) -> Vec<String> {
         .collect()
 }
 
+/// Removes marks that a process was killed over. While a process uses one of the environments they may be about to get their
+/// right name.
+pub(super) fn remove_unfinished_marks(state: &Path) {
+    let entries: Vec<PathBuf> = std::fs::read_dir(state)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    if entries.iter().any(|path| claim::holder(path) == Holder::Alive) {
+        return;
+    }
+    for path in entries.iter().filter(|path| is_unfinished_mark(path)) {
+        // What stays is looked at again the next time.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// Whether this is the beginning of a mark, under the name that it is written to first.
+fn is_unfinished_mark(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let end = claim::unfinished(NETWORK);
+    name.strip_suffix(end.as_str())
+        .is_some_and(|network| matches!(claim::read_private(path), Ok(Some(text)) if mark(network).starts_with(&text)))
+}
+
 /// Forgets a docker network of our making, because it is gone.
 pub(super) fn forget_network(state: &Path, network: &str) {
     // It being gone already is as good.
@@ -255,7 +282,9 @@ fn in_use(folder: &Path) -> Problem {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::{Claim, Record, RecordedCluster, environments, mark_network, own_networks};
+    use super::{
+        Claim, Record, RecordedCluster, environments, mark_network, own_networks, remove_unfinished_marks, strangers,
+    };
 
     #[test]
     fn an_environment_is_used_by_one_at_a_time() {
@@ -317,6 +346,22 @@ mod tests {
             claim.write_record(&forged).unwrap();
             assert_eq!(claim.record().unwrap_err().code, "state-folder");
         }
+    }
+
+    #[test]
+    fn marks_that_a_process_was_killed_over_go_and_nothing_else() {
+        let state = tempfile::tempdir().unwrap();
+        mark_network(state.path(), "mesh").unwrap();
+        let file = |name: &str| state.path().join(name);
+        std::fs::write(file("mesh.network.new"), "").unwrap();
+        std::fs::write(file("kind.network.new"), "meshproof: made docker").unwrap();
+        std::fs::write(file("office.network.new"), "[Match]\nName=eth0\n").unwrap();
+        std::os::unix::fs::symlink("/dev/zero", file("zero.network.new")).unwrap();
+        remove_unfinished_marks(state.path());
+        let left = strangers(state.path());
+        assert_eq!(left.len(), 2, "{left:?}");
+        assert!(left[0].contains("office") && left[1].contains("zero"), "{left:?}");
+        assert_eq!(own_networks(state.path()), ["mesh"]);
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub struct Also {
 /// # Errors
 /// All that could not be removed, after everything was tried.
 pub async fn sweep(tools: &Tools, options: &KindOptions, also: Also) -> Result<Swept, Problem> {
+    record::remove_unfinished_marks(&options.state);
     let mut sweep = Sweep {
         tools,
         options,

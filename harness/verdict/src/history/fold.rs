@@ -1,36 +1,66 @@
 //! Records, one after another, into a history.
 
+use std::collections::HashMap;
+
+use meshproof_terms::MOST_STEPS;
+
 use super::{
     CheckHistory, CleanupHistory, Closed, ClosedLedger, EnvironmentHistory, Event, EvidenceHistory, LedgerHistory,
     MarkerHistory, Record, RunHistory, ScenarioHistory, Skipped, StepHistory, UpgradeHistory,
 };
 
+/// Most ledgers of a scenario: a step may have several.
+const MOST_LEDGERS: usize = 10 * MOST_STEPS;
+
 impl RunHistory {
     /// Folds records. Nothing makes it fail; what does not fit is told in [`RunHistory::oddities`].
     #[must_use]
     pub fn fold<'a>(records: impl IntoIterator<Item = &'a Record>) -> Self {
-        let mut run = Self::default();
+        let mut folding = Folding::default();
         for record in records {
-            run.apply(record);
+            folding.apply(record);
         }
-        run
+        folding.done()
+    }
+}
+
+/// A history that records are still added to. However many there are, each takes the same time.
+#[derive(Clone, Debug, Default)]
+pub struct Folding {
+    history: RunHistory,
+    /// Where scenarios stand, by key.
+    places: HashMap<String, usize>,
+}
+
+impl Folding {
+    /// What happened so far.
+    #[must_use]
+    pub fn history(&self) -> &RunHistory {
+        &self.history
     }
 
-    /// Adds one record: a running engine keeps its history up to date with this.
+    /// What happened.
+    #[must_use]
+    pub fn done(self) -> RunHistory {
+        self.history
+    }
+
+    /// Adds one record.
     pub fn apply(&mut self, record: &Record) {
-        let mut oddity = |text: String| self.oddities.push(format!("record {}: {text}", record.seq));
-        if record.at_us < self.last_us {
+        let history = &mut self.history;
+        let mut oddity = |text: String| history.oddities.push(format!("record {}: {text}", record.seq));
+        if record.at_us < history.last_us {
             oddity(format!(
                 "its time is {} µs, after one of {} µs: time goes backwards",
-                record.at_us, self.last_us
+                record.at_us, history.last_us
             ));
         }
-        if self.ended.is_some() {
+        if history.ended.is_some() {
             oddity("it stands behind the end of the run".to_owned());
         }
-        self.last_us = self.last_us.max(record.at_us);
+        history.last_us = history.last_us.max(record.at_us);
         if let Err(oddity) = self.take(record) {
-            self.oddities.push(format!("record {}: {oddity}", record.seq));
+            self.history.oddities.push(format!("record {}: {oddity}", record.seq));
         }
     }
 
@@ -38,14 +68,14 @@ impl RunHistory {
         let at_us = record.at_us;
         match &record.event {
             Event::RunStarted(started) => {
-                if self.started.is_some() {
+                if self.history.started.is_some() {
                     return Err("the run starts a second time".to_owned());
                 }
                 for planned in &started.scenarios {
                     let scenario = self.scenario_entry(&planned.key);
                     scenario.planned = Some(planned.clone());
                 }
-                self.started = Some((**started).clone());
+                self.history.started = Some((**started).clone());
             }
             Event::EnvironmentReady {
                 environment,
@@ -53,7 +83,7 @@ impl RunHistory {
                 links,
                 took_wall_us,
             } => {
-                self.environments.push(EnvironmentHistory {
+                self.history.environments.push(EnvironmentHistory {
                     environment: environment.clone(),
                     at_us,
                     clusters: clusters.clone(),
@@ -69,7 +99,7 @@ impl RunHistory {
                 awake,
                 evidence,
             } => {
-                self.environments.push(EnvironmentHistory {
+                self.history.environments.push(EnvironmentHistory {
                     environment: environment.clone(),
                     at_us,
                     clusters: Vec::new(),
@@ -79,8 +109,8 @@ impl RunHistory {
                     evidence: evidence.clone(),
                 });
             }
-            Event::Interrupted { .. } => self.interrupted.push(at_us),
-            Event::RunEnded { outcome } => self.ended = Some((at_us, *outcome)),
+            Event::Interrupted { .. } => self.history.interrupted.push(at_us),
+            Event::RunEnded { outcome } => self.history.ended = Some((at_us, *outcome)),
             Event::ScenarioStarted { scenario, .. }
             | Event::ScenarioSkipped { scenario, .. }
             | Event::StepStarted { scenario, .. }
@@ -98,7 +128,7 @@ impl RunHistory {
             | Event::Restored { scenario, .. }
             | Event::CleanedUp { scenario, .. }
             | Event::ScenarioEnded { scenario, .. } => {
-                let unplanned = self.started.is_some() && self.scenario(scenario).is_none();
+                let unplanned = self.history.started.is_some() && !self.places.contains_key(scenario);
                 let key = scenario.clone();
                 self.scenario_entry(&key).take(at_us, &record.event)?;
                 if unplanned {
@@ -110,18 +140,24 @@ impl RunHistory {
     }
 
     fn scenario_entry(&mut self, key: &str) -> &mut ScenarioHistory {
-        let position = self
-            .scenarios
-            .iter()
-            .position(|scenario| scenario.key == key)
-            .unwrap_or_else(|| {
-                self.scenarios.push(ScenarioHistory {
-                    key: key.to_owned(),
-                    ..ScenarioHistory::default()
-                });
-                self.scenarios.len() - 1
+        let scenarios = &mut self.history.scenarios;
+        let place = *self.places.entry(key.to_owned()).or_insert_with(|| {
+            scenarios.push(ScenarioHistory {
+                key: key.to_owned(),
+                ..ScenarioHistory::default()
             });
-        &mut self.scenarios[position]
+            scenarios.len() - 1
+        });
+        &mut scenarios[place]
+    }
+}
+
+/// Refuses one more of what a scenario has at most this many.
+fn room<T>(what: &str, known: &[T], most: usize) -> Result<(), String> {
+    if known.len() < most {
+        Ok(())
+    } else {
+        Err(format!("no scenario has more than {most} {what}"))
     }
 }
 
@@ -153,16 +189,19 @@ impl ScenarioHistory {
                 text,
                 disturbs,
                 ..
-            } => self.steps.push(StepHistory {
-                step: *step,
-                line: *line,
-                verb: verb.clone(),
-                text: text.clone(),
-                disturbs: *disturbs,
-                started_us: at_us,
-                ended_us: None,
-                problem: None,
-            }),
+            } => {
+                room("steps", &self.steps, MOST_STEPS)?;
+                self.steps.push(StepHistory {
+                    step: *step,
+                    line: *line,
+                    verb: verb.clone(),
+                    text: text.clone(),
+                    disturbs: *disturbs,
+                    started_us: at_us,
+                    ended_us: None,
+                    problem: None,
+                });
+            }
             Event::StepEnded {
                 step, problem, awake, ..
             } => {
@@ -224,15 +263,19 @@ impl ScenarioHistory {
                 note,
                 files,
                 ..
-            } => self.evidence.push(EvidenceHistory {
-                at_us,
-                check: *check,
-                folder: folder.clone(),
-                rung: rung.clone(),
-                note: note.clone(),
-                files: files.clone(),
-            }),
+            } => {
+                room("pieces of evidence", &self.evidence, 2 * MOST_STEPS)?;
+                self.evidence.push(EvidenceHistory {
+                    at_us,
+                    check: *check,
+                    folder: folder.clone(),
+                    rung: rung.clone(),
+                    note: note.clone(),
+                    files: files.clone(),
+                });
+            }
             Event::LedgerOpened { ledger, file, text, .. } => {
+                room("ledgers", &self.ledgers, MOST_LEDGERS)?;
                 if self.ledger(ledger).is_some() {
                     return Err(format!("ledger `{ledger}` is opened a second time"));
                 }
@@ -287,6 +330,7 @@ impl ScenarioHistory {
                 question,
                 ..
             } => {
+                room("checks", &self.checks, MOST_STEPS)?;
                 if self.check(*check).is_some() {
                     return Err(format!("check {check} is opened a second time"));
                 }

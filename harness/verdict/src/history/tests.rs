@@ -61,6 +61,22 @@ fn an_unfinished_step_is_named() {
 }
 
 #[test]
+fn a_journal_makes_no_scenario_longer_than_a_file_can() {
+    let mut records = specimen::run().records;
+    let place = records
+        .iter()
+        .position(|record| matches!(record.event, Event::StepStarted { .. }))
+        .unwrap();
+    let one = records[place].clone();
+    records.splice(place..place, std::iter::repeat_n(one, 3_000));
+    let run = RunHistory::fold(&records);
+    let longest = run.scenarios.iter().map(|scenario| scenario.steps.len()).max();
+    assert_eq!(longest, Some(1_000));
+    let told = |oddity: &&String| oddity.contains("no scenario has more than 1000 steps");
+    assert!(run.oddities.iter().filter(told).count() > 2_000);
+}
+
+#[test]
 fn records_that_do_not_fit_are_told_and_do_no_harm() {
     let mut records = specimen::run().records;
     let double: Vec<Record> = records.iter().cloned().chain(records.iter().cloned()).collect();
