@@ -1,4 +1,4 @@
-//! Steps in words: their verb, their text on one line, and whether running traffic may feel them.
+//! Steps in words: their verb, and their text on one line.
 
 use std::fmt::Write as _;
 
@@ -75,42 +75,9 @@ fn is_said(value: &Value) -> bool {
     }
 }
 
-/// Whether a step changes something that running traffic may feel.
-#[must_use]
-pub(crate) fn disturbs(step: &Step) -> bool {
-    match step {
-        Step::Export(_)
-        | Step::Unexport(_)
-        | Step::Route(_)
-        | Step::Unroute(_)
-        | Step::Scale(_)
-        | Step::Restart(_)
-        | Step::Behave(_)
-        | Step::Fault(_)
-        | Step::Heal(_)
-        | Step::Link(_)
-        | Step::Unlink(_)
-        | Step::Install(_)
-        | Step::Upgrade(_)
-        | Step::Uninstall(_)
-        | Step::Rotate(_)
-        | Step::Namespace(_)
-        | Step::Apply(_)
-        | Step::Patch(_)
-        | Step::Delete(_) => true,
-        Step::Deploy(_)
-        | Step::Call(_)
-        | Step::Traffic(_)
-        | Step::Stop(_)
-        | Step::Expect(_)
-        | Step::Inventory(_)
-        | Step::Use(_) => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{disturbs, verb};
+    use super::verb;
     use crate::redaction::Redactor;
     use meshproof_spec::scenario::Step;
 
@@ -127,7 +94,7 @@ mod tests {
         let scale = step(serde_json::json!({"scale": {"service": "store", "in": "west", "to": 0}}));
         assert_eq!(verb(&scale), "scale");
         assert_eq!(text(&scale), "scale: {in: west, service: store, to: 0}");
-        assert!(disturbs(&scale));
+        assert!(scale.disturbs());
     }
 
     #[test]

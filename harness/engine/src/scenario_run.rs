@@ -8,7 +8,7 @@ use meshproof_verdict::history::{ScenarioHistory, StepHistory};
 use meshproof_verdict::record::{Event, Outcome, PlannedScenario, Problem, ProblemClass};
 
 use crate::cleanup::{Extent, clean_up};
-use crate::describe::{disturbs, text, verb};
+use crate::describe::{text, verb};
 use crate::disturbance::Disturbances;
 use crate::evidence;
 use crate::ledgers::LedgerBook;
@@ -135,7 +135,7 @@ async fn perform_steps(scene: &mut Scene) {
             line,
             verb: verb(step),
             text: text(step, scene.run.journal.redactor()),
-            disturbs: disturbs(step),
+            disturbs: step.disturbs(),
             started_us: 0,
             ended_us: None,
             problem: None,

@@ -175,6 +175,15 @@ impl ObjectPath {
             .any(|step| matches!(step, Part::Each | Part::Where(..)))
     }
 
+    /// The last key in it.
+    #[must_use]
+    pub fn last_key(&self) -> Option<&str> {
+        self.steps.iter().rev().find_map(|step| match step {
+            Part::Key(key) => Some(key.as_str()),
+            _ => None,
+        })
+    }
+
     /// What stands at this place in objects of such a shape: of one of the places, when it leads to many.
     ///
     /// # Errors
@@ -201,6 +210,26 @@ impl ObjectPath {
             }
         }
         Ok(here)
+    }
+
+    /// Whether every key in it is one that the schema names: no key of a map, and nothing that the schema leaves open.
+    #[must_use]
+    pub fn is_named_in(&self, shape: &'static Shape) -> bool {
+        let mut here = shape;
+        self.steps.iter().all(|step| {
+            let one = match step {
+                Part::Key(_) if !matches!(here, Shape::Object(_)) => return false,
+                Part::Key(key) => Step::Field(key),
+                Part::Index(_) | Part::Each | Part::Where(..) => Step::Item,
+            };
+            match here.resolve(&[one]) {
+                Ok(next) => {
+                    here = next;
+                    true
+                }
+                Err(_) => false,
+            }
+        })
     }
 
     /// Whether it leads into the secret parts of a Secret.

@@ -70,6 +70,7 @@ fn events(text: &str) -> Vec<(u64, Event)> {
         place: "west → east".into(),
         control: Vec::new(),
         question: Box::new(question),
+        proves: None,
     };
     let objects = Question::Objects(ObjectsQuestion {
         subject: "west Service shop/store-east".into(),

@@ -155,11 +155,19 @@ codes! {
         "`within` wants that something becomes true and `never_for` that it does not. Write two checks.";
 
     NO_CONTROL = 70, "negative without a control",
-        "\"Nothing arrived\" is also true when nothing was sent. A negative (`refused`, `never_for`, `is: absent`, `count: {exactly: 0}`, `allowed: false`) names in `control` an earlier check or call on the same path that passed. For `is: absent`, an earlier check that saw the same object present is enough.";
+        "\"Nothing arrived\" is also true when nothing was sent. A negative (`refused`, `never_for`, `is: absent`, a `count` that none is enough for, `allowed: false`, `fails` without `status` or `header`) names in `control` an earlier check or call on the same path that passed. meshproof asks it again right after the negative: what it shows has to hold before and after. For `is: absent`, an earlier check that saw the same object present is enough.";
     OTHER_PATH = 71, "control on another path",
-        "A control proves a negative only on the same path: the same link, or the same client cluster and target, or objects of the same cluster.";
+        "A control proves a negative only about the same subject on the same path: objects of the same kind, cluster and namespace (of the same name, where the negative is about what an object holds); the same user in the same cluster; the same link; calls from the same cluster to the same service, port and protocol. A way between clusters may also be proven by halves: one control shows the mirror or the living gateway, another one that the service answers in its own cluster.";
     CONTROL_NEGATIVE = 72, "control that is itself a negative",
         "A control shows that the way works; a check that something does not happen cannot show that.";
+    STALE_CONTROL = 73, "control from before a step that disturbs",
+        "A step between the control and the negative (a fault, a route, a scaling, an export, an applied object, ...) may have broken what the control showed, and then the negative passes for that reason. Look again after the step, by a check or a call with a name of its own, and name that one. Where the negative says what an object never holds, the object itself shows that it could be seen, and an earlier control is enough.";
+    UNSEEN_PLACE = 74, "place that nobody has seen",
+        "`exists: false`, `excludes`, `length: 0` and the like also hold at a place that is misspelt. The place is a field that the schema of the kind has, or it was seen: a check has a positive comparison at the same place of an object of this kind, or a step writes this key. In the same way labels by which a negative selects, and values that `excludes` names, are written by a step or looked for by another check.";
+    NOTHING_OF_THIS_NAME = 75, "object that nothing makes",
+        "A name that is misspelt is absent for ever. A negative about one object names what a step makes or deletes, the mirror of a deployed service, or what an earlier check saw present. A cluster that must never answer has the service; a namespace in which something is denied is known.";
+    NOTHING_HAPPENED = 76, "looked for traces of nothing",
+        "`unchanged` holds of itself when nothing happens after the inventory, and `residue` when nothing was undone. Between the inventory and `unchanged` stands a step that changes something; before `residue` its link is unlinked or the mesh uninstalled.";
 
     MESH_SPECIFIC = 80, "mesh's own kind in a neutral file",
         "A file that uses kinds of one mesh says so with `mesh: <name>`: it is skipped on other meshes.";

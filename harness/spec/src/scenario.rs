@@ -156,6 +156,42 @@ pub enum Step {
     Use(Use),
 }
 
+impl Step {
+    /// Whether it changes something that running traffic may feel. What was seen before such a step proves nothing about
+    /// the time after it.
+    #[must_use]
+    pub fn disturbs(&self) -> bool {
+        match self {
+            Self::Export(_)
+            | Self::Unexport(_)
+            | Self::Route(_)
+            | Self::Unroute(_)
+            | Self::Scale(_)
+            | Self::Restart(_)
+            | Self::Behave(_)
+            | Self::Fault(_)
+            | Self::Heal(_)
+            | Self::Link(_)
+            | Self::Unlink(_)
+            | Self::Install(_)
+            | Self::Upgrade(_)
+            | Self::Uninstall(_)
+            | Self::Rotate(_)
+            | Self::Namespace(_)
+            | Self::Apply(_)
+            | Self::Patch(_)
+            | Self::Delete(_) => true,
+            Self::Deploy(_)
+            | Self::Call(_)
+            | Self::Traffic(_)
+            | Self::Stop(_)
+            | Self::Expect(_)
+            | Self::Inventory(_)
+            | Self::Use(_) => false,
+        }
+    }
+}
+
 /// A fragment file, `scenarios/fragments/<name>.yaml`: steps that several scenarios share.
 ///
 /// It sees its own parameters (`${params.x}`) and what the mesh's driver supplies, not the variables of the scenario

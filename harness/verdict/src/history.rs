@@ -80,6 +80,8 @@ pub struct ScenarioHistory {
     pub upgrades: Vec<UpgradeHistory>,
     /// Checks in the order in which they were opened.
     pub checks: Vec<CheckHistory>,
+    /// Controls that were asked again after a negative: see [`CheckHistory::proves`].
+    pub controls: Vec<CheckHistory>,
     /// Ledgers in the order in which they were opened.
     pub ledgers: Vec<LedgerHistory>,
     /// Evidence that was collected.
@@ -171,6 +173,8 @@ pub struct CheckHistory {
     pub control: Vec<String>,
     /// What it wants to know.
     pub question: Question,
+    /// The check whose control this is, asked again right after it. Then it decides nothing by itself.
+    pub proves: Option<u32>,
     /// When it began to look, scenario µs.
     pub opened_us: u64,
     /// What it saw, with times, in order.
@@ -206,6 +210,7 @@ impl CheckHistory {
             place: place.to_owned(),
             control: Vec::new(),
             question,
+            proves: None,
             opened_us,
             observations: Vec::new(),
             closed: None,

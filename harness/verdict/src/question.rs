@@ -203,6 +203,14 @@ pub struct FailsPattern {
     pub share: Option<f64>,
 }
 
+impl FailsPattern {
+    /// Whether a failure of any kind fits, also one that the mesh has no part in.
+    #[must_use]
+    pub fn is_without_reason(&self) -> bool {
+        self.status.is_empty() && self.header.is_none()
+    }
+}
+
 /// Probability with which one statistical check may accuse a mesh that is right.
 pub const ALPHA: f64 = 1e-5;
 

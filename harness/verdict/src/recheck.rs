@@ -116,7 +116,7 @@ pub fn recheck(history: &RunHistory, integrity: &Integrity, files: &impl Files) 
     }
     for scenario in &history.scenarios {
         let ledgers = read_ledgers(scenario, pace, files, &mut findings);
-        for check in &scenario.checks {
+        for check in scenario.checks.iter().chain(&scenario.controls) {
             let reason = recheck_check(&history.standing(scenario, check), scenario, check, &ledgers);
             findings.extend(reason.map(|reason| Finding::Judgement {
                 scenario: scenario.key.clone(),

@@ -196,6 +196,9 @@ pub enum Event {
         control: Vec<String>,
         /// What it wants to know.
         question: Box<Question>,
+        /// The check whose control this is, asked again right after it. It decides nothing by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        proves: Option<u32>,
     },
     /// A check saw something.
     Observed {

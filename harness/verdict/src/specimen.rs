@@ -164,6 +164,7 @@ pub(crate) fn run() -> Specimen {
         place: "west → east".to_owned(),
         control: vec![],
         question: Box::new(question),
+        proves: None,
     };
     let closed = |check: u32, rows: &[(&str, u64)]| Event::CheckClosed {
         scenario: scenario(),

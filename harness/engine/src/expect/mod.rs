@@ -1,5 +1,6 @@
 //! `expect`: opens a check, looks until the judges say that nothing can change the answer, closes it and has it judged.
 
+mod again;
 mod mtls;
 mod probes;
 mod recall;
@@ -52,8 +53,18 @@ const LONGEST_LEDGER_PAUSE: Duration = Duration::from_millis(250);
 pub(crate) async fn expect(scene: &mut Scene, expect: &Expect, line: u32) -> Result<Outcome, Problem> {
     let expect = recall::recalled(expect, &scene.history.checks)?;
     let lowered = lower(&expect, scene)?;
-    let mut check = open(scene, &lowered, line);
-    let reason = match look(scene, &lowered.look, &check.question.clone()).await {
+    let check = open(scene, &lowered, scene.step, line, None);
+    let mut check = ask(scene, check, &lowered.look).await?;
+    again::ask_controls_again(scene, &check).await?;
+    judged(scene, &mut check).await?;
+    let outcome = check.outcome();
+    scene.history.checks.push(check);
+    Ok(outcome)
+}
+
+/// Looks until an open check can be closed, and closes it.
+async fn ask(scene: &mut Scene, mut check: CheckHistory, what: &Look) -> Result<CheckHistory, Problem> {
+    let reason = match look(scene, what, &check.question.clone()).await {
         Ok(Begun::Source(source)) => watch(scene, &mut check, source).await,
         Ok(Begun::Observed(observations)) => {
             for observation in observations {
@@ -69,10 +80,15 @@ pub(crate) async fn expect(scene: &mut Scene, expect: &Expect, line: u32) -> Res
     }
     let awake = scene.awake(accuses(scene, &check, &reason)).await;
     check.closed = Some(scene.ledgers.close_check(check.check, reason, awake));
+    Ok(check)
+}
+
+/// Has a closed check judged, and writes that down.
+async fn judged(scene: &Scene, check: &mut CheckHistory) -> Result<(), Problem> {
     let judgement = {
         let ledgers = scene.ledgers.set();
-        let controls = control_outcomes(&scene.history, &check, &*ledgers);
-        let judgement = judge(&check, &controls, &*ledgers);
+        let controls = control_outcomes(&scene.history, check, &*ledgers);
+        let judgement = judge(check, &controls, &*ledgers);
         let closed_us = check.closed.as_ref().map_or(u64::MAX, |closed| closed.at_us);
         let (started, upgrades) = (&scene.run.started, &scene.history.upgrades);
         Standing::of(
@@ -93,10 +109,8 @@ pub(crate) async fn expect(scene: &mut Scene, expect: &Expect, line: u32) -> Res
             judgement: Box::new(judgement.clone()),
         })
         .await?;
-    let outcome = judgement.outcome;
     check.judgement = Some(judgement);
-    scene.history.checks.push(check);
-    Ok(outcome)
+    Ok(())
 }
 
 /// Whether the check would fail if everybody was awake: then it is worth finding out.
@@ -120,25 +134,28 @@ fn accuses(scene: &Scene, check: &CheckHistory, reason: &CloseReason) -> bool {
     judge(&check, &controls, &*ledgers).outcome == Outcome::Fail
 }
 
-fn open(scene: &Scene, lowered: &Lowered, line: u32) -> CheckHistory {
+/// Opens a check under a key; `proves` is the check whose control it is, when it is asked again.
+fn open(scene: &Scene, lowered: &Lowered, key: u32, line: u32, proves: Option<u32>) -> CheckHistory {
     let (opened_us, written) = scene.run.journal.noted(Event::CheckOpened {
         scenario: scene.key().to_owned(),
-        check: scene.step,
+        check: key,
         line,
         requirement: lowered.requirement.clone(),
         name: lowered.name.clone(),
         place: lowered.place.clone(),
         control: lowered.control.clone(),
         question: Box::new(lowered.question.clone()),
+        proves,
     });
     let question = match written {
         Event::CheckOpened { question, .. } => *question,
         _ => lowered.question.clone(),
     };
-    let mut check = CheckHistory::new(scene.step, &lowered.requirement, &lowered.place, question, opened_us);
+    let mut check = CheckHistory::new(key, &lowered.requirement, &lowered.place, question, opened_us);
     check.line = line;
     check.name.clone_from(&lowered.name);
     check.control.clone_from(&lowered.control);
+    check.proves = proves;
     check
 }
 

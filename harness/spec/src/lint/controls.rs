@@ -9,37 +9,113 @@ use crate::code;
 use crate::diagnostic::Diagnostic;
 use crate::fact::{Fact, Part, parts};
 use crate::scalar::Name;
-use crate::scenario::{Expect, ObjectSubject, ObjectsSubject, Presence, Step};
+use crate::scenario::{CallProtocol, Count, Expect, Fails, ObjectSubject, ObjectsSubject, Presence, Step};
+
+/// From where to where requests go, and how.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Way {
+    /// Client's cluster.
+    from: Name,
+    /// Target's cluster.
+    to: Name,
+    service: Name,
+    port: Option<u16>,
+    protocol: &'static str,
+}
+
+/// Objects that are looked at.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Objects {
+    cluster: Name,
+    kind: String,
+    /// `None`: the scenario's.
+    namespace: Option<String>,
+    /// `None`: any.
+    name: Option<String>,
+}
 
 /// Over what a check or a call looks.
 #[derive(Debug, Default)]
 struct Path {
-    /// Links, consumer first.
+    /// Links whose gateway is looked at, consumer first.
     links: BTreeSet<(Name, Name)>,
-    /// Client's cluster, target's cluster, service.
-    ways: BTreeSet<(Name, Name, Name)>,
-    /// Clusters whose objects are looked at.
-    objects: BTreeSet<Name>,
+    ways: BTreeSet<Way>,
+    objects: BTreeSet<Objects>,
+    /// Clusters and users.
+    users: BTreeSet<(Name, String)>,
+    /// Mirrors that are looked at: in which cluster, of which other one, of which service.
+    mirrors: BTreeSet<(Name, Name, Name)>,
 }
 
 impl Path {
-    fn meets(&self, other: &Self, world: &World) -> bool {
-        let linked = |a: &Name, b: &Name| a == b || world.linked(a, b, usize::MAX) || world.linked(b, a, usize::MAX);
-        !self.links.is_disjoint(&other.links)
-            || !self.ways.is_disjoint(&other.ways)
-            || self.objects.iter().any(|a| other.objects.iter().any(|b| linked(a, b)))
+    /// Whether what is seen over `control` proves this path: the same subject, or requests over the same way.
+    fn is_proven_by(&self, control: &Self, same_name: bool) -> bool {
+        let same_objects = |own: &Objects, other: &Objects| {
+            own.cluster == other.cluster
+                && own.kind == other.kind
+                && (own.namespace == other.namespace || other.namespace.as_deref() == Some("*"))
+                && (!same_name || own.name.is_none() || own.name == other.name)
+        };
+        !self.ways.is_disjoint(&control.ways)
+            || !self.users.is_disjoint(&control.users)
+            || (!self.links.is_disjoint(&control.links))
+            || self
+                .objects
+                .iter()
+                .any(|own| control.objects.iter().any(|other| same_objects(own, other)))
+    }
+
+    /// Whether it proves the first half of a way: the other cluster's gateway is alive, or the mirror is there.
+    fn proves_the_link_of(&self, way: &Way) -> bool {
+        way.from != way.to
+            && (self.links.contains(&(way.from.clone(), way.to.clone()))
+                || self
+                    .mirrors
+                    .contains(&(way.from.clone(), way.to.clone(), way.service.clone())))
+    }
+
+    /// Whether it proves the second half of a way: the target answers in its own cluster.
+    fn proves_the_target_of(&self, way: &Way) -> bool {
+        self.ways.contains(&Way {
+            from: way.to.clone(),
+            ..way.clone()
+        })
     }
 
     fn describe(&self) -> String {
         let links = self.links.iter().map(|(from, to)| format!("the link {from} -> {to}"));
-        let ways = self.ways.iter().map(|(from, to, service)| match from == to {
-            true => format!("calls from {from} to its own `{service}`"),
-            false => format!("calls from {from} to `{service}@{to}`"),
+        let ways = self.ways.iter().map(|way| {
+            let Way {
+                from,
+                to,
+                service,
+                port,
+                protocol,
+            } = way;
+            let port = port.map(|port| format!(" at port {port}")).unwrap_or_default();
+            match from == to {
+                true => format!("calls from {from} to its own `{service}`{port} over {protocol}"),
+                false => format!("calls from {from} to `{service}@{to}`{port} over {protocol}"),
+            }
         });
-        let objects = self.objects.iter().map(|cluster| format!("objects of {cluster}"));
-        let all: Vec<String> = links.chain(ways).chain(objects).collect();
+        let objects = self.objects.iter().map(|objects| {
+            let namespace = match objects.namespace.as_deref() {
+                None => String::new(),
+                Some("*") => " in all namespaces".to_owned(),
+                Some(other) => format!(" in namespace `{other}`"),
+            };
+            match &objects.name {
+                Some(name) => format!("the {} `{name}` of {}{namespace}", objects.kind, objects.cluster),
+                None => format!("objects of kind {} of {}{namespace}", objects.kind, objects.cluster),
+            }
+        });
+        let users = self
+            .users
+            .iter()
+            .map(|(cluster, user)| format!("what `{user}` may do in {cluster}"));
+        let all: Vec<String> = links.chain(ways).chain(objects).chain(users).collect();
         if all.is_empty() {
-            "nothing".to_owned()
+            "nothing that proves a way".to_owned()
         } else {
             all.join(", ")
         }
@@ -47,10 +123,9 @@ impl Path {
 }
 
 /// Why an `expect` needs a control: the field that makes it a negative.
-fn negative(expect: &Expect) -> Option<&'static str> {
-    let none_counted = expect
-        .count
-        .is_some_and(|count| count.exactly == Some(0) || (count.at_most == Some(0) && count.at_least.is_none()));
+pub(super) fn negative(expect: &Expect) -> Option<&'static str> {
+    let none_counted = expect.count.is_some_and(Count::admits_none);
+    let any_failure = |fails: &Fails| fails.status.is_empty() && fails.header.is_none();
     if expect.never_for.is_some() {
         Some("never_for")
     } else if expect.refused {
@@ -61,9 +136,19 @@ fn negative(expect: &Expect) -> Option<&'static str> {
         Some("allowed")
     } else if none_counted {
         Some("count")
+    } else if expect.fails.as_ref().is_some_and(any_failure) {
+        Some("fails")
     } else {
         None
     }
+}
+
+/// Whether it says of objects that are there what they never hold: the objects themselves show that it could be seen.
+fn is_about_content(expect: &Expect) -> bool {
+    expect.never_for.is_some()
+        && expect.is != Some(Presence::Absent)
+        && (expect.object.is_some() || expect.objects.is_some())
+        && !expect.r#where.is_empty()
 }
 
 /// Every negative is controlled.
@@ -89,7 +174,8 @@ fn control_fits(
     problems: &mut Vec<Diagnostic>,
 ) {
     let own = path_of_check(world, step, expect);
-    let mut any = false;
+    let content = is_about_content(expect);
+    let mut known: Vec<(usize, usize, Path)> = Vec::new();
     let mut all_known = true;
     for (index, control) in expect.control.iter().enumerate() {
         if expect.call.as_ref() == Some(control) || expect.traffic.as_ref() == Some(control) {
@@ -109,10 +195,11 @@ fn control_fits(
             all_known = false; // Reported as a reference to nothing.
             continue;
         };
-        any |= own.meets(&path, world);
+        let seen = position(file, world, at, control, step);
+        known.push((index, seen, path));
         if let Some(Step::Expect(other)) = file.scenario.steps.get(at)
             && other.name.as_ref() == Some(control)
-            && let Some(field) = negative(other).filter(|field| matches!(*field, "never_for" | "refused" | "allowed"))
+            && let Some(field) = negative(other).filter(|field| *field != "is" && *field != "count")
         {
             problems.push(
                 Diagnostic::error(
@@ -128,7 +215,22 @@ fn control_fits(
             );
         }
     }
-    if !any && all_known {
+    if !all_known {
+        return;
+    }
+    let proves = |fresh: bool| {
+        let good: Vec<&Path> = known
+            .iter()
+            .filter(|(_, seen, _)| !fresh || disturbance(file, *seen, step).is_none())
+            .map(|(_, _, path)| path)
+            .collect();
+        let by_halves = own.ways.iter().any(|way| {
+            good.iter().any(|path| path.proves_the_link_of(way))
+                && good.iter().any(|path| path.proves_the_target_of(way))
+        });
+        by_halves || good.iter().any(|path| own.is_proven_by(path, content))
+    };
+    if !proves(false) {
         problems.push(
             Diagnostic::error(
                 code::OTHER_PATH,
@@ -138,7 +240,58 @@ fn control_fits(
             .label(format!("these look over {}", control_paths(file, world, step, expect)))
             .expected(format!("an earlier check or call over {}", own.describe())),
         );
+    } else if !content && !proves(true) {
+        let came_between = known
+            .iter()
+            .find_map(|(index, seen, _)| Some((*index, disturbance(file, *seen, step)?)));
+        if let Some((index, between)) = came_between {
+            problems.push(
+                Diagnostic::error(
+                    code::STALE_CONTROL,
+                    "a step came between the control and the negative",
+                    file.at(&format!("{base}/control/{index}")),
+                )
+                .label("says nothing about the time after that step")
+                .also(file.at(&format!("/steps/{between}")), "this may have broken the way")
+                .help("look again after that step, by a check or call with a name of its own, and name that one"),
+            );
+        }
     }
+}
+
+/// The step at which a control shows that the way works: of a check of a call, the call.
+fn position(file: &File<'_>, world: &World, at: usize, control: &Name, step: usize) -> usize {
+    let of_name = |kind: Kind, name: &Name| {
+        world
+            .names
+            .iter()
+            .find(|named| named.kind == kind && named.name == *name)
+            .map(|named| named.step)
+    };
+    match file.scenario.steps.get(at) {
+        Some(Step::Expect(expect)) => expect
+            .call
+            .as_ref()
+            .and_then(|call| of_name(Kind::Call, call))
+            .unwrap_or(at),
+        // All its requests up to the negative have to succeed.
+        Some(Step::Traffic(_)) => {
+            let stopped = file.steps().find_map(|(index, other)| match other {
+                Step::Stop(stop) if stop.traffic == *control && index < step => Some(index),
+                _ => None,
+            });
+            stopped.unwrap_or(step)
+        }
+        _ => at,
+    }
+}
+
+/// The first step that disturbs between two.
+fn disturbance(file: &File<'_>, after: usize, before: usize) -> Option<usize> {
+    file.steps()
+        .skip(after + 1)
+        .take_while(|(index, _)| *index < before)
+        .find_map(|(index, step)| step.disturbs().then_some(index))
 }
 
 fn control_paths(file: &File<'_>, world: &World, step: usize, expect: &Expect) -> String {
@@ -157,7 +310,10 @@ fn uncontrolled(file: &File<'_>, world: &World, step: usize, base: &str, expect:
         .names
         .iter()
         .filter(|named| matches!(named.kind, Kind::Call | Kind::Check | Kind::Traffic) && named.step < step)
-        .filter(|named| path_of_name(file, world, &named.name, step).is_some_and(|(_, path)| own.meets(&path, world)))
+        .filter(|named| {
+            path_of_name(file, world, &named.name, step)
+                .is_some_and(|(_, path)| own.is_proven_by(&path, is_about_content(expect)))
+        })
         .filter(|named| match file.scenario.steps.get(named.step) {
             Some(Step::Expect(other)) => negative(other).is_none(),
             // A call proves a way only through a check of its answers, or if it was answered.
@@ -251,10 +407,17 @@ fn path_of_sending(world: &World, name: &Name) -> Path {
 fn add_sending(world: &World, sending: &super::world::Sending, path: &mut Path) {
     let Some(here) = world.cluster_of(sending) else { return };
     let there = sending.to.cluster.clone().unwrap_or_else(|| here.clone());
-    if here != there {
-        path.links.insert((here.clone(), there.clone()));
-    }
-    path.ways.insert((here, there, sending.to.service.clone()));
+    path.ways.insert(Way {
+        from: here,
+        to: there,
+        service: sending.to.service.clone(),
+        port: sending.port,
+        protocol: match sending.protocol {
+            CallProtocol::Http1 => "http1",
+            CallProtocol::Http2 => "http2",
+            CallProtocol::Tcp => "tcp",
+        },
+    });
 }
 
 fn path_of_check(world: &World, step: usize, expect: &Expect) -> Path {
@@ -279,53 +442,46 @@ fn path_of_check(world: &World, step: usize, expect: &Expect) -> Path {
         }
         Subject::Object => {
             if let Some(object) = &expect.object {
-                path.objects.insert(object.r#in.clone());
-                links_of_texts(&object.r#in, [Some(&object.name), object.namespace.as_ref()], &mut path);
+                path.objects.insert(Objects {
+                    cluster: object.r#in.clone(),
+                    kind: object.kind.clone(),
+                    namespace: object.namespace.clone(),
+                    name: Some(object.name.clone()),
+                });
+                mirrors_of(&object.r#in, &object.name, &mut path);
             }
         }
         Subject::Objects => {
             if let Some(objects) = &expect.objects {
-                path.objects.insert(objects.r#in.clone());
-                links_of_texts(
-                    &objects.r#in,
-                    [objects.labels.as_ref(), objects.namespace.as_ref()],
-                    &mut path,
-                );
+                path.objects.insert(Objects {
+                    cluster: objects.r#in.clone(),
+                    kind: objects.kind.clone(),
+                    namespace: objects.namespace.clone(),
+                    name: None,
+                });
             }
         }
-        Subject::Access => path
-            .objects
-            .extend(expect.access.iter().map(|access| access.r#in.clone())),
-        Subject::Rejected => path
-            .objects
-            .extend(expect.rejected.iter().map(|rejected| rejected.r#in.clone())),
-        Subject::Unchanged => {
-            path.objects
-                .extend(expect.unchanged.iter().flat_map(|unchanged| unchanged.r#in.0.clone()));
-        }
-        Subject::Residue => {
-            if let Some(residue) = &expect.residue {
-                path.links
-                    .extend(residue.link.iter().map(|link| (link.from.clone(), link.to.clone())));
-                path.objects
-                    .extend(residue.mesh.iter().flat_map(|clusters| clusters.0.clone()));
-            }
-        }
+        Subject::Access => path.users.extend(
+            expect
+                .access
+                .iter()
+                .map(|access| (access.r#in.clone(), access.user.clone())),
+        ),
+        // None of these is a sighting that a negative could lean on.
+        Subject::Rejected | Subject::Unchanged | Subject::Residue => {}
     }
     path
 }
 
-/// What is seen of another cluster's object speaks of the link: `${mirror.store.east}` in west.
-fn links_of_texts(cluster: &Name, texts: [Option<&String>; 2], path: &mut Path) {
-    for text in texts.into_iter().flatten() {
-        for part in parts(text) {
-            if let Part::Reference(reference) = part
-                && let Some(Fact::Mirror { cluster: other, .. }) = Fact::parse(reference)
-                && other != *cluster
-            {
-                path.links.insert((cluster.clone(), other));
-            }
-        }
+/// The mirror that an object is: `${mirror.store.east}` in west.
+fn mirrors_of(cluster: &Name, name: &str, path: &mut Path) {
+    if let [Part::Reference(reference)] = parts(name).as_slice()
+        && let Some(Fact::Mirror {
+            service,
+            cluster: other,
+        }) = Fact::parse(reference)
+    {
+        path.mirrors.insert((cluster.clone(), other, service));
     }
 }
 
@@ -384,6 +540,18 @@ mod tests {
         assert_eq!(
             negative(&Expect {
                 count: Some(few),
+                ..base.clone()
+            }),
+            Some("count")
+        );
+        let some = Count {
+            at_least: Some(1),
+            at_most: Some(2),
+            ..Count::default()
+        };
+        assert_eq!(
+            negative(&Expect {
+                count: Some(some),
                 ..base
             }),
             None

@@ -110,7 +110,7 @@ fn compare_once(file: &File<'_>, pointer: &str, given: &[&str], known: &[&str], 
 }
 
 /// The place with references put out of the way of its grammar: what they stand for is known only in the run.
-fn place(path: &str) -> String {
+pub(super) fn place(path: &str) -> String {
     let mut written = String::new();
     for part in parts(path) {
         match part {
@@ -123,7 +123,7 @@ fn place(path: &str) -> String {
 }
 
 /// The kind of what a check looks at, when Kubernetes itself has it in one form only.
-fn kind_of(expect: &Expect) -> Option<&'static meshproof_kinds::Kind> {
+pub(super) fn kind_of(expect: &Expect) -> Option<&'static meshproof_kinds::Kind> {
     let (kind, api) = match (&expect.object, &expect.objects) {
         (Some(object), _) => (&object.kind, &object.api),
         (None, Some(objects)) => (&objects.kind, &objects.api),

@@ -14,6 +14,7 @@ mod names;
 mod network;
 mod requirements;
 mod rotation;
+mod sightings;
 mod steps;
 mod topology;
 mod upgrades;
@@ -142,6 +143,13 @@ const RULES_OF_COMPLETE_FILES: &[Rule] = &[
     workloads::routes_lead_somewhere,
     requirements::all_checks_are_decided,
     controls::negatives_are_controlled,
+    sightings::absent_objects_have_names,
+    sightings::negatives_look_at_places_that_exist,
+    sightings::negatives_select_labels_that_exist,
+    sightings::excluded_values_exist,
+    sightings::denied_namespaces_exist,
+    sightings::those_who_never_answer_could,
+    sightings::something_happened_before,
     habits::everything_is_observed,
 ];
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{File, each};
 use crate::scalar::{Name, Target};
-use crate::scenario::{Apply, Scenario, Step};
+use crate::scenario::{Apply, CallProtocol, Scenario, Step};
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +85,8 @@ pub(super) struct Sending {
     pub(super) name: Option<Name>,
     /// Port of the Service.
     pub(super) port: Option<u16>,
+    /// What is spoken.
+    pub(super) protocol: CallProtocol,
 }
 
 /// All declarations of a scenario.
@@ -164,6 +166,7 @@ impl World {
                     to: call.to.clone(),
                     name: Some(call.name.clone()),
                     port: call.port,
+                    protocol: call.protocol,
                 });
             }
             Step::Traffic(traffic) => {
@@ -176,6 +179,7 @@ impl World {
                     to: traffic.to.clone(),
                     name: Some(traffic.name.clone()),
                     port: traffic.port,
+                    protocol: traffic.protocol,
                 });
             }
             Step::Fault(fault) => self.name(Kind::Fault, &fault.name, step, at("fault/name")),
@@ -197,6 +201,7 @@ impl World {
                         },
                         name: None,
                         port: None,
+                        protocol: CallProtocol::default(),
                     });
                 }
                 if let Some(mtls) = &expect.mtls {
@@ -208,6 +213,7 @@ impl World {
                         to: mtls.to.clone(),
                         name: None,
                         port: None,
+                        protocol: CallProtocol::default(),
                     });
                 }
             }

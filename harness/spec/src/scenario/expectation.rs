@@ -165,6 +165,17 @@ pub struct Count {
     pub at_most: Option<u64>,
 }
 
+impl Count {
+    /// Whether no object at all is enough: then it also holds when the wrong place was looked at.
+    #[must_use]
+    pub fn admits_none(self) -> bool {
+        match self.exactly {
+            Some(exactly) => exactly == 0,
+            None => self.at_most.is_some() && self.at_least.unwrap_or(0) == 0,
+        }
+    }
+}
+
 /// How requests were answered.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -328,17 +328,24 @@ impl ScenarioHistory {
                 place,
                 control,
                 question,
+                proves,
                 ..
             } => {
-                room("checks", &self.checks, MOST_STEPS)?;
-                if self.check(*check).is_some() {
+                let kept = if proves.is_some() { &self.controls } else { &self.checks };
+                room("checks", kept, MOST_STEPS)?;
+                if self.check_mut(*check).is_ok() {
                     return Err(format!("check {check} is opened a second time"));
                 }
                 let mut opened = CheckHistory::new(*check, requirement, place, (**question).clone(), at_us);
                 opened.line = *line;
                 opened.name.clone_from(name);
                 opened.control.clone_from(control);
-                self.checks.push(opened);
+                opened.proves = *proves;
+                if proves.is_some() {
+                    self.controls.push(opened);
+                } else {
+                    self.checks.push(opened);
+                }
             }
             Event::Observed { check, observation, .. } => {
                 let known = self.check_mut(*check)?;
@@ -380,6 +387,7 @@ impl ScenarioHistory {
     fn check_mut(&mut self, check: u32) -> Result<&mut CheckHistory, String> {
         self.checks
             .iter_mut()
+            .chain(&mut self.controls)
             .find(|known| known.check == check)
             .ok_or_else(|| format!("check {check} was not opened"))
     }

@@ -41,7 +41,7 @@ mod split;
 mod timeline;
 mod wording;
 
-pub use controls::{ControlOutcome, control_outcomes};
+pub use controls::{ControlOutcome, control_outcomes, controls_to_ask_again};
 
 /// Ids of requests that a judgement names at most.
 pub const NAMED_REQUESTS: usize = 20;

@@ -3,10 +3,10 @@
 use rstest::rstest;
 
 use super::*;
-use crate::history::ScenarioHistory;
+use crate::history::{ScenarioHistory, StepHistory};
 use crate::question::{
-    AccessQuestion, AnsweredPattern, Comparison, Count, NumberQuestion, ObjectsQuestion, RequestPattern,
-    RequestsQuestion, ServingPattern, ServingQuestion,
+    AccessQuestion, AnsweredPattern, Comparison, Count, FailsPattern, Matcher, NumberQuestion, ObjectsQuestion,
+    RequestPattern, RequestsQuestion, ServingPattern, ServingQuestion,
 };
 
 fn absent(subject: &str) -> Question {
@@ -71,20 +71,148 @@ fn refused() -> CheckHistory {
     }))
 }
 
+fn fails_anyhow() -> CheckHistory {
+    check(Question::Requests(RequestsQuestion {
+        ledger: "call".to_owned(),
+        every: RequestPattern::Fails(FailsPattern::default()),
+    }))
+}
+
+/// A scenario with a control that passed at 500 ms, and when it was asked again.
+fn with_control(asked_again: Option<Outcome>, disturbed_ms: Option<u64>) -> ScenarioHistory {
+    let again = asked_again.map(|outcome| CheckHistory {
+        proves: Some(3),
+        ..earlier(present("b"), outcome, 200_000)
+    });
+    ScenarioHistory {
+        checks: vec![earlier(present("b"), Outcome::Pass, 500)],
+        controls: again.into_iter().collect(),
+        steps: disturbed_ms
+            .into_iter()
+            .map(|ms| StepHistory {
+                step: 2,
+                line: 7,
+                verb: "fault".to_owned(),
+                text: "fault: {name: cut}".to_owned(),
+                disturbs: true,
+                started_us: ms * MS,
+                ended_us: Some(ms * MS),
+                problem: None,
+            })
+            .collect(),
+        ..ScenarioHistory::default()
+    }
+}
+
+#[rstest]
+#[case::before_and_after(Some(Outcome::Pass), None, Outcome::Pass)]
+#[case::only_before(None, None, Outcome::Inconclusive)]
+#[case::not_after(Some(Outcome::Fail), None, Outcome::Inconclusive)]
+#[case::unclear_after(Some(Outcome::Inconclusive), None, Outcome::Inconclusive)]
+#[case::a_step_in_between(Some(Outcome::Pass), Some(700), Outcome::Inconclusive)]
+#[case::a_step_before(Some(Outcome::Pass), Some(300), Outcome::Pass)]
+#[case::a_step_behind(Some(Outcome::Pass), Some(1500), Outcome::Pass)]
+fn a_negative_is_bracketed(
+    #[case] again: Option<Outcome>,
+    #[case] disturbed_ms: Option<u64>,
+    #[case] expected: Outcome,
+) {
+    for mut check in [never_alive(), denied(), gone(), refused(), fails_anyhow()] {
+        let known = ledgers([("call", closed_ledger(rows([failed("refused")])))]);
+        check.control = vec!["before".to_owned()];
+        let check = closed(check, 100_000);
+        let scenario = with_control(again, disturbed_ms);
+        let judgement = judge(&check, &control_outcomes(&scenario, &check, &known), &known);
+        assert_eq!(judgement.outcome, expected, "{}", judgement.summary);
+    }
+}
+
+#[test]
+fn the_step_that_came_between_is_named() {
+    let mut check = closed(gone(), 100_000);
+    check.control = vec!["before".to_owned()];
+    let controls = control_outcomes(&with_control(None, Some(700)), &check, &no_ledgers());
+    let judgement = judge(&check, &controls, &no_ledgers());
+    assert!(
+        judgement.summary.contains("the step of line 7 (`fault: {name: cut}`"),
+        "{}",
+        judgement.summary
+    );
+}
+
+#[test]
+fn controls_that_still_prove_the_way_are_asked_again() {
+    let again = |disturbed_ms, check: &CheckHistory| {
+        controls_to_ask_again(&with_control(None, disturbed_ms), check, &no_ledgers())
+    };
+    let mut check = closed(gone(), 100_000);
+    check.control = vec!["before".to_owned(), "nobody".to_owned()];
+    assert_eq!(again(None, &check), ["before"]);
+    assert_eq!(again(Some(700), &check), [""; 0]);
+    // What was seen broken needs no control.
+    let mut broken = closed(seen(never_alive(), [(2, Observation::Number(Some(1.0)))]), 100_000);
+    broken.control = vec!["before".to_owned()];
+    assert_eq!(again(None, &broken), [""; 0]);
+}
+
+#[rstest]
+#[case::there_all_the_time(vec![vec![service("a", 80)], vec![service("a", 81)]], Outcome::Pass)]
+#[case::gone_at_the_end(vec![vec![service("a", 80)], vec![]], Outcome::Inconclusive)]
+#[case::never_there(vec![vec![]], Outcome::Inconclusive)]
+fn what_objects_never_hold_is_bracketed_by_the_objects(#[case] looks: Vec<Vec<Value>>, #[case] expected: Outcome) {
+    let question = Question::Objects(ObjectsQuestion {
+        subject: "a".to_owned(),
+        count: Count {
+            exactly: Some(1),
+            ..Count::default()
+        },
+        each: vec![Matcher {
+            path: "spec.ports[*].port".to_owned(),
+            holds: Comparison::Equals(json!([90])),
+        }],
+        timing: timing(None, None, Some(1000)),
+    });
+    let looks = looks
+        .into_iter()
+        .zip(1..)
+        .map(|(objects, ms)| (ms, Observation::Objects(objects)));
+    let mut check = seen(check(question), looks);
+    check.control = vec!["before".to_owned()];
+    let check = closed(check, 100_000);
+    let controls = control_outcomes(&with_control(None, Some(700)), &check, &no_ledgers());
+    let judgement = judge(&check, &controls, &no_ledgers());
+    assert_eq!(judgement.outcome, expected, "{}", judgement.summary);
+}
+
+#[test]
+fn a_name_that_does_not_resolve_is_no_failure_of_the_mesh() {
+    let known = ledgers([("call", closed_ledger(rows([failed("name")])))]);
+    let judgement = judge(&closed(fails_anyhow(), 100_000), &proven(), &known);
+    assert_eq!(judgement.outcome, Outcome::Inconclusive, "{}", judgement.summary);
+}
+
 #[rstest]
 #[case::never(never_alive())]
 #[case::denied(denied())]
 #[case::absent(gone())]
 #[case::refused(refused())]
+#[case::fails_anyhow(fails_anyhow())]
 fn a_negative_passes_only_with_controls_that_passed(#[case] check: CheckHistory) {
     let known = ledgers([("call", closed_ledger(rows([failed("refused")])))]);
     let outcome = |controls: &[ControlOutcome]| judge(&closed(check.clone(), 100_000), controls, &known).outcome;
     let control = |passed: bool| ControlOutcome {
         name: "c".to_owned(),
         passed,
+        brackets: passed,
         note: "it failed".to_owned(),
     };
+    let stale = ControlOutcome {
+        brackets: false,
+        ..control(true)
+    };
     assert_eq!(outcome(&[control(true)]), Outcome::Pass);
+    assert_eq!(outcome(&[stale.clone(), control(true)]), Outcome::Pass);
+    assert_eq!(outcome(&[stale]), Outcome::Inconclusive);
     assert_eq!(outcome(&[]), Outcome::Inconclusive);
     assert_eq!(outcome(&[control(false)]), Outcome::Inconclusive);
     assert_eq!(outcome(&[control(true), control(false)]), Outcome::Inconclusive);
@@ -195,10 +323,8 @@ fn requests_after_the_check_was_opened_prove_nothing() {
     assert!(!control_outcomes(&ScenarioHistory::default(), &check, &known)[0].passed);
 }
 
-#[rstest]
-#[case::it_worked_before(served("east"), Outcome::Pass)]
-#[case::it_never_worked(failed("closed"), Outcome::Inconclusive)]
-fn refused_traffic_is_its_own_control_when_it_worked_before(#[case] before: RequestResult, #[case] expected: Outcome) {
+#[test]
+fn traffic_that_worked_before_does_not_prove_that_it_would_have_worked() {
     let question = Question::Serving(ServingQuestion {
         ledger: "steady".to_owned(),
         since_us: 0,
@@ -206,13 +332,14 @@ fn refused_traffic_is_its_own_control_when_it_worked_before(#[case] before: Requ
         lost_at_most: None,
         timing: timing(Some(0), None, None),
     });
-    let known = ledgers([(
-        "steady",
-        open_ledger(rows(
-            times(95, &before).into_iter().chain(times(100, &failed("closed"))),
-        )),
-    )]);
-    assert_eq!(judge(&closed(check(question), 100_000), &[], &known).outcome, expected);
+    let results = times(95, &served("east"))
+        .into_iter()
+        .chain(times(100, &failed("closed")));
+    let known = ledgers([("steady", open_ledger(rows(results)))]);
+    let outcome =
+        |controls: &[ControlOutcome]| judge(&closed(check(question.clone()), 100_000), controls, &known).outcome;
+    assert_eq!(outcome(&[]), Outcome::Inconclusive);
+    assert_eq!(outcome(&proven()), Outcome::Pass);
 }
 
 #[test]
