@@ -31,6 +31,10 @@ async fn a_service_is_exported_mirrored_and_called() {
             "within": "10s",
         }},
         {"expect": {
+            "id": REQUIREMENT, "control": ["mirrored"],
+            "object": {"in": "west", "kind": "Service", "name": "store-east-east"}, "never_for": "2s",
+        }},
+        {"expect": {
             "id": REQUIREMENT,
             "objects": {"in": "west", "kind": "EndpointSlice", "labels": "kubernetes.io/service-name=store-east"},
             "count": {"at_least": 1},
@@ -50,7 +54,19 @@ async fn a_service_is_exported_mirrored_and_called() {
     let summary = world.run(vec![scenario("export", steps, json!({}))]).await;
     let events = events(&world);
     assert_eq!(summary.outcome, Outcome::Pass, "{events:#?}");
-    assert_eq!(summary.history.scenarios[0].checks.len(), 4);
+    let history = &summary.history.scenarios[0];
+    assert_eq!(history.checks.len(), 5);
+    // The first negative's control was asked again after it; the absence at the end was seen to come.
+    let again: Vec<_> = history
+        .controls
+        .iter()
+        .map(|control| (control.name.as_deref(), control.proves, control.outcome()))
+        .collect();
+    assert_eq!(
+        again,
+        [(Some("mirrored"), Some(history.checks[1].check), Outcome::Pass)]
+    );
+    assert!(history.controls[0].opened_us >= history.checks[1].closed.as_ref().unwrap().at_us);
     assert!(matches!(events.first(), Some(Event::RunStarted(_))));
     assert!(matches!(
         events.last(),
@@ -107,9 +123,12 @@ async fn traffic_goes_on_while_a_service_is_scaled_restarted_and_told_how_to_beh
             )
         })
         .collect();
+    let (pass, unproven) = (Outcome::Pass, Outcome::Inconclusive);
+    let judged: Vec<_> = outcomes.iter().map(|(_, outcome, _)| *outcome).collect();
+    // Steps have come between the control and `gone`, and nothing controls `late`: neither proves anything.
     assert_eq!(
-        summary.outcome,
-        Outcome::Pass,
+        judged,
+        [pass, unproven, pass, pass, unproven],
         "{outcomes:#?}\n{:#?}",
         history.steps.last()
     );
