@@ -331,8 +331,10 @@ impl ScenarioHistory {
                 proves,
                 ..
             } => {
-                let kept = if proves.is_some() { &self.controls } else { &self.checks };
-                room("checks", kept, MOST_STEPS)?;
+                match proves {
+                    Some(_) => room("controls asked again", &self.controls, MOST_LEDGERS)?,
+                    None => room("checks", &self.checks, MOST_STEPS)?,
+                }
                 if self.check_mut(*check).is_ok() {
                     return Err(format!("check {check} is opened a second time"));
                 }
