@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use meshproof_spec::scenario::Setup;
 use meshproof_spec::topology::Topology;
 
+pub use meshproof_verdict::wakefulness::Unmodelled;
+
 use crate::action::Action;
 use crate::problem::Problem;
 
@@ -141,6 +143,13 @@ pub trait RunningEnvironment: Send + Sync {
     /// What the environment itself knows (commands that were run, what crossed relays, what nodes logged), as files of
     /// evidence by name; `/` stands between folders.
     async fn diagnose(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    /// What of a namespace, and of all objects in it, has no effect in these clusters although it has in real ones. Real
+    /// clusters know of nothing.
+    fn unmodelled(&self, namespace: &str) -> Vec<Unmodelled> {
+        let _ = namespace;
         Vec::new()
     }
 

@@ -80,6 +80,7 @@ pub(crate) async fn run(
         namespaces: Vec::new(),
         server_rows: crate::reconcile::ServerRows::default(),
         clients: Mutex::default(),
+        unmodelled: Mutex::default(),
         held: Vec::new(),
     };
     perform_steps(&mut scene).await;

@@ -10,7 +10,7 @@ use meshproof_spec::scalar::{Name, Target};
 use meshproof_spec::scenario::{Component, ExportMode, PortProtocol};
 use meshproof_verdict::history::ScenarioHistory;
 use meshproof_verdict::record::RunStarted;
-use meshproof_verdict::wakefulness::{Diligence, Wakefulness};
+use meshproof_verdict::wakefulness::{Diligence, Unmodelled, Wakefulness};
 use serde_json::Value;
 
 use crate::agents::AgentPod;
@@ -146,6 +146,8 @@ pub(crate) struct Scene {
     pub(crate) server_rows: ServerRows,
     /// Clients whose requests the present step waited for in vain, outside of any ledger.
     pub(crate) clients: Mutex<BTreeMap<String, Diligence>>,
+    /// What it put into the clusters so far that they do not model, also when it is gone again.
+    pub(crate) unmodelled: Mutex<BTreeSet<Unmodelled>>,
     /// Keeps watches of the scenario's pods and Deployments running from step to step.
     pub(crate) held: Vec<Subscription>,
 }
@@ -217,8 +219,20 @@ impl Scene {
         Wakefulness {
             hindered,
             clients: std::mem::take(&mut *self.clients.lock().unwrap_or_else(PoisonError::into_inner)),
+            unmodelled: self.unmodelled(),
             ..self.run.awake(&self.testbed.pulses, since_us)
         }
+    }
+
+    /// What is in the scenario's and the mesh's namespaces that the clusters do not model, or was when this was asked before.
+    fn unmodelled(&self) -> Vec<Unmodelled> {
+        let mut namespaces = mesh_namespaces(self.testbed.driver.as_ref());
+        namespaces.insert(self.namespace().to_owned());
+        let running = &self.testbed.running;
+        let now = namespaces.iter().flat_map(|namespace| running.unmodelled(namespace));
+        let mut known = self.unmodelled.lock().unwrap_or_else(PoisonError::into_inner);
+        known.extend(now);
+        known.iter().cloned().collect()
     }
 
     /// Remembers what a client did that the present step waited for in vain.

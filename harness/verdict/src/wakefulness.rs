@@ -48,6 +48,30 @@ pub struct Wakefulness {
     /// Clients whose requests were waited for outside of a ledger, by pod (`cluster/namespace/pod`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub clients: BTreeMap<String, Diligence>,
+    /// What the scenario put into the clusters that they do not model: they neither keep nor break a promise that rests on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmodelled: Vec<Unmodelled>,
+}
+
+/// Code of what is not judged because the clusters do not model what it rests on.
+pub const NOT_MODELLED: &str = "not-modelled";
+
+/// Something of an object that has no effect in clusters that are a model, and has in real ones.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unmodelled {
+    /// Name of the cluster.
+    pub cluster: String,
+    /// Kind, namespace and name of the object.
+    pub object: String,
+    /// Which part of it.
+    pub what: String,
+}
+
+impl std::fmt::Display for Unmodelled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}: {}", self.cluster, self.object, self.what)
+    }
 }
 
 /// A pod that could not start, and why.
@@ -159,10 +183,25 @@ impl Wakefulness {
         doubts
     }
 
+    /// Why nothing can be judged, if something is not modelled.
+    #[must_use]
+    pub fn not_modelled(&self) -> Option<String> {
+        let named: Vec<String> = self.unmodelled.iter().map(ToString::to_string).collect();
+        (!named.is_empty()).then(|| format!("{NOT_MODELLED}: without effect in these clusters: {}", named.join("; ")))
+    }
+
     /// Settles whose fault a problem is: the mesh's only when those who say so were awake. What they were not is added to the
     /// message.
     #[must_use]
     pub fn attribute(&self, mut problem: Problem) -> Attributed {
+        if problem.class == ProblemClass::Mesh
+            && let Some(why) = self.not_modelled()
+        {
+            NOT_MODELLED.clone_into(&mut problem.code);
+            problem.class = ProblemClass::Environment;
+            problem.message = format!("{why}; {}", problem.message);
+            problem.remedy = Some("run the scenario on real clusters".to_owned());
+        }
         let doubts = match problem.class {
             ProblemClass::Mesh | ProblemClass::Environment => self.doubts(),
             ProblemClass::Harness | ProblemClass::Interrupted => Vec::new(),
@@ -292,6 +331,32 @@ mod tests {
             unanswered_us: [("east".to_owned(), us)].into(),
             ..Wakefulness::default()
         }
+    }
+
+    /// Without effect: neither kept nor broken, whoever was awake.
+    #[test]
+    fn what_is_not_modelled_is_nobodys_fault_and_is_named() {
+        let of = |what: &str| Unmodelled {
+            cluster: "west".to_owned(),
+            object: "Service shop/store".to_owned(),
+            what: what.to_owned(),
+        };
+        let awake = Wakefulness {
+            unmodelled: vec![of("annotation `retry/http`"), of("spec.x")],
+            ..Wakefulness::default()
+        };
+        let named = "not-modelled: without effect in these clusters: west Service shop/store: annotation `retry/http`; \
+                     west Service shop/store: spec.x";
+        assert_eq!(awake.not_modelled().as_deref(), Some(named));
+        let attributed = awake.attribute(problem(ProblemClass::Mesh));
+        assert_eq!(
+            (attributed.code.as_str(), attributed.outcome()),
+            (NOT_MODELLED, Outcome::Error)
+        );
+        assert!(attributed.message.starts_with(named), "{}", attributed.message);
+        let interrupted = awake.attribute(problem(ProblemClass::Interrupted));
+        assert_eq!(interrupted.outcome(), Outcome::Inconclusive);
+        assert_eq!(Wakefulness::default().not_modelled(), None);
     }
 
     fn hindered(cause: Cause) -> Wakefulness {

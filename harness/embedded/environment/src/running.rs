@@ -10,8 +10,10 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use meshproof_cluster::EmbeddedCluster;
 use meshproof_cluster::fabric::{ControlKind, Effect, EffectGuard, Fabric, PathSelector, TapOptions};
-use meshproof_engine::environment::{Cluster, NetworkFault, RunningEnvironment, Tap};
+use meshproof_engine::environment::{Cluster, NetworkFault, RunningEnvironment, Tap, Unmodelled};
 use meshproof_engine::problem::{self, Problem, without_effect};
+use meshproof_mesh::unmodelled::unmodelled;
+use serde_json::Value;
 
 /// How long nothing must come through for a way to count as cut, or an API server as silent (wall time).
 const SILENCE: Duration = Duration::from_millis(100);
@@ -213,6 +215,22 @@ impl RunningEnvironment for Running {
         self.known(to)?;
         let tap = self.fabric.tap(PathSelector::between(from, to), &TapOptions::default());
         Ok(Box::new(FabricTap(tap)))
+    }
+
+    fn unmodelled(&self, namespace: &str) -> Vec<Unmodelled> {
+        let mut found = Vec::new();
+        for cluster in lock(&self.embedded).iter() {
+            for object in cluster.store().namespace_and_content(namespace) {
+                let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+                let named = || format!("{} {namespace}/{}", text("/kind"), text("/metadata/name"));
+                found.extend(unmodelled(&object).into_iter().map(|what| Unmodelled {
+                    cluster: cluster.name().to_owned(),
+                    object: named(),
+                    what,
+                }));
+            }
+        }
+        found
     }
 
     async fn down(&self) -> Result<(), Problem> {

@@ -20,5 +20,6 @@ pub mod mirror;
 pub mod model;
 pub mod names;
 pub mod proxy;
+pub mod unmodelled;
 mod version;
 mod waiting;

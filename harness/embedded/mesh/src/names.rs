@@ -80,6 +80,9 @@ pub mod annotation {
     pub const TRUST_ROOT_SHA256: &str = "linkerd.io/trust-root-sha256";
     /// On pods: the proxy forwards for other clusters.
     pub const ENABLE_GATEWAY: &str = "config.linkerd.io/enable-gateway";
+    /// On pods: how long a proxy serves after its pod was told to end. One that is a sidecar of Kubernetes, as all of the model
+    /// are, serves until the other containers are gone.
+    pub const WAIT_BEFORE_EXIT: &str = "config.alpha.linkerd.io/proxy-wait-before-exit-seconds";
     /// On pods: ports that only clients with an identity may use.
     pub const REQUIRE_IDENTITY_PORTS: &str = "config.linkerd.io/proxy-require-identity-inbound-ports";
     /// On pods and namespaces: what a proxy allows that no policy speaks of.

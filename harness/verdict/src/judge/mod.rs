@@ -127,8 +127,14 @@ pub fn judge(check: &CheckHistory, controls: &[ControlOutcome], ledgers: &dyn Le
     if_awake(found, &closed.awake, &context).into_judgement(check, expected)
 }
 
-/// A promise that was broken while who accuses was not awake is not decided.
+/// A promise that was broken while who accuses was not awake is not decided; one that rests on what is not modelled is not
+/// judged.
 fn if_awake(mut found: Finding, awake: &Wakefulness, context: &Context<'_>) -> Finding {
+    if let Some(why) = awake.not_modelled() {
+        found.outcome = Outcome::Skip;
+        found.happened = why;
+        return found;
+    }
     if found.outcome != Outcome::Fail {
         return found;
     }

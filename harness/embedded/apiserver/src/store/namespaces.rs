@@ -11,6 +11,7 @@ use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -65,6 +66,15 @@ impl Store {
             state.pending.push_back(Consequence::EmptyNamespace(name));
             state.settle();
         }
+    }
+
+    /// All objects in a namespace, of all kinds, and the namespace itself.
+    #[must_use]
+    pub fn namespace_and_content(&self, name: &str) -> Vec<Arc<Value>> {
+        let state = self.lock();
+        let content = state.namespace_content(name).into_iter();
+        let keys = content.chain([super::state::namespace_key(name)]);
+        keys.filter_map(|key| state.object(&key).cloned()).collect()
     }
 
     fn is_emptying(&self, uid: &str) -> bool {

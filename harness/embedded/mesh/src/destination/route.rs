@@ -157,7 +157,7 @@ impl Match {
 }
 
 impl Route {
-    pub(super) fn read(object: &Value) -> Self {
+    pub(crate) fn read(object: &Value) -> Self {
         let (namespace, name) = key(object);
         let group = object["apiVersion"]
             .as_str()

@@ -365,3 +365,23 @@ fn a_promise_that_breaks_while_the_harness_is_stalled_is_not_decided(
         expected == Outcome::Inconclusive
     );
 }
+
+#[rstest]
+#[case::kept("T")]
+#[case::broken("f")]
+fn a_promise_that_rests_on_what_is_not_modelled_is_not_judged(#[case] state: &str) {
+    let state = state.chars().next().unwrap();
+    let mut check = closed(alive(timing(Some(5000), None, None), &[(1, state)]), OPENED_MS + 6000);
+    check.closed.as_mut().unwrap().awake.unmodelled = vec![crate::wakefulness::Unmodelled {
+        cluster: "west".to_owned(),
+        object: "Service shop/store".to_owned(),
+        what: "annotation `retry/http`".to_owned(),
+    }];
+    let judgement = judge(&check, &proven(), &no_ledgers());
+    assert_eq!(judgement.outcome, Outcome::Skip);
+    assert!(
+        judgement
+            .summary
+            .contains("not-modelled: without effect in these clusters: west Service shop/store")
+    );
+}
