@@ -102,7 +102,7 @@ fn a_run_that_passes_writes_reports_that_can_be_derived_again() {
     place
         .call(&["run", "exported-service-appears", "--seed", "7"])
         .exits(0)
-        .says(&["5/5 checks", "seed 7"]);
+        .says(&["6/6 checks", "seed 7"]);
     let run = place.runs().pop().unwrap();
     for file in [
         "journal.ndjson",

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use meshproof_spec::scalar::{Name, Target};
@@ -207,6 +207,7 @@ impl Scene {
         let began_us = self.history.started_us.unwrap_or(0).saturating_sub(AFTER_EFFECT_US);
         let since_us = began_us.max(self.testbed.ready_us);
         let hindered = if accuses {
+            self.look_for_unmodelled();
             let (clusters, own) = (self.testbed.clusters(), BTreeSet::from([self.namespace().to_owned()]));
             let mesh = mesh_namespaces(self.testbed.driver.as_ref());
             let mut hindered = hindrance::look(clusters, &mesh, None).await;
@@ -219,20 +220,22 @@ impl Scene {
         Wakefulness {
             hindered,
             clients: std::mem::take(&mut *self.clients.lock().unwrap_or_else(PoisonError::into_inner)),
-            unmodelled: self.unmodelled(),
+            unmodelled: self.lock_unmodelled().iter().cloned().collect(),
             ..self.run.awake(&self.testbed.pulses, since_us)
         }
     }
 
-    /// What is in the scenario's and the mesh's namespaces that the clusters do not model, or was when this was asked before.
-    fn unmodelled(&self) -> Vec<Unmodelled> {
+    /// Looks for what is in the scenario's and the mesh's namespaces and is not modelled. It is remembered when it goes again.
+    pub(crate) fn look_for_unmodelled(&self) {
         let mut namespaces = mesh_namespaces(self.testbed.driver.as_ref());
         namespaces.insert(self.namespace().to_owned());
         let running = &self.testbed.running;
         let now = namespaces.iter().flat_map(|namespace| running.unmodelled(namespace));
-        let mut known = self.unmodelled.lock().unwrap_or_else(PoisonError::into_inner);
-        known.extend(now);
-        known.iter().cloned().collect()
+        self.lock_unmodelled().extend(now);
+    }
+
+    fn lock_unmodelled(&self) -> MutexGuard<'_, BTreeSet<Unmodelled>> {
+        self.unmodelled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Remembers what a client did that the present step waited for in vain.

@@ -1,4 +1,4 @@
-//! Whether clusters that share the harness's processors had one. A machine on which others run as well lets every timer
+//! Whether clusters that share the harness's processors had enough of one. A machine on which others run as well lets every timer
 //! fire almost in time and still gives the process a fraction of the time that it needs: then all takes several times as
 //! long, and promises with a deadline break that would have been kept.
 //!
@@ -17,12 +17,15 @@ use crate::clock::{Clock, micros};
 
 /// How often is counted (wall time).
 const PERIOD: Duration = Duration::from_millis(100);
+/// Who waits so many times as long as it runs gets a third of the time that it needs. Less happens wherever several of us run
+/// side by side, and is survived.
+const STARVES: u32 = 2;
 /// Waiting for less than this share of a period hurts nobody, however little was run.
 const HURTS: f64 = 0.1;
 /// Periods that are remembered, at most: the last two hours.
 const REMEMBERED: usize = 72_000;
 
-/// Remembers when the process waited longer for a processor than it had one, as long as it lives.
+/// Remembers when the process waited at least twice as long for a processor as it had one, as long as it lives.
 pub(crate) struct Starvation {
     periods: Arc<Mutex<VecDeque<Starved>>>,
     _counting: AbortOnDropHandle<()>,
@@ -89,7 +92,7 @@ struct CpuTime {
 impl CpuTime {
     /// Whether who had so much of it in a period of this length starved.
     fn starves(self, length: Duration) -> bool {
-        self.waited >= self.ran && self.waited >= length.mul_f64(HURTS)
+        self.waited >= self.ran * STARVES && self.waited >= length.mul_f64(HURTS)
     }
 
     /// Reads a line of `schedstat`: nanoseconds run, nanoseconds waited, number of times run.
@@ -142,9 +145,10 @@ mod tests {
     #[case::busy(95, 5, false)]
     #[case::busy_on_two_processors(190, 20, false)]
     #[case::little_to_do(2, 8, false)]
-    #[case::half(60, 60, true)]
+    #[case::half(60, 60, false)]
+    #[case::a_third(60, 120, true)]
     #[case::a_quarter(50, 160, true)]
-    fn who_waits_longer_than_it_runs_starves(#[case] ran: u64, #[case] waited: u64, #[case] expected: bool) {
+    fn who_waits_much_longer_than_it_runs_starves(#[case] ran: u64, #[case] waited: u64, #[case] expected: bool) {
         let used = CpuTime {
             ran: Duration::from_millis(ran),
             waited: Duration::from_millis(waited),

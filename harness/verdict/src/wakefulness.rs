@@ -19,7 +19,7 @@ use crate::record::{Outcome, Problem, ProblemClass};
 /// timeouts that promises rest on, a sidecar's failfast and the period of gateway probes, are as long.
 pub const STALLED_US: u64 = 3_000_000;
 
-/// From this time on that harness and clusters waited longer for a processor than they had one, a broken promise proves
+/// From this time on that harness and clusters waited twice as long for a processor as they had one, a broken promise proves
 /// nothing (scenario µs): a third of the 30 s that promises usually give.
 pub const STARVED_US: u64 = 10_000_000;
 
@@ -34,8 +34,8 @@ pub struct Wakefulness {
     /// µs.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub stalled_us: u64,
-    /// Time in which the harness, and clusters that share its processors, waited longer for one than they had one, all in all,
-    /// scenario µs.
+    /// Time in which the harness, and clusters that share its processors, waited twice as long for one as they had one, or
+    /// longer, all in all, scenario µs.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub starved_us: u64,
     /// Longest time for which the API of a cluster left a request of the harness without an answer, by cluster, scenario µs;
@@ -153,7 +153,7 @@ impl Wakefulness {
         }
         if self.starved_us >= STARVED_US {
             doubts.push(format!(
-                "harness and clusters waited for a processor longer than they had one for {} of scenario time: their machine had too much to do",
+                "harness and clusters waited for a processor twice as long as they had one for {} of scenario time: their machine had too much to do",
                 seconds(self.starved_us)
             ));
         }
@@ -383,7 +383,7 @@ mod tests {
     #[case::almost_a_stall(stalled(STALLED_US - 1), Outcome::Fail, "it is not ready")]
     #[case::a_stall(stalled(40_000_000), Outcome::Error, "but the harness itself was stalled for 40.0 s")]
     #[case::almost_starved(starved(STARVED_US - 1), Outcome::Fail, "it is not ready")]
-    #[case::starved(starved(STARVED_US), Outcome::Error, "longer than they had one for 10.0 s")]
+    #[case::starved(starved(STARVED_US), Outcome::Error, "twice as long as they had one for 10.0 s")]
     #[case::a_quick_api(unanswered(STALLED_US - 1), Outcome::Fail, "it is not ready")]
     #[case::a_silent_api(
         unanswered(STALLED_US),

@@ -33,13 +33,15 @@ const PROTOCOLS: [&str; 4] = ["", "unknown", "HTTP/1", "HTTP/2"];
 /// Names what of an object has no effect in the model, each with its place in the object.
 #[must_use]
 pub fn unmodelled(object: &Value) -> Vec<String> {
-    let mut found: Vec<String> = ["/metadata", "/spec/template/metadata"]
-        .iter()
-        .filter_map(|place| object.pointer(place))
-        .flat_map(annotations)
-        .collect();
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    match text("/kind") {
+    let kind = text("/kind");
+    let annotated = match kind {
+        "Service" | "Namespace" | "Pod" | "HTTPRoute" => object.get("metadata"),
+        "Deployment" | "StatefulSet" | "DaemonSet" | "Job" => object.pointer("/spec/template/metadata"),
+        _ => None,
+    };
+    let mut found: Vec<String> = annotated.into_iter().flat_map(annotations).collect();
+    match kind {
         "Service" => {
             for (name, value) in [(label::EXPORTED, "remote-discovery"), (label::FEDERATED, "member")] {
                 if object["metadata"]["labels"][name] == value {
