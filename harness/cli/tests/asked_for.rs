@@ -153,6 +153,14 @@ fn manifests_beside_and_below_scenarios_are_no_scenarios() {
     assert_eq!(listed.all.lines().count(), 1, "{}", listed.all);
 }
 
+/// Of a file only what it checks is asked for, not the rest of the catalogue.
+#[test]
+fn prove_asks_a_file_for_what_it_checks() {
+    call(&["prove", "scenarios/splits/quantity-weights.yaml"])
+        .exits(0)
+        .says(&["1 killed, 0 survived, 1 green, 0 red"]);
+}
+
 #[test]
 fn broken_scenarios_are_counted() {
     let place = tempfile::tempdir().unwrap();

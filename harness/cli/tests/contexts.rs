@@ -119,6 +119,16 @@ impl Served {
         listed.into_iter().filter_map(|found| found.metadata.name).collect()
     }
 
+    /// Waits until a run has made its namespaces in both clusters.
+    async fn until_namespaces_appear(&self) {
+        let appearing = async {
+            while self.own_namespaces("west").await.is_empty() || self.own_namespaces("east").await.is_empty() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), appearing).await.unwrap();
+    }
+
     /// Every object of every kind in a cluster, without what changes by itself: versions, leases, events, and what nodes and
     /// controllers report.
     async fn objects(&self, cluster: &str) -> BTreeMap<String, Value> {
@@ -202,12 +212,7 @@ fn what_disturbs_others_is_skipped_until_the_user_consents() {
 async fn what_a_killed_run_left_in_clusters_is_removed_by_gc() {
     let served = Served::start();
     let mut run = served.run_command(&["declared-shares"]).spawn().unwrap();
-    let appearing = async {
-        while served.own_namespaces("west").await.is_empty() || served.own_namespaces("east").await.is_empty() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), appearing).await.unwrap();
+    served.until_namespaces_appear().await;
     let of_run = served.own_namespaces("west").await;
     // While it lives, its namespaces are its own, however young anybody wants them.
     let (code, told) = served.gc(&["--older-than", "0s"]);
@@ -321,17 +326,12 @@ async fn what_a_killed_run_changed_is_undone_by_gc_and_by_the_next_run() {
     assert!(code == Some(0) && told.contains("0 leftovers removed"), "{told}");
 }
 
-/// Who interrupts twice does not wait for namespaces to go; `gc` does.
+/// Who interrupts twice does not wait for namespaces to go; `gc` does. Some may be going already, and be gone before it looks.
 #[tokio::test]
-async fn what_an_impatient_user_left_is_removed_by_gc() {
+async fn what_an_impatient_user_left_is_gone_after_gc() {
     let served = Served::start();
     let mut run = served.run_command(&["declared-shares"]).spawn().unwrap();
-    let appearing = async {
-        while served.own_namespaces("west").await.is_empty() || served.own_namespaces("east").await.is_empty() {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), appearing).await.unwrap();
+    served.until_namespaces_appear().await;
     let process = rustix::process::Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap();
     for _ in 0..2 {
         rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
@@ -339,15 +339,8 @@ async fn what_an_impatient_user_left_is_removed_by_gc() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(run.wait().unwrap().code(), Some(130));
-    let left = served.own_namespaces("west").await;
     let (code, told) = said(&mut meshproof(served.folder.path(), &["gc"]));
     assert_eq!(code, Some(0), "{told}");
-    for namespace in left {
-        assert!(
-            told.contains(&format!("removed: namespace {namespace} in west")),
-            "{told}"
-        );
-    }
     for cluster in ["west", "east"] {
         assert!(served.own_namespaces(cluster).await.is_empty(), "{cluster}: {told}");
     }

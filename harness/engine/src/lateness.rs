@@ -1,5 +1,6 @@
 //! How late things came that were due: timers of the harness, answers of an API.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +12,9 @@ use crate::clock::{Clock, micros};
 /// Lateness that is always worth remembering (wall time).
 const NOTABLE: Duration = Duration::from_millis(20);
 
+/// So many are remembered, the last ones.
+const REMEMBERED: usize = 65_536;
+
 /// Remembers when something came late. Something is due at one time at most.
 pub(crate) struct Lateness {
     clock: Clock,
@@ -20,7 +24,7 @@ pub(crate) struct Lateness {
 
 #[derive(Default)]
 struct State {
-    seen: Vec<Late>,
+    seen: VecDeque<Late>,
     due: Option<Instant>,
 }
 
@@ -70,7 +74,11 @@ impl Lateness {
                 until_us: self.clock.now_us(),
                 late_us: micros(self.clock.scenario(late)),
             };
-            self.lock().seen.push(late);
+            let mut state = self.lock();
+            if state.seen.len() == REMEMBERED {
+                state.seen.pop_front();
+            }
+            state.seen.push_back(late);
         }
     }
 

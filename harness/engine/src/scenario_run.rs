@@ -161,7 +161,7 @@ async fn perform_steps(scene: &mut Scene) {
             performed = isolated(&what, perform(scene, step, index, line)) => performed.and_then(|performed| performed),
         };
         let problem = performed.map(|found| outcome = found).err();
-        if step.disturbs() || matches!(step, Step::Deploy(_)) {
+        if step.changes() {
             scene.look_for_unmodelled();
         }
         let awake = scene.awake(problem.as_ref().is_some_and(Problem::is_of_time)).await;

@@ -157,6 +157,12 @@ pub enum Step {
 }
 
 impl Step {
+    /// Whether it makes, changes or removes objects, or how pods behave.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        self.disturbs() || matches!(self, Self::Deploy(_))
+    }
+
     /// Whether it changes something that running traffic may feel. What was seen before such a step proves nothing about
     /// the time after it.
     #[must_use]

@@ -200,6 +200,10 @@ fn jobs(loaded: &Suite, args: &ProveArgs) -> Result<Vec<Job>, Exit> {
             continue;
         }
         let scenarios = coverage.decided_by.get(&requirement.id).cloned().unwrap_or_default();
+        // Of given files only what they check is asked for.
+        if scenarios.is_empty() && !args.files.is_empty() && args.requirements.is_empty() {
+            continue;
+        }
         for name in &requirement.defects {
             let defect = name.0.parse::<Defect>().map_err(|problem| {
                 output::note(&format!("error: {id}: {problem}"));

@@ -10,7 +10,7 @@ use anyhow::{Result, anyhow};
 use meshproof_engine::plan::{Plan, Selection, Suite, SuiteScenario};
 use meshproof_engine::{Engine, Interrupts, RunOptions};
 use meshproof_mesh::defect::Defects;
-use meshproof_spec::scenario::{Setup, Step};
+use meshproof_spec::scenario::Setup;
 use meshproof_verdict::history::{RunHistory, ScenarioHistory};
 use meshproof_verdict::record::Outcome;
 use serde::Serialize;
@@ -160,7 +160,7 @@ async fn perform(
 fn without(scenario: &SuiteScenario, lacking: Lacking) -> SuiteScenario {
     let mut reduced = scenario.clone();
     reduced.id.push_str(lacking.suffix());
-    let kept: Vec<bool> = scenario.scenario.steps.iter().map(|step| !configures(step)).collect();
+    let kept: Vec<bool> = scenario.scenario.steps.iter().map(|step| !step.disturbs()).collect();
     let mut keep = kept.iter();
     reduced.scenario.steps.retain(|_| *keep.next().unwrap_or(&true));
     let mut keep = kept.iter();
@@ -172,39 +172,6 @@ fn without(scenario: &SuiteScenario, lacking: Lacking) -> SuiteScenario {
         });
     }
     reduced
-}
-
-/// Whether a step changes what the mesh is asked to do, or how it fares. Those that do not, put workloads there, send
-/// requests, or look.
-fn configures(step: &Step) -> bool {
-    match step {
-        Step::Deploy(_)
-        | Step::Call(_)
-        | Step::Traffic(_)
-        | Step::Stop(_)
-        | Step::Expect(_)
-        | Step::Inventory(_)
-        | Step::Use(_) => false,
-        Step::Export(_)
-        | Step::Unexport(_)
-        | Step::Route(_)
-        | Step::Unroute(_)
-        | Step::Scale(_)
-        | Step::Restart(_)
-        | Step::Behave(_)
-        | Step::Fault(_)
-        | Step::Heal(_)
-        | Step::Link(_)
-        | Step::Unlink(_)
-        | Step::Install(_)
-        | Step::Upgrade(_)
-        | Step::Uninstall(_)
-        | Step::Rotate(_)
-        | Step::Namespace(_)
-        | Step::Apply(_)
-        | Step::Patch(_)
-        | Step::Delete(_) => true,
-    }
 }
 
 fn tell(rows: &[Row], args: &ProveArgs, interrupted: bool) -> Exit {

@@ -371,7 +371,7 @@ pub(super) fn something_happened_before(file: &File<'_>, _: &World, problems: &m
             let Some(since) = since.filter(|since| *since < step) else {
                 continue; // Reported as a reference to nothing.
             };
-            if !earlier(since).any(|other| other.disturbs() || matches!(other, Step::Deploy(_))) {
+            if !earlier(since).any(Step::changes) {
                 problems.push(
                     Diagnostic::error(
                         code::NOTHING_HAPPENED,

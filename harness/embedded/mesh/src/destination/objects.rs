@@ -22,20 +22,6 @@ fn annotation_of<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
     object["metadata"]["annotations"][name].as_str()
 }
 
-/// Annotations of a Service or route whose effect the data plane lacks: retries, timeouts, circuit breaking.
-pub(super) fn unmodelled_annotations(object: &Value) -> impl Iterator<Item = &str> {
-    const PREFIXES: [&str; 4] = [
-        "retry.linkerd.io/",
-        "timeout.linkerd.io/",
-        "balancer.linkerd.io/",
-        "balancer.alpha.linkerd.io/",
-    ];
-    let annotations = object["metadata"]["annotations"].as_object().into_iter().flatten();
-    annotations
-        .map(|(name, _)| name.as_str())
-        .filter(|name| PREFIXES.iter().any(|prefix| name.starts_with(prefix)))
-}
-
 fn label_of<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
     object["metadata"]["labels"][name].as_str()
 }
@@ -378,14 +364,6 @@ mod tests {
         );
         assert_eq!(slice.ports, [("http".to_owned(), 4143)]);
         assert_eq!(slice.gateway_identity.as_deref(), Some("gw"));
-    }
-
-    #[test]
-    fn annotations_without_effect_are_known() {
-        let object = json!({"metadata": {"annotations": {
-            "retry.linkerd.io/http": "5xx", "config.linkerd.io/opaque-ports": "9090", "timeout.linkerd.io/request": "1s"}}});
-        let found: Vec<_> = super::unmodelled_annotations(&object).collect();
-        assert_eq!(found, ["retry.linkerd.io/http", "timeout.linkerd.io/request"]);
     }
 
     #[test]

@@ -13,11 +13,12 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::index::{HTTP_ROUTES, Index, Kind};
-use super::objects::{Key, key, unmodelled_annotations};
+use super::objects::{Key, key};
 use super::route::POLICY_CONTROLLER;
 use crate::defect::{Defect, Defects};
 use crate::model::Model;
 use crate::names::VERSION;
+use crate::unmodelled::unmodelled;
 use crate::version;
 
 /// How long a defective proxy withholds the mirrors of a restarted controller, in scenario time: longer than failfast, so
@@ -130,10 +131,13 @@ impl Follower {
 impl Follower {
     /// What has no effect must not look as if it had one.
     fn warn_of_unmodelled(&mut self, object: &Value) {
-        for name in unmodelled_annotations(object) {
+        for what in unmodelled(object) {
             let own = key(object);
-            let told = format!("level=warn msg=\"{name} on {}/{} is not modelled\"", own.0, own.1);
-            if self.warned.insert((own, name.to_owned())) {
+            let told = format!(
+                "level=warn msg=\"{}/{}: without effect in the model: {what}\"",
+                own.0, own.1
+            );
+            if self.warned.insert((own, what)) {
                 (self.log)(&told);
             }
         }
