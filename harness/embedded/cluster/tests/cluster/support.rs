@@ -208,6 +208,24 @@ pub(crate) async fn serve(cluster: &EmbeddedCluster, app: &str, replicas: u32, k
         addresses.is_some_and(|a| a.len() == replicas as usize)
     };
     until(cluster, &gvr::ENDPOINTS, app, "ready endpoints", ready).await;
+    until_reached(cluster, app).await;
+}
+
+/// The network follows Endpoints a little later, as a kube-proxy does.
+async fn until_reached(cluster: &EmbeddedCluster, app: &str) {
+    let service = cluster.store().get(&gvr::SERVICES, Some(NS), app).unwrap();
+    let address: std::net::IpAddr = service["spec"]["clusterIP"].as_str().unwrap().parse().unwrap();
+    let reached = async {
+        while let Err(error) = cluster
+            .fabric()
+            .connect_from(cluster.name(), (address, 80).into())
+            .await
+        {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{app}: {error}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, reached).await.unwrap();
 }
 
 pub(crate) async fn until_available(cluster: &EmbeddedCluster, app: &str, replicas: u32) {
