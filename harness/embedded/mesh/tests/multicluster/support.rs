@@ -52,6 +52,8 @@ pub(crate) struct Plan<'a> {
     pub(crate) links: &'a [(&'a str, &'a str)],
     pub(crate) defects: &'a [Defect],
     pub(crate) values: fn(MulticlusterValues) -> MulticlusterValues,
+    /// More arguments of the service mirrors, as somebody adds them who edits the Deployment.
+    pub(crate) mirror_arguments: &'a [&'a str],
 }
 
 impl Default for Plan<'_> {
@@ -61,6 +63,7 @@ impl Default for Plan<'_> {
             links: &[("west", "east")],
             defects: &[],
             values: |values| values,
+            mirror_arguments: &[],
         }
     }
 }
@@ -159,7 +162,18 @@ impl Mesh {
                 manifests.extend(control_plane(&ControlPlaneValues::new(trust)));
                 site.apply(&manifests).await;
                 site.deployments_available("linkerd").await;
-                site.apply(&multicluster(&defects, &values)).await;
+                let mut manifests = multicluster(&defects, &values);
+                for manifest in &mut manifests {
+                    let arguments = manifest.pointer_mut("/spec/template/spec/containers/0/args");
+                    if let Some(arguments) = arguments.and_then(Value::as_array_mut)
+                        && arguments[0] == "service-mirror"
+                    {
+                        let target = arguments.pop();
+                        arguments.extend(plan.mirror_arguments.iter().map(|&argument| argument.into()));
+                        arguments.extend(target);
+                    }
+                }
+                site.apply(&manifests).await;
                 site.apply(&[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NS}})])
                     .await;
                 site.deployments_available(MC).await;

@@ -6,7 +6,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::lifecycle::allow_verbs;
-use crate::support::{LINKS, MC, Mesh, NS, State, exported, pair, subsets};
+use crate::support::{LINKS, MC, Mesh, NS, Plan, State, exported, pair, subsets};
 
 const ALL_VERBS: [&str; 6] = ["list", "get", "watch", "create", "delete", "update"];
 
@@ -24,18 +24,25 @@ fn touch(mesh: &Mesh, service: &str) {
     mesh["east"].patch(&gvr::SERVICES, NS, service, annotation);
 }
 
-/// Waits for a periodic repair: the next one comes a minute later. Leaves an exported Service `plain`.
-async fn just_repaired(mesh: &Mesh) {
-    let west = &mesh["west"];
-    // What the first probes say is a reason for a repair, too.
-    west.until_metric("east", "gateway_alive{target_cluster_name=\"east\"}", |alive| {
-        alive == 1.0
+/// A mesh whose service mirror repairs nothing any more while a test lasts, with an exported Service `plain`.
+async fn without_repairs(defect: Option<Defect>) -> Mesh {
+    let mesh = Mesh::start(Plan {
+        defects: defect.as_slice(),
+        mirror_arguments: &["-endpoint-refresh-period=10h"],
+        ..Plan::default()
     })
     .await;
+    // One at the start, one for what the first probes say.
+    mesh["west"]
+        .until_metric(
+            "east",
+            "service_mirror_endpoint_repairs{target_cluster_name=\"east\"}",
+            |repairs| repairs == 2.0,
+        )
+        .await;
     mesh["east"].export("plain");
-    west.endpoints("plain-east", State::Ready).await;
-    west.set_subsets("plain-east", json!([]));
-    west.endpoints("plain-east", State::Ready).await;
+    mesh["west"].endpoints("plain-east", State::Ready).await;
+    mesh
 }
 
 fn is_listed(link: Option<&Value>, service: &str) -> bool {
@@ -166,7 +173,7 @@ async fn mirror_endpoints_that_somebody_deleted_stay_away() {
 #[case(Some(Defect::UpstreamRemoteEndpointsMissed))]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn endpoints_of_headless_services_and_such_as_go_as_a_whole(#[case] defect: Option<Defect>) {
-    let mesh = with(defect).await;
+    let mesh = without_repairs(defect).await;
     let (west, east) = (&mesh["west"], &mesh["east"]);
     let mut labels = exported();
     labels["service.kubernetes.io/headless"] = "".into();
@@ -175,7 +182,6 @@ async fn endpoints_of_headless_services_and_such_as_go_as_a_whole(#[case] defect
         east.service(service, labels, Some(true));
         west.endpoints(&format!("{service}-east"), State::Ready).await;
     }
-    just_repaired(&mesh).await;
     east.set_subsets("store", json!([]));
     east.remove(&gvr::ENDPOINTS, NS, "depot");
     east.set_subsets("plain", json!([]));
@@ -186,10 +192,15 @@ async fn endpoints_of_headless_services_and_such_as_go_as_a_whole(#[case] defect
         let endpoints = west.get(&gvr::ENDPOINTS, NS, mirror).unwrap();
         assert_eq!(State::of(&endpoints), expected, "{mirror}");
     }
-    // By the repair.
-    for mirror in ["store-east", "depot-east"] {
-        west.endpoints(mirror, State::Empty).await;
-    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_whose_end_was_missed_go_with_the_next_repair() {
+    let mesh = with(Some(Defect::UpstreamRemoteEndpointsMissed)).await;
+    mesh["east"].export("store");
+    mesh["west"].endpoints("store-east", State::Ready).await;
+    mesh["east"].remove(&gvr::ENDPOINTS, NS, "store");
+    mesh["west"].endpoints("store-east", State::Empty).await;
 }
 
 #[rstest]
@@ -197,9 +208,8 @@ async fn endpoints_of_headless_services_and_such_as_go_as_a_whole(#[case] defect
 #[case(Some(Defect::UpstreamUpdateFillsEmptyEndpoints), State::Ready)]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_a_service_without_pods(#[case] defect: Option<Defect>, #[case] expected: State) {
-    let mesh = with(defect).await;
+    let mesh = without_repairs(defect).await;
     let (west, east) = (&mesh["west"], &mesh["east"]);
-    just_repaired(&mesh).await;
     east.set_subsets("plain", json!([]));
     west.endpoints("plain-east", State::Empty).await;
     touch(&mesh, "plain");
@@ -210,7 +220,22 @@ async fn a_change_of_a_service_without_pods(#[case] defect: Option<Defect>, #[ca
     // Endpoints are written before the Service.
     let endpoints = west.get(&gvr::ENDPOINTS, NS, "plain-east").unwrap();
     assert_eq!(State::of(&endpoints), expected);
-    west.endpoints("plain-east", State::Empty).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn endpoints_that_a_change_of_the_service_filled_are_emptied_by_the_next_repair() {
+    let mesh = with(Some(Defect::UpstreamUpdateFillsEmptyEndpoints)).await;
+    let (west, east) = (&mesh["west"], &mesh["east"]);
+    east.export("store");
+    west.endpoints("store-east", State::Ready).await;
+    east.set_subsets("store", json!([]));
+    west.endpoints("store-east", State::Empty).await;
+    touch(&mesh, "store");
+    west.until(&gvr::SERVICES, NS, "store-east", "the touch", |mirror| {
+        mirror["metadata"]["annotations"]["touched"] == "yes"
+    })
+    .await;
+    west.endpoints("store-east", State::Empty).await;
 }
 
 #[rstest]
