@@ -188,7 +188,7 @@ impl ObjectPath {
     ///
     /// # Errors
     /// When it leads nowhere, with the range of characters (from 0) of the text at which it goes astray.
-    pub fn shape_in(&self, shape: &'static Shape) -> Result<&'static Shape, (Range<usize>, WrongStep)> {
+    pub fn shape_in<'s>(&self, shape: &'s Shape) -> Result<&'s Shape, (Range<usize>, WrongStep)> {
         let mut here = shape;
         for (step, start) in self.steps.iter().zip(&self.starts) {
             let one = match step {
@@ -214,7 +214,7 @@ impl ObjectPath {
 
     /// Whether every key in it is one that the schema names: no key of a map, and nothing that the schema leaves open.
     #[must_use]
-    pub fn is_named_in(&self, shape: &'static Shape) -> bool {
+    pub fn is_named_in(&self, shape: &Shape) -> bool {
         let mut here = shape;
         self.steps.iter().all(|step| {
             let one = match step {

@@ -56,7 +56,7 @@ impl Kind {
 
 impl Shape {
     /// As [`Kind::resolve`], from a place inside an object.
-    pub fn resolve(&'static self, path: &[Step<'_>]) -> Result<&'static Shape, PathError> {
+    pub fn resolve(&self, path: &[Step<'_>]) -> Result<&Shape, PathError> {
         let mut here = self;
         for (step, name) in path.iter().enumerate() {
             let wrong = |wrong| PathError { step, wrong };
@@ -67,7 +67,7 @@ impl Shape {
                 (Shape::Object(fields), Step::Field(field)) => {
                     let found = fields
                         .get(field)
-                        .ok_or_else(|| wrong(WrongStep::UnknownField(*fields)))?;
+                        .ok_or_else(|| wrong(WrongStep::UnknownField(fields.clone())))?;
                     &found.shape
                 }
                 (_, Step::Field(_)) => return Err(wrong(WrongStep::NoFields(here.clone()))),

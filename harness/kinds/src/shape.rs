@@ -4,7 +4,7 @@ use crate::kind::Kind;
 use crate::openapi;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 /// What may stand at a place of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,9 +46,18 @@ pub enum Scalar {
     Quantity,
 }
 
-/// The fields of an object. Cheap to copy: a reference into the shapes of the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fields(usize);
+/// The fields of an object. Cheap to clone: a reference.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fields(Declared);
+
+/// Where fields are declared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Declared {
+    /// In the table of the process, because types of Kubernetes contain themselves.
+    BuiltIn(usize),
+    /// In a CustomResourceDefinition.
+    Custom(Arc<Definition>),
+}
 
 /// A field of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,31 +68,38 @@ pub struct Field {
     pub required: bool,
 }
 
-/// An entry of the table of definitions.
-#[derive(Debug)]
+/// A type with fields.
+#[derive(Debug, PartialEq, Eq)]
 struct Definition {
     name: String,
     fields: BTreeMap<String, Field>,
 }
 
 impl Fields {
-    fn definition(self) -> &'static Definition {
-        // The only maker of `Fields` is the builder of this table.
-        &SHAPES.definitions[self.0]
+    pub(crate) fn custom(name: String, fields: BTreeMap<String, Field>) -> Self {
+        Self(Declared::Custom(Arc::new(Definition { name, fields })))
     }
 
-    /// Kubernetes' name of the type, like `io.k8s.api.core.v1.ServicePort`.
-    pub fn name(self) -> &'static str {
+    fn definition(&self) -> &Definition {
+        match &self.0 {
+            // The only maker of these is the builder of the table.
+            Declared::BuiltIn(index) => &SHAPES.definitions[*index],
+            Declared::Custom(definition) => definition,
+        }
+    }
+
+    /// Kubernetes' name of the type, like `io.k8s.api.core.v1.ServicePort`; for a part of a custom kind the name of the kind.
+    pub fn name(&self) -> &str {
         &self.definition().name
     }
 
     /// The field with this name.
-    pub fn get(self, name: &str) -> Option<&'static Field> {
+    pub fn get(&self, name: &str) -> Option<&Field> {
         self.definition().fields.get(name)
     }
 
     /// Names and fields, by name.
-    pub fn iter(self) -> impl Iterator<Item = (&'static str, &'static Field)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Field)> {
         self.definition()
             .fields
             .iter()
@@ -194,7 +210,7 @@ impl Builder<'_> {
 
     fn named(&self, name: &str) -> Shape {
         if let Some(index) = self.with_fields.get(name) {
-            return Shape::Object(Fields(*index));
+            return Shape::Object(Fields(Declared::BuiltIn(*index)));
         }
         match name.rsplit('.').next() {
             Some("Quantity") => Shape::Scalar(Scalar::Quantity),

@@ -139,11 +139,11 @@ codes! {
     CONTRADICTION = 55, "fields that exclude each other",
         "Two fields contradict each other, e.g. a call that is answered and refused.";
     NO_SUCH_PLACE = 56, "place that objects do not have",
-        "The schema of the kind has no such field, so nothing is ever found there. Keys are separated by dots; `[*]`, `[0]` and `[path=value]` stand behind a list and nowhere else.";
+        "The schema of the kind has no such field, in no version that could be meant, so nothing is ever found there. Kinds are those of Kubernetes and those with a CustomResourceDefinition in `scenarios/crds/`; if another kind of the same name is meant, `api` tells it apart. Keys are separated by dots; `[*]`, `[0]` and `[path=value]` stand behind a list and nowhere else.";
     COMPARISON_SHAPE = 57, "comparison that does not fit what is there",
         "A path with `[*]` or `[path=value]` yields a list, also of one value or none: `equals` and `one_of` compare it with lists, e.g. `equals: [\"True\"]`, `contains` and `excludes` with one of its values. Numbers are compared with numbers, text with text. A comparison that can never hold checks nothing, and as a negative can never fail.";
     NO_SUCH_RIGHT = 58, "verb or resource that RBAC does not know",
-        "Everybody is denied what does not exist. Verbs are those of Kubernetes (`get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, ...), resources are plurals in lower case (`secrets`, `pods/log`) of the group that serves them.";
+        "Everybody is denied what does not exist. Verbs are those of Kubernetes (`get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, ...), resources are plurals in lower case (`secrets`, `pods/log`) of the group that serves them. Custom resources are known by their CustomResourceDefinitions in `scenarios/crds/`.";
 
     NO_DEADLINE = 60, "wait without a deadline",
         "What is observed over time says how long: `within` (becomes true), with `then_for` (and stays so), or `never_for` (never becomes true). Nothing passes because it was looked at once at a lucky moment.";

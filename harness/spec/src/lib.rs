@@ -17,6 +17,7 @@
 
 pub mod catalogue;
 pub mod code;
+pub mod crds;
 pub mod diagnostic;
 pub mod expand;
 pub mod fact;

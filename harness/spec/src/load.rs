@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::catalogue::Catalogue;
 use crate::code;
+use crate::crds::CustomKinds;
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity};
 use crate::expand::{self, Expansion, FragmentTree, Fragments};
 use crate::lint;
@@ -28,6 +29,8 @@ pub struct Library {
     pub requirements: Option<BTreeMap<String, Span>>,
     /// Fragments by name.
     pub fragments: Fragments,
+    /// Kinds that Kubernetes itself does not have. Others are not known and not checked.
+    pub kinds: CustomKinds,
 }
 
 /// A row of a matrix.

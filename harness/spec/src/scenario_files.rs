@@ -1,4 +1,4 @@
-//! Which files of a folder are scenarios. A folder of scenarios may hold other things, too: the catalogue and fragments, and
+//! Which files of a folder are scenarios. A folder of scenarios may hold other things, too: the catalogue, fragments and definitions of kinds, and
 //! manifests that scenarios apply.
 
 use std::collections::BTreeSet;
@@ -7,7 +7,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// Folders of a suite that are no areas.
-const NOT_AREAS: &[&str] = &["catalogue", "fragments", "objects"];
+const NOT_AREAS: &[&str] = &["catalogue", crate::crds::FOLDER, "fragments", "objects"];
 /// Files of a suite that are no scenarios.
 pub(crate) const PROFILES: &str = "profiles.yaml";
 pub(crate) const DEVIATIONS: &str = "deviations.yaml";

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use crate::catalogue::{Catalogue, Deviation, Deviations, Profile, Profiles};
 use crate::code;
+use crate::crds;
 use crate::diagnostic::{Diagnostic, Diagnostics, Severity, closest};
 use crate::lint;
 use crate::load::{self, ExpandedScenario, Library, Plain, load_plain, load_scenario};
 use crate::scalar::{Name, RequirementId};
 use crate::scenario::Step;
-use crate::scenario_files::{DEVIATIONS, PROFILES, is_beside_scenarios, is_manifest};
+use crate::scenario_files::{DEVIATIONS, PROFILES, is_beside_scenarios, is_manifest, is_yaml};
 use crate::source::{Source, Span};
 use crate::topology::Topology;
 use crate::yaml::Limits;
@@ -57,7 +58,7 @@ impl Coverage {
 }
 
 impl Suite {
-    /// Reads `scenarios_dir` (catalogue, profiles, deviations, fragments and `<area>/*.yaml`) and the topologies of
+    /// Reads `scenarios_dir` (catalogue, profiles, deviations, fragments, definitions of kinds and `<area>/*.yaml`) and the topologies of
     /// `topologies_dir` (`<name>/topology.yaml`).
     ///
     /// # Errors
@@ -150,6 +151,7 @@ impl Reader {
         let mut library = Library::default();
         self.topologies(topologies_dir, &mut suite, &mut library);
         self.catalogue(scenarios_dir, &mut suite, &mut library);
+        self.kinds(&scenarios_dir.join(crds::FOLDER), &mut library);
         self.fragments(&scenarios_dir.join("fragments"), &mut library);
         let mut ids: BTreeMap<String, Span> = BTreeMap::new();
         for file in files {
@@ -188,6 +190,10 @@ impl Reader {
     }
 
     fn read(&mut self, path: &Path) -> Option<Arc<Source>> {
+        self.read_within(path, Limits::default())
+    }
+
+    fn read_within(&mut self, path: &Path, limits: Limits) -> Option<Arc<Source>> {
         let length = match fs::metadata(path) {
             Ok(metadata) if metadata.is_file() => metadata.len(),
             Ok(_) => {
@@ -199,7 +205,7 @@ impl Reader {
                 return None;
             }
         };
-        let limit = Limits::default().bytes;
+        let limit = limits.bytes;
         if length > limit as u64 {
             self.problems.push(
                 Diagnostic::without_place(
@@ -346,6 +352,18 @@ impl Reader {
     /// A file that a suite may lack.
     fn optional(&mut self, path: &Path) -> Option<Arc<Source>> {
         if path.exists() { self.read(path) } else { None }
+    }
+
+    fn kinds(&mut self, folder: &Path, library: &mut Library) {
+        if !folder.is_dir() {
+            return;
+        }
+        let files = self.entries(folder).into_iter().filter(|path| is_yaml(path));
+        for path in files.collect::<Vec<_>>() {
+            if let Some(source) = self.read_within(&path, crds::LIMITS) {
+                self.problems.extend(library.kinds.add(&source));
+            }
+        }
     }
 
     fn fragments(&mut self, folder: &Path, library: &mut Library) {

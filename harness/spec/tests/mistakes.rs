@@ -49,6 +49,8 @@ fn place(name: &str, root: &Path) -> PathBuf {
         scenarios.join("catalogue/mistake.yaml")
     } else if name.ends_with(".fragment.yaml") {
         scenarios.join("fragments/mistake.yaml")
+    } else if name.ends_with(".crd.yaml") {
+        scenarios.join("crds/mistake.yaml")
     } else if name.ends_with(".profiles.yaml") {
         scenarios.join("profiles.yaml")
     } else if name.ends_with(".deviations.yaml") {

@@ -148,3 +148,53 @@ fn a_yml_file_is_not_overlooked() {
     let suite = Suite::load(&copy.path().join("scenarios"), &copy.path().join("kind-configs")).unwrap();
     assert_eq!(suite.warnings.0[0].code, code::SUSPICIOUS);
 }
+
+#[test]
+fn kinds_of_the_suite_are_known_and_others_are_not_checked() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("area/custom.yaml");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let wheres = |kind: &str, paths: &[&str]| {
+        let checks: Vec<String> = paths
+            .iter()
+            .map(|path| {
+                format!(
+                    "  - expect: {{id: MC-TEST-001, object: {{in: west, {kind}, name: a}}, where: [{{path: \"{path}\", exists: true}}], within: 3s}}"
+                )
+            })
+            .collect();
+        let text = format!(
+            "# yaml-language-server: $schema=../../reports/schemas/scenario.json\nscenario: custom\nsummary: Custom kinds.\ntopology: pair\nmesh: example\nchecks: [MC-TEST-001]\nsteps:\n{}\n",
+            checks.join("\n")
+        );
+        fs::write(&file, text).unwrap();
+        let (_, problems) = Suite::check_files(
+            std::slice::from_ref(&file),
+            &folder().join("scenarios"),
+            &folder().join("kind-configs"),
+        );
+        problems.0.into_iter().map(|problem| problem.code).collect::<Vec<_>>()
+    };
+    // Without `api`, what one of the versions has is there; below what the definition leaves open, everything is.
+    let good = [
+        "spec.period",
+        "spec.selector.any.thing",
+        "spec.weights",
+        "status.mirrors[*].ready",
+        "metadata.uid",
+    ];
+    assert_eq!(wheres("kind: Link", &good), []);
+    assert_eq!(wheres("kind: Link, api: example.com/v2", &good), []);
+    assert_eq!(wheres("kind: Link", &["spec.selectr.any"]), [code::NO_SUCH_PLACE]);
+    assert_eq!(
+        wheres("kind: Link, api: example.com/v1", &["spec.weights"]),
+        [code::NO_SUCH_PLACE]
+    );
+    for unknown in [
+        "kind: Lynk",
+        "kind: Link, api: example.com/v9",
+        "kind: Link, api: example.org/v1",
+    ] {
+        assert_eq!(wheres(unknown, &["spec.selectr.any"]), [], "{unknown}");
+    }
+}

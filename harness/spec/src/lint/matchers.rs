@@ -122,26 +122,46 @@ pub(super) fn place(path: &str) -> String {
     written
 }
 
-/// The kind of what a check looks at, when Kubernetes itself has it in one form only.
-pub(super) fn kind_of(expect: &Expect) -> Option<&'static meshproof_kinds::Kind> {
-    let (kind, api) = match (&expect.object, &expect.objects) {
-        (Some(object), _) => (&object.kind, &object.api),
-        (None, Some(objects)) => (&objects.kind, &objects.api),
-        (None, None) => return None,
-    };
-    match api {
-        Some(api) => meshproof_kinds::Kind::find(api, kind),
-        None => {
-            let mut named = meshproof_kinds::Kind::named(kind);
-            named.next().filter(|_| named.next().is_none())
+/// The name of the kind that a check looks at, and its `apiVersion` when it is given.
+pub(super) fn kind_of(expect: &Expect) -> Option<(&str, Option<&str>)> {
+    match (&expect.object, &expect.objects) {
+        (Some(object), _) => Some((&object.kind, object.api.as_deref())),
+        (None, Some(objects)) => Some((&objects.kind, objects.api.as_deref())),
+        (None, None) => None,
+    }
+}
+
+/// What the objects that a check looks at may look like: in one of these ways, or in any when there is none.
+pub(super) fn shapes_of<'a>(file: &File<'a>, expect: &Expect) -> Vec<&'a Shape> {
+    kind_of(expect).map_or_else(Vec::new, |(kind, api)| file.library.kinds.shapes(kind, api))
+}
+
+/// What stands at a place in one of these shapes.
+///
+/// # Errors
+/// When it is in none of them: where it goes astray in the last one.
+pub(super) fn found_in<'a>(
+    shapes: &[&'a Shape],
+    path: &ObjectPath,
+) -> Result<Vec<&'a Shape>, (Range<usize>, WrongStep)> {
+    let mut found = Vec::new();
+    let mut astray = None;
+    for shape in shapes {
+        match path.shape_in(shape) {
+            Ok(shape) => found.push(shape),
+            Err(wrong) => astray = Some(wrong),
         }
+    }
+    match astray {
+        Some(wrong) if found.is_empty() => Err(wrong),
+        _ => Ok(found),
     }
 }
 
 /// Places are written as they must be and are in the schema, where it is known; comparisons fit what is there.
 pub(super) fn places_and_comparisons_fit(file: &File<'_>, _: &World, problems: &mut Vec<Diagnostic>) {
     for (_, base, expect) in file.expects() {
-        let kind = kind_of(expect);
+        let shapes = shapes_of(file, expect);
         for (index, matcher) in expect.r#where.iter().enumerate() {
             let pointer = format!("{base}/where/{index}");
             if matcher.path.trim().is_empty() {
@@ -163,15 +183,23 @@ pub(super) fn places_and_comparisons_fit(file: &File<'_>, _: &World, problems: &
                     continue;
                 }
             };
-            let shape = match kind.map(|kind| (kind, path.shape_in(kind.shape()))) {
-                None => None,
-                Some((_, Ok(shape))) => Some(shape),
-                Some((kind, Err((range, wrong)))) => {
+            let found = match found_in(&shapes, &path) {
+                Ok(found) => found,
+                Err((range, wrong)) => {
+                    let kind = kind_of(expect).map_or("object", |(kind, _)| kind);
                     problems.push(no_such_place(kind, matcher, &at, range, &wrong));
                     continue;
                 }
             };
-            if let Some((field, why, help)) = misfit(matcher, path.is_many(), shape) {
+            // It fits when it does in one of the forms that the kind has.
+            let many = path.is_many();
+            let misfits: Option<Vec<_>> = found.iter().map(|shape| misfit(matcher, many, Some(shape))).collect();
+            let misfit = match misfits {
+                Some(all) if all.is_empty() => misfit(matcher, many, None),
+                Some(mut all) => all.pop(),
+                None => None,
+            };
+            if let Some((field, why, help)) = misfit {
                 problems.push(
                     Diagnostic::error(
                         code::COMPARISON_SHAPE,
@@ -223,17 +251,11 @@ fn caret(at: &Span, written: &str, range: Range<usize>) -> Span {
     Span::new(&place.source, start..end)
 }
 
-fn no_such_place(
-    kind: &meshproof_kinds::Kind,
-    matcher: &Matcher,
-    at: &Span,
-    range: Range<usize>,
-    wrong: &WrongStep,
-) -> Diagnostic {
+fn no_such_place(kind: &str, matcher: &Matcher, at: &Span, range: Range<usize>, wrong: &WrongStep) -> Diagnostic {
     let word: String = matcher.path.chars().skip(range.start).take(range.len()).collect();
     let diagnostic = Diagnostic::error(
         code::NO_SUCH_PLACE,
-        format!("a {} has nothing at `{}`", kind.kind, matcher.path),
+        format!("a {kind} has nothing at `{}`", matcher.path),
         caret(at, &matcher.path, range),
     );
     match wrong {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::File;
 use super::controls::negative;
-use super::matchers::{kind_of, place};
+use super::matchers::{found_in, kind_of, place, shapes_of};
 use super::world::{Workload, World};
 use crate::code;
 use crate::diagnostic::{Diagnostic, closest};
@@ -18,8 +18,7 @@ use crate::yaml::escape;
 const NAMESPACES: &[&str] = &["default", "kube-system", "kube-public", "kube-node-lease"];
 
 fn kind_name(expect: &Expect) -> Option<&str> {
-    let object = expect.object.as_ref().map(|object| object.kind.as_str());
-    object.or_else(|| expect.objects.as_ref().map(|objects| objects.kind.as_str()))
+    kind_of(expect).map(|(kind, _)| kind)
 }
 
 /// Whether a comparison also holds where there is nothing.
@@ -54,11 +53,11 @@ pub(super) fn negatives_look_at_places_that_exist(file: &File<'_>, _: &World, pr
             let Ok(path) = ObjectPath::parse(&place(&matcher.path)) else {
                 continue;
             };
-            let shape = kind_of(expect).map(meshproof_kinds::Kind::shape);
-            if shape.is_some_and(|shape| path.shape_in(shape).is_err()) {
+            let shapes = shapes_of(file, expect);
+            if found_in(&shapes, &path).is_err() {
                 continue; // Reported as a place that the schema does not have.
             }
-            let in_schema = shape.is_some_and(|shape| path.is_named_in(shape));
+            let in_schema = shapes.iter().any(|shape| path.is_named_in(shape));
             let seen = checks.iter().any(|(other_step, _, other)| {
                 kind_name(other) == kind_name(expect)
                     && !(other_step == step && is_negative)

@@ -141,7 +141,7 @@ impl Reader {
     fn read(&mut self, shape: &'static Shape, value: &mut Value) -> Result<(), Mismatch> {
         match (shape, value) {
             (Shape::FreeForm, _) | (_, Value::Null) => Ok(()),
-            (Shape::Object(fields), Value::Object(members)) => self.object(*fields, members),
+            (Shape::Object(fields), Value::Object(members)) => self.object(fields, members),
             (Shape::Map(values), Value::Object(members)) => {
                 for (name, member) in members {
                     self.below(name, |reader| reader.read(values, member))?;
@@ -174,7 +174,7 @@ impl Reader {
         Ok(())
     }
 
-    fn object(&mut self, fields: Fields, members: &mut Map<String, Value>) -> Result<(), Mismatch> {
+    fn object(&mut self, fields: &'static Fields, members: &mut Map<String, Value>) -> Result<(), Mismatch> {
         let mut gone = Vec::new();
         for (name, member) in members.iter_mut() {
             let Some(field) = fields.get(name) else {
@@ -274,7 +274,7 @@ impl Reader {
 }
 
 /// Whether Go leaves a field out when it writes the object.
-fn is_left_out(fields: Fields, name: &str, shape: &Shape, required: bool, value: &Value) -> bool {
+fn is_left_out(fields: &Fields, name: &str, shape: &Shape, required: bool, value: &Value) -> bool {
     match (shape, value) {
         (_, Value::Null) => true,
         _ if required => false,

@@ -14,6 +14,8 @@
 mod control_plane;
 mod crds;
 mod gateway_api;
+#[cfg(test)]
+mod known_kinds;
 mod link_crd;
 mod link_gen;
 mod multicluster;
