@@ -96,6 +96,7 @@ impl Shared {
             Outcome::Skip => {
                 let reason = history
                     .skipped
+                    .as_ref()
                     .map(|skipped| format!("{}: {}", skipped.code, skipped.reason));
                 Ok(Completion::ignored_with(reason.unwrap_or_default()))
             }

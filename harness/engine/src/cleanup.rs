@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use meshproof_verdict::disturbance::Undo;
-use meshproof_verdict::history::CleanupHistory;
 use meshproof_verdict::record::{Event, ProblemClass};
 use serde_json::Value;
 
@@ -35,7 +34,7 @@ pub(crate) enum Extent {
 
 /// Ends a scenario, writes down how that went, and never hides what went wrong before. Its parts don't depend on each other:
 /// what goes wrong in one of them, a panic too, does not keep the others from being done.
-pub(crate) async fn clean_up(scene: &mut Scene, extent: Extent) -> CleanupHistory {
+pub(crate) async fn clean_up(scene: &mut Scene, extent: Extent) {
     let (mut left, mut problems) = (Vec::new(), Vec::new());
     match isolated("healing faults", fault::heal_all(scene)).await {
         Ok(unhealed) => problems.extend(unhealed),
@@ -71,19 +70,13 @@ pub(crate) async fn clean_up(scene: &mut Scene, extent: Extent) -> CleanupHistor
     let problem = together(problems);
     let kept = extent == Extent::Keep;
     let awake = scene.awake(problem.as_ref().is_some_and(Problem::is_of_time)).await;
-    let at_us = scene.run.journal.note(Event::CleanedUp {
+    scene.run.journal.note(Event::CleanedUp {
         scenario: scene.key().to_owned(),
-        left: left.clone(),
-        problem: problem.clone(),
-        kept,
-        awake: awake.clone(),
-    });
-    CleanupHistory {
-        at_us,
         left,
-        problem: problem.map(|problem| awake.attribute(problem)),
+        problem,
         kept,
-    }
+        awake,
+    });
 }
 
 fn not_waited_for() -> Problem {

@@ -535,7 +535,8 @@ fn write(folder: &Path, files: &Files) -> (BTreeMap<String, String>, Option<std:
 
 /// What the frozen objects and the rows of the check's ledger tell about the way of its requests.
 fn clues(scene: &Scene, objects: &Objects) -> Vec<Clue> {
-    let Some(check) = scene.history.checks.last().filter(|check| check.check == scene.step) else {
+    let history = scene.history();
+    let Some(check) = history.checks.last().filter(|check| check.check == scene.step) else {
         return Vec::new();
     };
     let mut clues = rung::of_question(&check.question);

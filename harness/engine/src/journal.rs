@@ -3,8 +3,9 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use meshproof_verdict::history::{Folding, RunHistory, ScenarioHistory};
 use meshproof_verdict::journal::{GENESIS, JournalWriter, Sink};
 use meshproof_verdict::record::{Event, Record};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -28,12 +29,22 @@ const BATCH: usize = 256;
 #[derive(Clone)]
 pub struct Journal {
     clock: Clock,
-    queue: Arc<Mutex<mpsc::UnboundedSender<Entry>>>,
+    ordered: Arc<Mutex<Ordered>>,
     records: broadcast::Sender<Arc<Record>>,
     run_dir: Arc<Path>,
     broken: Broken,
     redactor: Redactor,
     head: watch::Receiver<String>,
+}
+
+/// What an event enters at the moment that gives it its time and its place.
+struct Ordered {
+    queue: mpsc::UnboundedSender<Entry>,
+    /// Events so far.
+    count: u64,
+    /// What they say so far: the only history that there is of a run while it goes on, made by the same fold as those of
+    /// `recheck` and of reports.
+    folding: Folding,
 }
 
 /// That the journal can't be written any more, and why.
@@ -78,7 +89,11 @@ impl Journal {
         tokio::task::spawn_blocking(move || write_entries(entries, JournalWriter::new(sink), &sender, &breaks, &heads));
         Self {
             clock,
-            queue: Arc::new(Mutex::new(queue)),
+            ordered: Arc::new(Mutex::new(Ordered {
+                queue,
+                count: 0,
+                folding: Folding::default(),
+            })),
             records,
             run_dir: run_dir.into(),
             broken,
@@ -135,10 +150,16 @@ impl Journal {
         self.enqueue(self.redactor.event(event), None)
     }
 
-    /// As [`Journal::note`]; also gives back the event as it is written, which is what may be judged: `recheck` has no other.
-    pub fn noted(&self, event: Event) -> (u64, Event) {
-        let event = self.redactor.event(event);
-        (self.enqueue(event.clone(), None), event.into_inner())
+    /// What happened so far, as it is written: also what is not durable yet.
+    #[must_use]
+    pub fn history(&self) -> RunHistory {
+        self.lock().folding.history().clone()
+    }
+
+    /// What happened so far in the scenario with this key.
+    #[must_use]
+    pub fn scenario(&self, key: &str) -> Arc<ScenarioHistory> {
+        self.lock().folding.scenario(key).unwrap_or_default()
     }
 
     /// Writes an event, waits until it and everything before it is durable, and returns its time.
@@ -156,11 +177,18 @@ impl Journal {
     }
 
     fn enqueue(&self, event: Redacted<Event>, durable: Option<oneshot::Sender<Result<(), Arc<str>>>>) -> u64 {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ordered = self.lock();
         let at_us = self.clock.now_us();
+        let Ordered { queue, count, folding } = &mut *ordered;
+        folding.add(*count, at_us, event.get());
+        *count += 1;
         // Without a writer the sender of `durable` is dropped, which its waiter sees.
         let _ = queue.send(Entry { event, at_us, durable });
         at_us
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ordered> {
+        self.ordered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

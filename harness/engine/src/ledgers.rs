@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use meshproof_verdict::history::{Closed, ClosedLedger};
 use meshproof_verdict::judge::{KnownLedger, LedgerSet};
 use meshproof_verdict::ledger::{Row, ServerRow};
 use meshproof_verdict::reconcile::reconcile;
@@ -159,24 +158,18 @@ impl LedgerBook {
         let sha256 = hex(&file.digest.finalize());
         sync(ledger, file.file).await?;
         let unaccounted = reconciliation.unaccounted_ids();
-        let at_us = self.journal.note(Event::LedgerClosed {
+        self.journal.note(Event::LedgerClosed {
             scenario: self.scenario.clone(),
             ledger: ledger.to_owned(),
             rows,
-            sha256: sha256.clone(),
-            unaccounted: unaccounted.clone(),
+            sha256,
+            unaccounted,
             max_late_us,
-            reconciliation: Some(Box::new(reconciliation.clone())),
+            reconciliation: Some(Box::new(reconciliation)),
         });
         if let Some(known) = self.set().0.get_mut(ledger) {
-            known.closed = Some(ClosedLedger {
-                at_us,
-                rows,
-                sha256,
-                unaccounted,
-                max_late_us,
-                reconciliation: Some(reconciliation),
-            });
+            let history = self.journal.scenario(&self.scenario);
+            known.closed = history.ledger(ledger).and_then(|ledger| ledger.closed.clone());
         }
         self.changes.send_modify(|count| *count += 1);
         Ok(())
@@ -200,26 +193,20 @@ impl LedgerBook {
 
     /// Notes the close of a check together with how many rows it could see of each ledger: both at the same moment, so
     /// that no row comes in between.
-    pub(crate) fn close_check(&self, check: u32, reason: CloseReason, awake: Wakefulness) -> Closed {
+    pub(crate) fn close_check(&self, check: u32, reason: CloseReason, awake: Wakefulness) {
         let set = self.set();
         let rows: BTreeMap<String, u64> = set
             .0
             .iter()
             .map(|(name, known)| (name.clone(), known.rows.len() as u64))
             .collect();
-        let at_us = self.journal.note(Event::CheckClosed {
+        self.journal.note(Event::CheckClosed {
             scenario: self.scenario.clone(),
             check,
-            reason: reason.clone(),
-            rows: rows.clone(),
-            awake: awake.clone(),
-        });
-        Closed {
-            at_us,
             reason,
             rows,
             awake,
-        }
+        });
     }
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use meshproof_verdict::history::{ScenarioHistory, StepHistory};
-use meshproof_verdict::record::{Event, Outcome, PlannedScenario, Problem, ProblemClass};
+use meshproof_verdict::history::{CleanupHistory, ScenarioHistory};
+use meshproof_verdict::record::{Event, Outcome, Problem, ProblemClass};
 
 use crate::cleanup::{Extent, clean_up};
 use crate::describe::{text, verb};
@@ -42,10 +42,9 @@ pub enum Keep {
 pub(crate) async fn run(
     run: RunContext,
     plan: Arc<ScenarioPlan>,
-    planned: PlannedScenario,
     testbed: Arc<Testbed>,
     keep: Keep,
-) -> Result<ScenarioHistory, Problem> {
+) -> Result<Arc<ScenarioHistory>, Problem> {
     let uncleaned = Arc::clone(&run.uncleaned);
     // Until the opposite is known.
     uncleaned.fetch_add(1, Ordering::Relaxed);
@@ -56,14 +55,6 @@ pub(crate) async fn run(
     });
     let mut scene = Scene {
         ledgers: Arc::new(LedgerBook::new(&plan.key, run.journal.clone())),
-        history: ScenarioHistory {
-            key: plan.key.clone(),
-            planned: Some(planned),
-            namespace: plan.namespace.clone(),
-            environment: plan.environment.clone(),
-            started_us: Some(started_us),
-            ..ScenarioHistory::default()
-        },
         run,
         plan,
         testbed,
@@ -85,34 +76,25 @@ pub(crate) async fn run(
     };
     perform_steps(&mut scene).await;
     let extent = extent(&scene, keep);
-    let cleanup = clean_up(&mut scene, extent).await;
-    if !cleanup.kept && cleanup.left.is_empty() && cleanup.problem.is_none() {
+    clean_up(&mut scene, extent).await;
+    let history = scene.history();
+    let clean = |cleanup: &CleanupHistory| !cleanup.kept && cleanup.left.is_empty() && cleanup.problem.is_none();
+    if history.cleanup.as_ref().is_some_and(clean) {
         uncleaned.fetch_sub(1, Ordering::Relaxed);
     }
-    scene.history.cleanup = Some(cleanup);
-    let clock = scene.clock();
-    // Whether it ended is part of its outcome, and it does end now.
-    scene.history.ended = Some((clock.now_us(), Outcome::Pass));
-    let outcome = scene.history.outcome();
-    let at_us = scene
-        .run
-        .journal
-        .durable(Event::ScenarioEnded {
-            scenario: scene.key().to_owned(),
-            outcome,
-        })
-        .await?;
-    scene.history.ended = Some((at_us, outcome));
-    Ok(scene.history)
+    let ended = scene.run.journal.durable(Event::ScenarioEnded {
+        scenario: scene.key().to_owned(),
+        outcome: history.outcome_so_far(),
+    });
+    drop(history);
+    ended.await?;
+    Ok(scene.history())
 }
 
 fn extent(scene: &Scene, keep: Keep) -> Extent {
-    let failed = scene
-        .history
-        .checks
-        .iter()
-        .any(|check| check.outcome() != Outcome::Pass)
-        || scene.history.steps.iter().any(|step| step.problem.is_some());
+    let history = scene.history();
+    let failed = history.checks.iter().any(|check| check.outcome() != Outcome::Pass)
+        || history.steps.iter().any(|step| step.problem.is_some());
     if scene.run.interrupts.hurrying() {
         Extent::HealOnly
     } else if keep == Keep::Everything || (keep == Keep::Failures && failed) {
@@ -131,25 +113,16 @@ async fn perform_steps(scene: &mut Scene) {
     for (index, step) in scenario.scenario.steps.iter().enumerate() {
         scene.step = u32::try_from(index).unwrap_or(u32::MAX);
         let line = scenario.line(index);
-        let began = StepHistory {
+        let disturbs = step.disturbs();
+        let started_us = scene.run.journal.note(Event::StepStarted {
+            scenario: scene.key().to_owned(),
             step: scene.step,
             line,
             verb: verb(step),
             text: text(step, scene.run.journal.redactor()),
-            disturbs: step.disturbs(),
-            started_us: 0,
-            ended_us: None,
-            problem: None,
-        };
-        let started_us = scene.run.journal.note(Event::StepStarted {
-            scenario: scene.key().to_owned(),
-            step: began.step,
-            line,
-            verb: began.verb.clone(),
-            text: began.text.clone(),
-            disturbs: began.disturbs,
+            disturbs,
         });
-        if began.disturbs {
+        if disturbs {
             scene.disturbed_us = started_us;
         }
         let mut outcome = Outcome::Pass;
@@ -175,18 +148,12 @@ async fn perform_steps(scene: &mut Scene) {
                 tracing::warn!(problem = problem.message, "there is less evidence than there could be");
             }
         }
-        let ended_us = scene.run.journal.note(Event::StepEnded {
-            scenario: scene.key().to_owned(),
-            step: began.step,
-            problem: problem.clone(),
-            awake: awake.clone(),
-        });
         let ends = problem.is_some();
-        scene.history.steps.push(StepHistory {
-            started_us,
-            ended_us: Some(ended_us),
-            problem: problem.map(|problem| awake.attribute(problem)),
-            ..began
+        scene.run.journal.note(Event::StepEnded {
+            scenario: scene.key().to_owned(),
+            step: scene.step,
+            problem,
+            awake,
         });
         if ends {
             return;

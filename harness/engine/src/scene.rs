@@ -120,8 +120,6 @@ pub(crate) struct Scene {
     pub(crate) ledgers: Arc<LedgerBook>,
     /// Position of the present step.
     pub(crate) step: u32,
-    /// Everything that its outcome is made from.
-    pub(crate) history: ScenarioHistory,
     /// What was deployed.
     pub(crate) workloads: Vec<Workload>,
     /// Background traffic, also when it was stopped.
@@ -204,7 +202,7 @@ impl Scene {
     /// one from before the clusters were seen to be ready. When somebody `accuses`, the pods of the mesh and of the
     /// scenario's workloads are looked at, too; a pod that the scenario applied itself is its own affair.
     pub(crate) async fn awake(&self, accuses: bool) -> Wakefulness {
-        let began_us = self.history.started_us.unwrap_or(0).saturating_sub(AFTER_EFFECT_US);
+        let began_us = self.history().started_us.unwrap_or(0).saturating_sub(AFTER_EFFECT_US);
         let since_us = began_us.max(self.testbed.ready_us);
         let hindered = if accuses {
             self.look_for_unmodelled();
@@ -242,6 +240,12 @@ impl Scene {
     pub(crate) fn sent(&self, client: &AgentPod, did: Diligence) {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         clients.insert(client.to_string(), did);
+    }
+
+    /// Everything that happened to it so far, which its outcome is made from.
+    #[must_use]
+    pub(crate) fn history(&self) -> Arc<ScenarioHistory> {
+        self.run.journal.scenario(self.key())
     }
 
     /// Key of the scenario.

@@ -65,7 +65,7 @@ async fn run_all(session: &Arc<Session>) {
     let mut waiting = start_order(session.plan());
     let mut running: BTreeMap<&str, &ScenarioPlan> = BTreeMap::new();
     let mut up: BTreeSet<&str> = BTreeSet::new();
-    let mut tasks: JoinSet<Result<ScenarioHistory, Problem>> = JoinSet::new();
+    let mut tasks: JoinSet<Result<Arc<ScenarioHistory>, Problem>> = JoinSet::new();
     let mut task_of: BTreeMap<tokio::task::Id, &ScenarioPlan> = BTreeMap::new();
     let mut stop = false;
     loop {

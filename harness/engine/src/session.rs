@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::future::join_all;
 use meshproof_spec::scalar::Clusters;
 use meshproof_spec::scenario::{Expect, LinkSubject, Step};
-use meshproof_verdict::history::{EnvironmentHistory, RunHistory, ScenarioHistory, Skipped};
+use meshproof_verdict::history::{RunHistory, ScenarioHistory};
 use meshproof_verdict::record::{Event, FORMAT, Outcome, PlannedCheck, PlannedScenario, Record, RunStarted};
 use meshproof_verdict::standing::{NOT_IN_VERSION, Standing};
 use rand::Rng;
@@ -158,7 +158,6 @@ pub struct Session {
     kept: Mutex<Vec<Arc<Testbed>>>,
     /// How often clusters were brought up, or tried to.
     brought_up: AtomicU64,
-    history: Mutex<RunHistory>,
 }
 
 impl Session {
@@ -183,10 +182,10 @@ impl Session {
         let journal = Journal::create(&options.run_dir, clock)?;
         let nonce = nonce();
         let started = started(&plan, &options, &nonce);
-        let at_us = journal.durable(Event::RunStarted(Box::new(started.clone()))).await?;
+        journal.durable(Event::RunStarted(Box::new(started.clone()))).await?;
         let context = RunContext {
             run: plan.identity.run.clone(),
-            started: Arc::new(started.clone()),
+            started: Arc::new(started),
             nonce,
             journal,
             requests: Requests {
@@ -208,11 +207,6 @@ impl Session {
             .keys()
             .map(|key| (key.clone(), Arc::default()))
             .collect();
-        let history = RunHistory {
-            started: Some(started),
-            last_us: at_us,
-            ..RunHistory::default()
-        };
         Ok(Self {
             plan: Arc::new(plan),
             environment,
@@ -223,7 +217,6 @@ impl Session {
             leftovers: Mutex::default(),
             kept: Mutex::default(),
             brought_up: AtomicU64::new(0),
-            history: Mutex::new(history),
         })
     }
 
@@ -256,28 +249,21 @@ impl Session {
     ///
     /// # Errors
     /// When there is no such scenario, or the journal can't be written.
-    pub async fn run(&self, key: &str) -> Result<ScenarioHistory, Problem> {
+    pub async fn run(&self, key: &str) -> Result<Arc<ScenarioHistory>, Problem> {
         let plan = self
             .plan
             .scenario(key)
             .ok_or_else(|| problem::harness("unknown-scenario", format!("the plan has no scenario `{key}`"), None))?;
-        let history = self.run_planned(plan).await?;
-        self.lock().scenarios.push(history.clone());
-        Ok(history)
+        self.run_planned(plan).await?;
+        Ok(self.context.journal.scenario(key))
     }
 
-    async fn run_planned(&self, plan: &ScenarioPlan) -> Result<ScenarioHistory, Problem> {
-        let mut history = ScenarioHistory {
-            key: plan.key.clone(),
-            planned: Some(planned(plan)),
-            ..ScenarioHistory::default()
-        };
+    async fn run_planned(&self, plan: &ScenarioPlan) -> Result<(), Problem> {
         if let Some(skip) = &plan.skip {
-            history.skipped = Some(self.skip(&plan.key, &skip.code, &skip.reason).await?);
-            return Ok(history);
+            return self.skip(&plan.key, &skip.code, &skip.reason).await;
         }
         if self.context.interrupts.stopping() || self.journal_is_broken() {
-            return Ok(history);
+            return Ok(());
         }
         // A scenario's own clusters are not remembered: nobody else needs them, and they are gone after it.
         let own = self
@@ -292,19 +278,18 @@ impl Session {
         };
         let Ok(testbed) = up else {
             // The environment's failure is in the journal; the scenario never starts.
-            return Ok(history);
+            return Ok(());
         };
         if let Some(reason) = self.outside_of_versions(plan, &testbed) {
-            history.skipped = Some(self.skip(&plan.key, NOT_IN_VERSION, &reason).await?);
+            self.skip(&plan.key, NOT_IN_VERSION, &reason).await?;
             if own {
                 self.bring_down(&testbed).await;
             }
-            return Ok(history);
+            return Ok(());
         }
         let run = scenario_run::run(
             self.context.clone(),
             Arc::new(plan.clone()),
-            planned(plan),
             Arc::clone(&testbed),
             self.options.keep,
         );
@@ -315,7 +300,7 @@ impl Session {
             (true, true) => lock(&self.kept).push(testbed),
             (false, _) => {}
         }
-        Ok(history)
+        Ok(())
     }
 
     /// Why a scenario has nothing to ask on these clusters: every requirement that it decides is one of other releases. One
@@ -330,17 +315,13 @@ impl Session {
         reasons?.into_iter().next()
     }
 
-    async fn skip(&self, scenario: &str, code: &str, reason: &str) -> Result<Skipped, Problem> {
+    async fn skip(&self, scenario: &str, code: &str, reason: &str) -> Result<(), Problem> {
         let skipped = self.context.journal.durable(Event::ScenarioSkipped {
             scenario: scenario.to_owned(),
             code: code.to_owned(),
             reason: reason.to_owned(),
         });
-        Ok(Skipped {
-            at_us: skipped.await?,
-            code: code.to_owned(),
-            reason: reason.to_owned(),
-        })
+        skipped.await.map(drop)
     }
 
     /// How many testbeds there may be at the same time.
@@ -362,8 +343,8 @@ impl Session {
 
     /// Environments in which a scenario left its things.
     fn kept_in(&self) -> BTreeSet<String> {
-        let kept = |scenario: &&ScenarioHistory| scenario.cleanup.as_ref().is_some_and(|cleanup| cleanup.kept);
-        let history = self.lock();
+        let kept = |scenario: &&Arc<ScenarioHistory>| scenario.cleanup.as_ref().is_some_and(|cleanup| cleanup.kept);
+        let history = self.context.journal.history();
         let kept = history.scenarios.iter().filter(kept);
         kept.map(|scenario| scenario.environment.clone()).collect()
     }
@@ -408,21 +389,11 @@ impl Session {
         let up = isolated("bringing the clusters up", Box::pin(up)).await;
         match up.unwrap_or_else(|panic| Err(Box::new(NotUp::from(panic)))) {
             Ok(testbed) => {
-                let (took_wall_us, links) = (micros(testbed.took), testbed.links());
-                let at_us = self.context.journal.note(Event::EnvironmentReady {
+                self.context.journal.note(Event::EnvironmentReady {
                     environment: key.to_owned(),
                     clusters: testbed.facts.clone(),
-                    links: links.clone(),
-                    took_wall_us,
-                });
-                self.lock().environments.push(EnvironmentHistory {
-                    environment: key.to_owned(),
-                    at_us,
-                    clusters: testbed.facts.clone(),
-                    links,
-                    took_wall_us,
-                    problem: None,
-                    evidence: None,
+                    links: testbed.links(),
+                    took_wall_us: micros(testbed.took),
                 });
                 Ok(Arc::new(testbed))
             }
@@ -432,19 +403,10 @@ impl Session {
                     awake,
                     evidence,
                 } = *not_up;
-                let at_us = self.context.journal.note(Event::EnvironmentFailed {
+                self.context.journal.note(Event::EnvironmentFailed {
                     environment: key.to_owned(),
                     problem: problem.clone(),
-                    awake: awake.clone(),
-                    evidence: evidence.clone(),
-                });
-                self.lock().environments.push(EnvironmentHistory {
-                    environment: key.to_owned(),
-                    at_us,
-                    clusters: Vec::new(),
-                    links: Vec::new(),
-                    took_wall_us: 0,
-                    problem: Some(awake.attribute(problem.clone())),
+                    awake,
                     evidence,
                 });
                 Err(problem)
@@ -496,53 +458,20 @@ impl Session {
         left.append(&mut lock(&self.kept));
         join_all(down.iter().map(|testbed| self.bring_down(testbed))).await;
         let mut problems = std::mem::take(&mut *lock(&self.leftovers));
-        let mut outcome = {
-            let mut history = self.lock();
-            let planned: Vec<&str> = self
-                .plan
-                .scenarios
-                .iter()
-                .map(|scenario| scenario.key.as_str())
-                .collect();
-            let place = |key: &str| planned.iter().position(|planned| *planned == key);
-            history.scenarios.sort_by_key(|scenario| place(&scenario.key));
-            let missing: Vec<&ScenarioPlan> = self
-                .plan
-                .scenarios
-                .iter()
-                .filter(|plan| !history.scenarios.iter().any(|scenario| scenario.key == plan.key))
-                .collect();
-            let missing: Vec<ScenarioHistory> = missing
-                .into_iter()
-                .map(|plan| ScenarioHistory {
-                    key: plan.key.clone(),
-                    planned: Some(planned_of(plan)),
-                    ..ScenarioHistory::default()
-                })
-                .collect();
-            history.scenarios.extend(missing);
-            // The run ends now; whether it did is part of its outcome.
-            history.ended = Some((self.context.requests.clock.now_us(), Outcome::Pass));
-            let left = if problems.is_empty() {
-                Outcome::Pass
-            } else {
-                Outcome::Error
-            };
-            history.outcome().max(left)
+        let left_over = if problems.is_empty() {
+            Outcome::Pass
+        } else {
+            Outcome::Error
         };
-        let mut history = std::mem::take(&mut *self.lock());
-        match self.context.journal.durable(Event::RunEnded { outcome }).await {
-            Ok(at_us) => {
-                history.ended = Some((at_us, outcome));
-                history.last_us = at_us;
-            }
-            Err(problem) => {
-                // Whatever was found: it can't be shown.
-                outcome = Outcome::Error;
-                history.ended = None;
-                problems.retain(|other| !other.message.ends_with(&problem.message));
-                problems.push(problem);
-            }
+        let mut outcome = self.context.journal.history().outcome_so_far().max(left_over);
+        let ended = self.context.journal.durable(Event::RunEnded { outcome }).await;
+        let mut history = self.context.journal.history();
+        if let Err(problem) = ended {
+            // Whatever was found: it can't be shown.
+            outcome = Outcome::Error;
+            history.ended = None;
+            problems.retain(|other| !other.message.ends_with(&problem.message));
+            problems.push(problem);
         }
         let head = self.context.journal.head();
         let redactor = self.context.journal.redactor();
@@ -565,21 +494,12 @@ impl Session {
 
     /// Writes down that the user interrupted, for the first or second time.
     pub fn interrupted(&self, count: u32) {
-        let at_us = self.context.journal.note(Event::Interrupted { count });
-        self.lock().interrupted.push(at_us);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, RunHistory> {
-        lock(&self.history)
+        self.context.journal.note(Event::Interrupted { count });
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn planned_of(plan: &ScenarioPlan) -> PlannedScenario {
-    planned(plan)
 }
 
 fn planned(plan: &ScenarioPlan) -> PlannedScenario {

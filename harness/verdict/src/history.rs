@@ -6,6 +6,7 @@
 mod fold;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use meshproof_terms::Release;
 
@@ -26,8 +27,9 @@ pub struct RunHistory {
     pub started: Option<RunStarted>,
     /// Environments in the order in which they came up or failed.
     pub environments: Vec<EnvironmentHistory>,
-    /// Scenarios in the order of the plan, then any that were not planned.
-    pub scenarios: Vec<ScenarioHistory>,
+    /// Scenarios in the order of the plan, then any that were not planned. Shared, so that who judges one holds up nobody who
+    /// adds to it.
+    pub scenarios: Vec<Arc<ScenarioHistory>>,
     /// Times of the user's interrupts, scenario µs.
     pub interrupted: Vec<u64>,
     /// When the run ended, and with what outcome; absent when the journal stops before.
@@ -305,7 +307,8 @@ impl RunHistory {
     /// The scenario with this key.
     #[must_use]
     pub fn scenario(&self, key: &str) -> Option<&ScenarioHistory> {
-        self.scenarios.iter().find(|scenario| scenario.key == key)
+        let mut scenarios = self.scenarios.iter().map(Arc::as_ref);
+        scenarios.find(|scenario| scenario.key == key)
     }
 
     /// Worst outcome of all scenarios that were run and of all environments, which are at worst an error: only a failed
@@ -314,19 +317,29 @@ impl RunHistory {
     /// did not end, is an error.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
+        let cut = self.ended.is_none().then_some(Outcome::Error);
+        cut.into_iter()
+            .chain([self.outcome_so_far()])
+            .max()
+            .unwrap_or(Outcome::Error)
+    }
+
+    /// What the outcome is if the run ends now.
+    #[must_use]
+    pub fn outcome_so_far(&self) -> Outcome {
         let ran = self.scenarios.iter().filter(|scenario| scenario.skipped.is_none());
-        let scenarios = ran.map(ScenarioHistory::outcome);
+        let scenarios = ran.map(|scenario| scenario.outcome());
         let environments = self
             .environments
             .iter()
             .filter_map(|environment| environment.problem.as_ref())
             .map(Attributed::outcome_without_promise);
         let interrupted = (!self.interrupted.is_empty()).then_some(Outcome::Inconclusive);
-        let cut = (self.ended.is_none() || self.scenarios.is_empty()).then_some(Outcome::Error);
+        let nothing = self.scenarios.is_empty().then_some(Outcome::Error);
         scenarios
             .chain(environments)
             .chain(interrupted)
-            .chain(cut)
+            .chain(nothing)
             .max()
             .unwrap_or(Outcome::Skip)
     }
@@ -337,6 +350,16 @@ impl ScenarioHistory {
     /// that were not judged, which have their coded reason, do not make it worse; when none was judged, neither was it.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
+        let cut = self.cut().map(|_| Outcome::Error);
+        cut.into_iter()
+            .chain([self.outcome_so_far()])
+            .max()
+            .unwrap_or(Outcome::Error)
+    }
+
+    /// What the outcome is if it ends now.
+    #[must_use]
+    pub fn outcome_so_far(&self) -> Outcome {
         if self.skipped.is_some() {
             return Outcome::Skip;
         }
@@ -353,12 +376,10 @@ impl ScenarioHistory {
             .filter(|cleanup| !cleanup.left.is_empty() && !cleanup.kept)
             .map(|_| Outcome::Error);
         let unasked = (!self.not_run().is_empty()).then_some(Outcome::Inconclusive);
-        let cut = self.cut().map(|_| Outcome::Error);
         judged
             .chain(problems)
             .chain(left)
             .chain(unasked)
-            .chain(cut)
             .max()
             .or_else(|| checks.max())
             .unwrap_or(Outcome::Error)
@@ -397,6 +418,13 @@ impl ScenarioHistory {
     #[must_use]
     pub fn check(&self, check: u32) -> Option<&CheckHistory> {
         self.checks.iter().find(|candidate| candidate.check == check)
+    }
+
+    /// The check with this key, or the control that was asked again under it.
+    #[must_use]
+    pub fn asked(&self, check: u32) -> Option<&CheckHistory> {
+        let mut all = self.checks.iter().chain(&self.controls);
+        all.find(|candidate| candidate.check == check)
     }
 
     /// The ledger with this name.

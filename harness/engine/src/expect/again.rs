@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use meshproof_spec::scalar::Name;
 use meshproof_spec::scenario::{Answered, Call, Expect, Step};
-use meshproof_verdict::history::CheckHistory;
 use meshproof_verdict::judge::controls_to_ask_again;
 use meshproof_verdict::question::{Question, Timing};
 
-use super::{ask, judged, open, recall};
+use super::{ask, asked, judged, open, recall};
 use crate::lower::{Lowered, lower};
 use crate::problem::{self, Problem};
 use crate::references;
@@ -18,14 +17,15 @@ use crate::steps;
 /// Time in which background traffic must show again what it showed before (scenario time), where its check does not say.
 const TRAFFIC_TIME: Duration = Duration::from_secs(10);
 
-/// Asks those controls of a closed check again that it needs, and keeps their answers in the history.
+/// Asks those controls of a closed check again that it needs.
 ///
 /// # Errors
 /// When the journal can't be written. A control that can't be asked again is left out, and the negative stays unproven.
-pub(super) async fn ask_controls_again(scene: &mut Scene, check: &CheckHistory) -> Result<(), Problem> {
+pub(super) async fn ask_controls_again(scene: &mut Scene, check: u32) -> Result<(), Problem> {
     let names = {
+        let history = scene.history();
         let ledgers = scene.ledgers.set();
-        controls_to_ask_again(&scene.history, check, &*ledgers)
+        controls_to_ask_again(&history, asked(&history, check)?, &*ledgers)
     };
     for (name, number) in names.iter().zip(1_u32..) {
         let (lowered, line) = match prepared(scene, name, number).await {
@@ -34,11 +34,10 @@ pub(super) async fn ask_controls_again(scene: &mut Scene, check: &CheckHistory) 
             Ok(None) | Err(_) => continue,
         };
         // Above every position of a step, so that it is the key of nothing else.
-        let key = number << 16 | check.check;
-        let opened = open(scene, &lowered, key, line, Some(check.check));
-        let mut again = ask(scene, opened, &lowered.look).await?;
-        judged(scene, &mut again).await?;
-        scene.history.controls.push(again);
+        let key = number << 16 | check;
+        open(scene, &lowered, key, line, Some(check));
+        ask(scene, key, &lowered.look).await?;
+        judged(scene, key).await?;
     }
     Ok(())
 }
@@ -56,7 +55,7 @@ async fn prepared(scene: &mut Scene, name: &str, number: u32) -> Result<Option<(
         return Ok(None);
     };
     let mut expect = match resolved(scene, &scenario.scenario.steps[position])? {
-        Step::Expect(expect) => recall::recalled(&expect, &scene.history.checks)?,
+        Step::Expect(expect) => recall::recalled(&expect, &scene.history().checks)?,
         Step::Call(call) => answered(call.name, true),
         Step::Traffic(traffic) => answered(traffic.name, false),
         _ => return Ok(None),

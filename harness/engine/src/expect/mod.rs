@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use meshproof_spec::scenario::Expect;
-use meshproof_verdict::history::{CheckHistory, Closed};
+use meshproof_verdict::history::{CheckHistory, Closed, ScenarioHistory};
 use meshproof_verdict::judge::{Progress, control_outcomes, judge, progress};
 use meshproof_verdict::question::{Observation, Question};
 use meshproof_verdict::record::{CloseReason, Event, Outcome};
@@ -51,46 +51,59 @@ const LONGEST_LEDGER_PAUSE: Duration = Duration::from_millis(250);
 /// # Errors
 /// When the check can't even be asked, or the journal can't be written.
 pub(crate) async fn expect(scene: &mut Scene, expect: &Expect, line: u32) -> Result<Outcome, Problem> {
-    let expect = recall::recalled(expect, &scene.history.checks)?;
+    let expect = recall::recalled(expect, &scene.history().checks)?;
     let lowered = lower(&expect, scene)?;
-    let check = open(scene, &lowered, scene.step, line, None);
-    let mut check = ask(scene, check, &lowered.look).await?;
-    again::ask_controls_again(scene, &check).await?;
-    judged(scene, &mut check).await?;
-    let outcome = check.outcome();
-    scene.history.checks.push(check);
-    Ok(outcome)
+    let check = scene.step;
+    open(scene, &lowered, check, line, None);
+    ask(scene, check, &lowered.look).await?;
+    again::ask_controls_again(scene, check).await?;
+    judged(scene, check).await
 }
 
 /// Looks until an open check can be closed, and closes it.
-async fn ask(scene: &mut Scene, mut check: CheckHistory, what: &Look) -> Result<CheckHistory, Problem> {
-    let reason = match look(scene, what, &check.question.clone()).await {
-        Ok(Begun::Source(source)) => watch(scene, &mut check, source).await,
+async fn ask(scene: &mut Scene, check: u32, what: &Look) -> Result<(), Problem> {
+    // As it was written: `recheck` has no other.
+    let question = asked(&scene.history(), check)?.question.clone();
+    let reason = match look(scene, what, &question).await {
+        Ok(Begun::Source(source)) => watch(scene, check, &question, source).await?,
         Ok(Begun::Observed(observations)) => {
             for observation in observations {
-                observe(scene, &mut check, observation);
+                observe(scene, check, observation);
             }
-            watch(scene, &mut check, stream::pending().boxed()).await
+            watch(scene, check, &question, stream::pending().boxed()).await?
         }
         Ok(Begun::Interrupted) => CloseReason::Interrupted,
         Err(problem) => CloseReason::Problem(problem),
     };
-    if !check.question.ledgers().is_empty() {
+    if !question.ledgers().is_empty() {
         scene.ledgers.sync().await?;
     }
-    let awake = scene.awake(accuses(scene, &check, &reason)).await;
-    check.closed = Some(scene.ledgers.close_check(check.check, reason, awake));
-    Ok(check)
+    let awake = scene.awake(accuses(scene, check, &reason)?).await;
+    scene.ledgers.close_check(check, reason, awake);
+    Ok(())
 }
 
-/// Has a closed check judged, and writes that down.
-async fn judged(scene: &Scene, check: &mut CheckHistory) -> Result<(), Problem> {
+/// The check that was opened under this key.
+fn asked(history: &ScenarioHistory, check: u32) -> Result<&CheckHistory, Problem> {
+    history.asked(check).ok_or_else(|| {
+        crate::problem::harness(
+            "unknown-check",
+            format!("check {check} was not opened"),
+            Some("report this as a defect of meshproof"),
+        )
+    })
+}
+
+/// Has a closed check judged, writes that down and returns the outcome.
+async fn judged(scene: &Scene, check: u32) -> Result<Outcome, Problem> {
     let judgement = {
+        let history = scene.history();
+        let check = asked(&history, check)?;
         let ledgers = scene.ledgers.set();
-        let controls = control_outcomes(&scene.history, check, &*ledgers);
+        let controls = control_outcomes(&history, check, &*ledgers);
         let judgement = judge(check, &controls, &*ledgers);
         let closed_us = check.closed.as_ref().map_or(u64::MAX, |closed| closed.at_us);
-        let (started, upgrades) = (&scene.run.started, &scene.history.upgrades);
+        let (started, upgrades) = (&scene.run.started, &history.upgrades);
         Standing::of(
             Some(started),
             &scene.testbed.facts,
@@ -100,21 +113,22 @@ async fn judged(scene: &Scene, check: &mut CheckHistory) -> Result<(), Problem> 
         )
         .applied(judgement)
     };
+    let outcome = judgement.outcome;
     scene
         .run
         .journal
         .durable(Event::Judged {
             scenario: scene.key().to_owned(),
-            check: check.check,
-            judgement: Box::new(judgement.clone()),
+            check,
+            judgement: Box::new(judgement),
         })
         .await?;
-    check.judgement = Some(judgement);
-    Ok(())
+    Ok(outcome)
 }
 
 /// Whether the check would fail if everybody was awake: then it is worth finding out.
-fn accuses(scene: &Scene, check: &CheckHistory, reason: &CloseReason) -> bool {
+fn accuses(scene: &Scene, check: u32, reason: &CloseReason) -> Result<bool, Problem> {
+    let history = scene.history();
     let ledgers = scene.ledgers.set();
     let rows = ledgers
         .0
@@ -128,15 +142,15 @@ fn accuses(scene: &Scene, check: &CheckHistory, reason: &CloseReason) -> bool {
     };
     let check = CheckHistory {
         closed: Some(closed),
-        ..check.clone()
+        ..asked(&history, check)?.clone()
     };
-    let controls = control_outcomes(&scene.history, &check, &*ledgers);
-    judge(&check, &controls, &*ledgers).outcome == Outcome::Fail
+    let controls = control_outcomes(&history, &check, &*ledgers);
+    Ok(judge(&check, &controls, &*ledgers).outcome == Outcome::Fail)
 }
 
 /// Opens a check under a key; `proves` is the check whose control it is, when it is asked again.
-fn open(scene: &Scene, lowered: &Lowered, key: u32, line: u32, proves: Option<u32>) -> CheckHistory {
-    let (opened_us, written) = scene.run.journal.noted(Event::CheckOpened {
+fn open(scene: &Scene, lowered: &Lowered, key: u32, line: u32, proves: Option<u32>) {
+    scene.run.journal.note(Event::CheckOpened {
         scenario: scene.key().to_owned(),
         check: key,
         line,
@@ -147,16 +161,6 @@ fn open(scene: &Scene, lowered: &Lowered, key: u32, line: u32, proves: Option<u3
         question: Box::new(lowered.question.clone()),
         proves,
     });
-    let question = match written {
-        Event::CheckOpened { question, .. } => *question,
-        _ => lowered.question.clone(),
-    };
-    let mut check = CheckHistory::new(key, &lowered.requirement, &lowered.place, question, opened_us);
-    check.line = line;
-    check.name.clone_from(&lowered.name);
-    check.control.clone_from(&lowered.control);
-    check.proves = proves;
-    check
 }
 
 /// How looking begins.
@@ -220,34 +224,34 @@ async fn measure(scene: &mut Scene, look: &Look, question: &Question) -> Result<
 }
 
 /// Looks until the judges say that nothing can change the answer, or the check has certainly run out of time.
-async fn watch(scene: &Scene, check: &mut CheckHistory, mut source: Source) -> CloseReason {
+async fn watch(scene: &Scene, check: u32, question: &Question, mut source: Source) -> Result<CloseReason, Problem> {
     let clock = scene.clock();
     let mut rows = scene.ledgers.changes();
-    let of_ledgers = !check.question.ledgers().is_empty();
-    let end_us = check
-        .opened_us
-        .saturating_add(crate::clock::micros(longest(&check.question)));
+    let of_ledgers = !question.ledgers().is_empty();
+    let opened_us = asked(&scene.history(), check)?.opened_us;
+    let end_us = opened_us.saturating_add(crate::clock::micros(longest(question)));
     loop {
         let began = Instant::now();
         let now_us = clock.now_us();
-        let look_again_at_us = match progress(check, &*scene.ledgers.set(), now_us) {
-            Progress::Decided => return CloseReason::Decided,
+        let so_far = progress(asked(&scene.history(), check)?, &*scene.ledgers.set(), now_us);
+        let look_again_at_us = match so_far {
+            Progress::Decided => return Ok(CloseReason::Decided),
             Progress::Undecided { look_again_at_us } => look_again_at_us,
         };
         if now_us >= end_us {
-            return CloseReason::Deadline;
+            return Ok(CloseReason::Deadline);
         }
-        if let Some(problem) = broken_traffic(scene, &check.question) {
-            return CloseReason::Problem(problem);
+        if let Some(problem) = broken_traffic(scene, question) {
+            return Ok(CloseReason::Problem(problem));
         }
         let pause = (began.elapsed() * LEDGER_SHARE).clamp(LEDGER_PAUSE, LONGEST_LEDGER_PAUSE);
         let again_us = look_again_at_us.unwrap_or(u64::MAX).min(end_us);
         tokio::select! {
             biased;
-            () = scene.run.interrupts.stopped() => return CloseReason::Interrupted,
+            () = scene.run.interrupts.stopped() => return Ok(CloseReason::Interrupted),
             seen = source.next() => match seen {
                 Some(Seen::Saw(observation)) => observe(scene, check, observation),
-                Some(Seen::Lost(problem)) => return CloseReason::Problem(problem),
+                Some(Seen::Lost(problem)) => return Ok(CloseReason::Problem(problem)),
                 None => source = stream::pending().boxed(),
             },
             changed = rows.changed(), if of_ledgers => {
@@ -267,15 +271,12 @@ async fn sleep_until(clock: crate::clock::Clock, at_us: u64, now_us: u64) {
     tokio::time::sleep(wall.max(MOMENT)).await;
 }
 
-fn observe(scene: &Scene, check: &mut CheckHistory, observation: Observation) {
-    let (at_us, written) = scene.run.journal.noted(Event::Observed {
+fn observe(scene: &Scene, check: u32, observation: Observation) {
+    scene.run.journal.note(Event::Observed {
         scenario: scene.key().to_owned(),
-        check: check.check,
+        check,
         observation,
     });
-    if let Event::Observed { observation, .. } = written {
-        check.observations.push((at_us, observation));
-    }
 }
 
 fn no_answer(cluster: &str) -> Problem {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use meshproof_spec::scenario::{InstallStep, LinkStep, Rotate};
-use meshproof_verdict::history::UpgradeHistory;
 use meshproof_verdict::record::Event;
 
 use crate::problem::{self, Problem};
@@ -52,16 +51,8 @@ pub(crate) async fn upgrade(scene: &mut Scene, step: &InstallStep) -> Result<(),
         let with_mesh = |version: &str| format!("{} {version}", bed.driver.name());
         let (from, to) = (with_mesh(&upgraded.from), with_mesh(&upgraded.to));
         let release = bed.driver.release(&upgraded.to);
-        let at_us = scene.run.journal.note(Event::MeshUpgraded {
+        scene.run.journal.note(Event::MeshUpgraded {
             scenario: scene.key().to_owned(),
-            step: scene.step,
-            cluster: name.0.clone(),
-            from: from.clone(),
-            to: to.clone(),
-            release,
-        });
-        scene.history.upgrades.push(UpgradeHistory {
-            at_us,
             step: scene.step,
             cluster: name.0.clone(),
             from,

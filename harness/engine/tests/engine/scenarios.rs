@@ -1,21 +1,13 @@
 //! Whole scenarios: their steps do what they say, and their checks see what there is.
 
-use std::io::BufReader;
 use std::sync::atomic::Ordering;
 
-use meshproof_verdict::history::CheckHistory;
-use meshproof_verdict::journal::read_journal;
+use meshproof_verdict::history::{CheckHistory, RunHistory};
 use meshproof_verdict::record::{Event, Outcome};
 use serde_json::json;
 
+use crate::endings::records;
 use crate::world::{REQUIREMENT, World, scenario};
-
-fn events(world: &World) -> Vec<Event> {
-    let file = std::fs::File::open(world.folder.path().join("run/journal.ndjson")).unwrap();
-    let journal = read_journal(BufReader::new(file)).unwrap();
-    assert!(journal.integrity.is_sound(), "{}", journal.integrity);
-    journal.records.into_iter().map(|record| record.event).collect()
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_is_exported_mirrored_and_called() {
@@ -52,7 +44,7 @@ async fn a_service_is_exported_mirrored_and_called() {
         }},
     ]);
     let summary = world.run(vec![scenario("export", steps, json!({}))]).await;
-    let events = events(&world);
+    let events: Vec<Event> = records(&world).into_iter().map(|record| record.event).collect();
     assert_eq!(summary.outcome, Outcome::Pass, "{events:#?}");
     let history = &summary.history.scenarios[0];
     assert_eq!(history.checks.len(), 5);
@@ -132,15 +124,14 @@ async fn traffic_goes_on_while_a_service_is_scaled_restarted_and_told_how_to_beh
         "{outcomes:#?}\n{:#?}",
         history.steps.last()
     );
-    let steady = history.ledger("steady");
-    assert!(steady.is_none(), "ledgers are in the journal, and not repeated here");
-    let rows = events(&world)
-        .iter()
-        .find_map(|event| match event {
-            Event::LedgerClosed { ledger, rows, .. } if ledger == "steady" => Some(*rows),
-            _ => None,
-        })
-        .unwrap();
+    let folded = RunHistory::fold(&records(&world));
+    assert_eq!(
+        folded.scenario(&history.key),
+        Some(&**history),
+        "`recheck` has another history"
+    );
+    let steady = history.ledger("steady").and_then(|ledger| ledger.closed.as_ref());
+    let rows = steady.unwrap().rows;
     let file = std::fs::read_to_string(world.folder.path().join("run/ledgers/traffic/steady.ndjson")).unwrap();
     assert_eq!(file.lines().count() as u64, rows);
     assert!(rows > 200, "{rows}");
@@ -232,8 +223,8 @@ async fn an_upgrade_is_written_down_and_what_was_seen_before_is_compared_with() 
         [("east", "plain 1.0", "plain 2.0"), ("west", "plain 1.0", "plain 2.0")]
     );
     // The journal says the same as what the run knew.
-    let written = events(&world)
+    let written = records(&world)
         .into_iter()
-        .filter(|event| matches!(event, Event::MeshUpgraded { .. }));
+        .filter(|record| matches!(record.event, Event::MeshUpgraded { .. }));
     assert_eq!(written.count(), 2);
 }

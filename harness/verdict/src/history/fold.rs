@@ -1,6 +1,7 @@
 //! Records, one after another, into a history.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use meshproof_terms::MOST_STEPS;
 
@@ -45,28 +46,39 @@ impl Folding {
         self.history
     }
 
+    /// The scenario with this key, as far as it came; a record that is added later does not change what was given out.
+    #[must_use]
+    pub fn scenario(&self, key: &str) -> Option<Arc<ScenarioHistory>> {
+        let place = *self.places.get(key)?;
+        self.history.scenarios.get(place).map(Arc::clone)
+    }
+
     /// Adds one record.
     pub fn apply(&mut self, record: &Record) {
+        self.add(record.seq, record.at_us, &record.event);
+    }
+
+    /// Adds what a record of this position and time (scenario µs) says.
+    pub fn add(&mut self, seq: u64, at_us: u64, event: &Event) {
         let history = &mut self.history;
-        let mut oddity = |text: String| history.oddities.push(format!("record {}: {text}", record.seq));
-        if record.at_us < history.last_us {
+        let mut oddity = |text: String| history.oddities.push(format!("record {seq}: {text}"));
+        if at_us < history.last_us {
             oddity(format!(
-                "its time is {} µs, after one of {} µs: time goes backwards",
-                record.at_us, history.last_us
+                "its time is {at_us} µs, after one of {} µs: time goes backwards",
+                history.last_us
             ));
         }
         if history.ended.is_some() {
             oddity("it stands behind the end of the run".to_owned());
         }
-        history.last_us = history.last_us.max(record.at_us);
-        if let Err(oddity) = self.take(record) {
-            self.history.oddities.push(format!("record {}: {oddity}", record.seq));
+        history.last_us = history.last_us.max(at_us);
+        if let Err(oddity) = self.take(at_us, event) {
+            self.history.oddities.push(format!("record {seq}: {oddity}"));
         }
     }
 
-    fn take(&mut self, record: &Record) -> Result<(), String> {
-        let at_us = record.at_us;
-        match &record.event {
+    fn take(&mut self, at_us: u64, event: &Event) -> Result<(), String> {
+        match event {
             Event::RunStarted(started) => {
                 if self.history.started.is_some() {
                     return Err("the run starts a second time".to_owned());
@@ -130,7 +142,7 @@ impl Folding {
             | Event::ScenarioEnded { scenario, .. } => {
                 let unplanned = self.history.started.is_some() && !self.places.contains_key(scenario);
                 let key = scenario.clone();
-                self.scenario_entry(&key).take(at_us, &record.event)?;
+                self.scenario_entry(&key).take(at_us, event)?;
                 if unplanned {
                     return Err(format!("scenario `{key}` is not in the plan"));
                 }
@@ -142,13 +154,13 @@ impl Folding {
     fn scenario_entry(&mut self, key: &str) -> &mut ScenarioHistory {
         let scenarios = &mut self.history.scenarios;
         let place = *self.places.entry(key.to_owned()).or_insert_with(|| {
-            scenarios.push(ScenarioHistory {
+            scenarios.push(Arc::new(ScenarioHistory {
                 key: key.to_owned(),
                 ..ScenarioHistory::default()
-            });
+            }));
             scenarios.len() - 1
         });
-        &mut scenarios[place]
+        Arc::make_mut(&mut scenarios[place])
     }
 }
 

@@ -142,7 +142,7 @@ type Change = fn(&mut ScenarioHistory);
 #[case::something_is_kept(|s: &mut ScenarioHistory| *s.cleanup.as_mut().unwrap() = CleanupHistory { at_us: 0, left: vec!["x".to_owned()], problem: None, kept: true }, Outcome::Pass)]
 fn the_worst_part_is_the_outcome(#[case] change: Change, #[case] expected: Outcome) {
     let mut run = RunHistory::fold(&specimen::run().records);
-    change(&mut run.scenarios[0]);
+    change(std::sync::Arc::make_mut(&mut run.scenarios[0]));
     assert_eq!(run.scenarios[0].outcome(), expected);
     assert_eq!(run.outcome(), expected);
 }
