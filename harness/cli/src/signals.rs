@@ -83,13 +83,18 @@ impl Signals {
     }
 }
 
-/// Turns the process's signals into the run's interrupts: the first and the second one.
-pub async fn listen(interrupts: Interrupts) {
-    let Ok(mut signals) = Signals::listen() else { return };
-    while !interrupts.hurrying() {
-        signals.next().await;
-        interrupts.interrupt();
-    }
+/// Turns the process's signals into the run's interrupts, the first and the second one: those that come after this has returned,
+/// until the task is aborted.
+pub fn listen(interrupts: Interrupts) -> tokio::task::JoinHandle<()> {
+    // Not in the task, which a busy machine may begin when the run has long begun.
+    let signals = Signals::listen();
+    tokio::spawn(async move {
+        let Ok(mut signals) = signals else { return };
+        while !interrupts.hurrying() {
+            signals.next().await;
+            interrupts.interrupt();
+        }
+    })
 }
 
 /// Waits for one signal; for ever when the operating system does not let anybody listen.

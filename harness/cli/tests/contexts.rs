@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -23,6 +23,25 @@ use tempfile::TempDir;
 
 /// Scenario seconds per wall second of the served clusters.
 const PACE: &str = "10";
+/// Changes nothing, and stays as it is until it is ended: what it waits for never comes.
+const STAYS: &str = "
+scenario: stays-as-it-is
+summary: Waits for what never comes.
+topology: pair
+checks: [MC-UPD-007]
+steps:
+  - expect: {id: MC-UPD-007, object: {in: west, kind: Service, name: nobody-makes-it}, within: 15m}
+";
+/// As [`STAYS`], with the link's controller down.
+const STAYS_WITHOUT_CONTROLLER: &str = "
+scenario: stays-without-controller
+summary: Stops the link's controller, and waits for what never comes.
+topology: pair
+checks: [MC-UPD-007]
+steps:
+  - scale: {component: controller, of: east, in: west, to: 0}
+  - expect: {id: MC-UPD-007, object: {in: west, kind: Service, name: nobody-makes-it}, within: 15m}
+";
 /// Scenarios that disturb nothing.
 const HARMLESS: [&str; 6] = [
     "exported-service-appears",
@@ -80,6 +99,14 @@ impl Served {
         command
     }
 
+    /// Starts a run of a scenario of the test's own; it is ended with this at the latest.
+    fn start_run(&self, scenario: &str, more: &[&str]) -> Run {
+        let file = self.folder.path().join("own.yaml");
+        fs::write(&file, scenario).unwrap();
+        let process = self.run_command(more).arg(file).spawn().unwrap();
+        Run { process }
+    }
+
     /// Options that name both clusters.
     fn contexts(&self) -> [String; 4] {
         let context = |cluster: &str| format!("{cluster}={cluster}@{}", self.kubeconfig.display());
@@ -120,13 +147,11 @@ impl Served {
     }
 
     /// Waits until a run has made its namespaces in both clusters.
-    async fn until_namespaces_appear(&self) {
-        let appearing = async {
-            while self.own_namespaces("west").await.is_empty() || self.own_namespaces("east").await.is_empty() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(60), appearing).await.unwrap();
+    async fn until_namespaces_appear(&self, run: &mut Run) {
+        run.until("its namespaces were there", async || {
+            !self.own_namespaces("west").await.is_empty() && !self.own_namespaces("east").await.is_empty()
+        })
+        .await;
     }
 
     /// Every object of every kind in a cluster, without what changes by itself: versions, leases, events, and what nodes and
@@ -155,6 +180,50 @@ impl Served {
             }
         }
         objects
+    }
+}
+
+/// A run in a process of its own, which is ended with this.
+struct Run {
+    process: Child,
+}
+
+impl Run {
+    /// Waits for what a run brings about and does not end by itself; a run that ended before tells why.
+    async fn until(&mut self, what: &str, reached: impl AsyncFn() -> bool) {
+        let coming = async {
+            while !reached().await {
+                if let Some(status) = self.process.try_wait().unwrap() {
+                    return Some(status);
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            None
+        };
+        let coming = tokio::time::timeout(Duration::from_secs(60), coming).await;
+        if coming.is_err() {
+            self.process.kill().unwrap();
+        }
+        if !matches!(coming, Ok(None)) {
+            let mut said = String::new();
+            self.process.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+            self.process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            assert!(coming.is_ok(), "60 s were over before {what}: {said}");
+            assert_eq!(coming, Ok(None), "the run was over before {what}: {said}");
+        }
+    }
+
+    fn kill(&mut self) {
+        assert_eq!(self.process.try_wait().unwrap(), None, "it ended by itself");
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -211,8 +280,8 @@ fn what_disturbs_others_is_skipped_until_the_user_consents() {
 #[tokio::test]
 async fn what_a_killed_run_left_in_clusters_is_removed_by_gc() {
     let served = Served::start();
-    let mut run = served.run_command(&["declared-shares"]).spawn().unwrap();
-    served.until_namespaces_appear().await;
+    let mut run = served.start_run(STAYS, &[]);
+    served.until_namespaces_appear(&mut run).await;
     let of_run = served.own_namespaces("west").await;
     // While it lives, its namespaces are its own, however young anybody wants them.
     let (code, told) = served.gc(&["--older-than", "0s"]);
@@ -222,8 +291,7 @@ async fn what_a_killed_run_left_in_clusters_is_removed_by_gc() {
         "{told}"
     );
     assert_eq!(served.own_namespaces("west").await, of_run);
-    run.kill().unwrap();
-    run.wait().unwrap();
+    run.kill();
 
     // Of a run that was started elsewhere, and of somebody who only uses the same name.
     let namespaces: Api<Namespace> = Api::all(served.client("west").await);
@@ -278,18 +346,10 @@ async fn what_a_killed_run_left_in_clusters_is_removed_by_gc() {
 
 /// A run that disturbs, killed while a part of the mesh that is somebody else's is away.
 async fn killed_while_a_controller_is_down(served: &Served) {
-    let mut run = served
-        .run_command(&["--disruptive", "changes-while-the-controller-is-down"])
-        .spawn()
-        .unwrap();
-    let down = async {
-        while served.controllers().await != 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), down).await.unwrap();
-    run.kill().unwrap();
-    run.wait().unwrap();
+    let mut run = served.start_run(STAYS_WITHOUT_CONTROLLER, &["--disruptive"]);
+    run.until("the controller was down", async || served.controllers().await == 0)
+        .await;
+    run.kill();
     assert_eq!(served.controllers().await, 0, "nobody is there to undo it");
 }
 
@@ -330,15 +390,15 @@ async fn what_a_killed_run_changed_is_undone_by_gc_and_by_the_next_run() {
 #[tokio::test]
 async fn what_an_impatient_user_left_is_gone_after_gc() {
     let served = Served::start();
-    let mut run = served.run_command(&["declared-shares"]).spawn().unwrap();
-    served.until_namespaces_appear().await;
-    let process = rustix::process::Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap();
+    let mut run = served.start_run(STAYS, &[]);
+    served.until_namespaces_appear(&mut run).await;
+    let process = rustix::process::Pid::from_raw(i32::try_from(run.process.id()).unwrap()).unwrap();
     for _ in 0..2 {
         rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
         // Two signals of a kind at once are one.
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(run.wait().unwrap().code(), Some(130));
+    assert_eq!(run.process.wait().unwrap().code(), Some(130));
     let (code, told) = said(&mut meshproof(served.folder.path(), &["gc"]));
     assert_eq!(code, Some(0), "{told}");
     for cluster in ["west", "east"] {

@@ -8,6 +8,7 @@
 )]
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +18,15 @@ use rstest::rstest;
 
 const SCENARIO: &str = "exported-service-appears";
 const OTHER: &str = "unexport-removes";
+/// Stays as it is until it is ended: what it waits for never comes.
+const STAYS: &str = "
+scenario: stays-as-it-is
+summary: Waits for what never comes.
+topology: pair
+checks: [MC-UPD-007]
+steps:
+  - expect: {id: MC-UPD-007, object: {in: west, kind: Service, name: nobody-makes-it}, within: 15m}
+";
 
 fn command(program: &str, folder: &Path) -> Command {
     let mut command = Command::new(program);
@@ -46,10 +56,20 @@ fn report(folder: &Path) -> Report {
     serde_json::from_str(&text).unwrap()
 }
 
-fn wait_until(what: &str, condition: impl Fn() -> bool) {
+/// Waits for what a process brings about and leaves as it is; one that ended before tells why.
+fn wait_until(process: &mut Child, what: &str, condition: impl Fn() -> bool) {
     let began = Instant::now();
     while !condition() {
-        assert!(began.elapsed() < Duration::from_secs(60), "{what}");
+        let ended = process.try_wait().unwrap();
+        let late = began.elapsed() > Duration::from_secs(60);
+        if ended.is_some() || late {
+            process.kill().unwrap();
+            let mut said = String::new();
+            process.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+            process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            assert_eq!(ended, None, "{what}, and it ended: {said}");
+            assert!(!late, "{what} within 60 s: {said}");
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -80,12 +100,15 @@ fn state(folder: &Path) -> Vec<String> {
 fn a_run_that_is_stopped_reports_and_leaves_nothing(#[case] name: &str) {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
+    let file = folder.join("stays.yaml");
+    fs::write(&file, STAYS).unwrap();
     let mut run = meshproof(folder)
-        .args(["run", "--pace", "1", SCENARIO, "--out"])
+        .args(["run", "--pace", "1", "--out"])
         .arg(folder.join("runs"))
+        .arg(file)
         .spawn()
         .unwrap();
-    wait_until("the scenario never started", || {
+    wait_until(&mut run, "the scenario never started", || {
         run_dir(folder).is_some_and(|run| {
             fs::read_to_string(run.join("journal.ndjson")).is_ok_and(|text| text.contains("step_started"))
         })
@@ -102,7 +125,7 @@ fn clusters_that_are_served_go_with_a_closed_terminal() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
     let mut up = meshproof(folder).args(["up", "--bare"]).spawn().unwrap();
-    wait_until("`up` never served", || {
+    wait_until(&mut up, "`up` never served", || {
         folder.join("state/meshproof/default/served.json").exists()
     });
     signal(&up, "HUP");
@@ -161,12 +184,12 @@ fn a_journal_that_cannot_grow_ends_the_run_in_good_order() {
 fn reports_that_could_not_be_written_are_made_up_for() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    let run = meshproof(folder)
+    let mut run = meshproof(folder)
         .args(["run", "--pace", "1", SCENARIO, "--out"])
         .arg(folder.join("runs"))
         .spawn()
         .unwrap();
-    wait_until("the run never began", || {
+    wait_until(&mut run, "the run never began", || {
         run_dir(folder).is_some_and(|run| run.join("journal.ndjson").exists())
     });
     let in_the_way = run_dir(folder).unwrap().join("report.json");

@@ -110,7 +110,7 @@ pub async fn run(args: &ProveArgs) -> Result<Exit, Exit> {
         return Err(Exit::NothingRun);
     }
     let interrupts = Interrupts::default();
-    let listening = tokio::spawn(listen(interrupts.clone()));
+    let listening = listen(interrupts.clone());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let total = jobs.len();
     let plan_suite = suite::for_plan(&loaded);
@@ -151,7 +151,7 @@ pub async fn run(args: &ProveArgs) -> Result<Exit, Exit> {
 /// What stays green without what scenarios do.
 async fn vacuous(args: &ProveArgs, loaded: &Suite) -> Result<Exit, Exit> {
     let interrupts = Interrupts::default();
-    let listening = tokio::spawn(listen(interrupts.clone()));
+    let listening = listen(interrupts.clone());
     let wanted = |scenario: &SuiteScenario| {
         let mut checks = scenario.scenario.checks.iter();
         args.requirements.is_empty() || checks.any(|check| args.requirements.contains(&check.0))

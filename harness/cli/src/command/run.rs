@@ -45,7 +45,7 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
     let (plan, place) = (&planned.plan, &planned.place);
     let mut options = options(args, plan, place);
     let interrupts = options.interrupts.clone();
-    let listening = tokio::spawn(listen(interrupts.clone()));
+    let listening = listen(interrupts.clone());
     let state = hold(args, plan, place)?;
     private_files::create_folder(&options.run_dir)
         .with_context(|| format!("can't make {}", options.run_dir.display()))?;

@@ -113,11 +113,8 @@ fn a_cache_that_does_not_work_is_an_error(#[case] fault: &str, #[case] image: Op
 fn an_interrupt_takes_caches_along() {
     let machine = Machine::new();
     machine.standins.add_image("registry:3", "registry");
-    let mut child = machine
-        .run(&["--registry-cache", "docker.io", SCENARIO])
-        .spawn()
-        .unwrap();
-    await_moment(|| {
+    let mut child = machine.run_that_stays(&["--registry-cache", "docker.io"]);
+    await_moment(&mut child, || {
         let containers = machine.standins.leftovers().containers;
         containers.iter().any(|name| name.contains("-cache-"))
     });

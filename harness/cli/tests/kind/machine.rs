@@ -1,8 +1,9 @@
 //! A machine with stand-ins for the tools, and what a user sees and finds left on it.
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use meshproof_mesh::defect::Defects;
@@ -14,6 +15,15 @@ use tempfile::TempDir;
 const PACE: f64 = 10.0;
 /// A quick scenario that needs the mesh, a link, the agent's image and traffic in both clusters.
 pub(crate) const SCENARIO: &str = "exported-service-appears";
+/// Stays as it is until it is ended: what it waits for never comes.
+const STAYS: &str = "
+scenario: stays-as-it-is
+summary: Waits for what never comes.
+topology: pair
+checks: [MC-UPD-007]
+steps:
+  - expect: {id: MC-UPD-007, object: {in: west, kind: Service, name: nobody-makes-it}, within: 15m}
+";
 /// Name of a scenario that expects what is wrong.
 pub(crate) const WRONG: &str = "expects-what-is-wrong";
 
@@ -74,6 +84,13 @@ impl Machine {
         command.arg("--out").arg(self.folder.path().join("runs"));
         command.args(more);
         command
+    }
+
+    /// Starts a run that ends only when it is ended.
+    pub(crate) fn run_that_stays(&self, more: &[&str]) -> Child {
+        let file = self.folder.path().join("stays.yaml");
+        fs::write(&file, STAYS).unwrap();
+        self.run(more).arg(file).spawn().unwrap()
     }
 
     pub(crate) fn said(command: &mut Command) -> Said {
@@ -137,17 +154,26 @@ impl Machine {
     }
 }
 
-/// Waits until another process has come as far as `reached` tells.
-pub(crate) fn await_moment(reached: impl Fn() -> bool) {
+/// Waits until another process has come as far as `reached` tells, which stays so; one that ended before tells why.
+pub(crate) fn await_moment(process: &mut Child, reached: impl Fn() -> bool) {
     let began = Instant::now();
     while !reached() {
-        assert!(began.elapsed() < Duration::from_secs(60), "it never came that far");
+        let ended = process.try_wait().unwrap();
+        let late = began.elapsed() > Duration::from_secs(60);
+        if ended.is_some() || late {
+            process.kill().unwrap();
+            let mut said = String::new();
+            process.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+            process.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            assert_eq!(ended, None, "it ended before it came that far: {said}");
+            assert!(!late, "it did not come that far within 60 s: {said}");
+        }
         std::thread::sleep(Duration::from_millis(20));
     }
 }
 
 /// The exit code; `None` when a signal ended it.
-pub(crate) fn wait(child: &mut std::process::Child, longest: Duration) -> Option<i32> {
+pub(crate) fn wait(child: &mut Child, longest: Duration) -> Option<i32> {
     let began = Instant::now();
     loop {
         if let Some(status) = child.try_wait().unwrap() {

@@ -40,8 +40,8 @@ fn a_second_run_takes_the_clusters_of_the_first_over() {
 #[test]
 fn clusters_of_a_killed_run_are_taken_over() {
     let machine = Machine::new();
-    let mut child = machine.run(&["--reuse", SCENARIO]).spawn().unwrap();
-    await_moment(|| {
+    let mut child = machine.run_that_stays(&["--reuse"]);
+    await_moment(&mut child, || {
         let calls = machine.standins.calls();
         calls
             .iter()
