@@ -97,6 +97,16 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// Whether this is the whole object.
+    pub(crate) fn is_root(self) -> bool {
+        self.depth == 0
+    }
+
+    /// Whether this is the object's metadata.
+    pub(crate) fn is_metadata(self) -> bool {
+        self.depth == 1 && self.field == "metadata"
+    }
+
     /// How a list here is merged.
     pub(crate) fn list_kind(self) -> ListKind {
         if self.custom {
@@ -186,8 +196,7 @@ pub(crate) fn check_lengths(object: &Value, lists: &ListTypes) -> Result<(), Sta
                 .iter()
                 .try_for_each(|(name, child)| walk(child, place.member(name))),
             Value::Array(items) => {
-                let merged = !matches!(place.list_kind(), ListKind::Atomic);
-                if merged && items.len() > MERGED_ITEMS_LIMIT {
+                if items.len() > MERGED_ITEMS_LIMIT && !matches!(place.list_kind(), ListKind::Atomic) {
                     return Err(Status::too_large_for(format!(
                         "list {} has {} items, lists that are merged by key may have {MERGED_ITEMS_LIMIT} here",
                         place.field,

@@ -3,7 +3,7 @@
 //! The rules are those of structured-merge-diff. Two simplifications: ownership of an atomic field's parts is not split, and
 //! versions of a custom resource share one set of paths (conversion is `None`, so that the paths are the same).
 
-use super::field_set::{FieldSet, changed, readable, set_of};
+use super::field_set::{Difference, FieldSet, changed, readable, set_of};
 use super::lists::{ListKind, ListTypes, Place, has_key};
 use crate::{Cause, Status};
 use serde_json::{Map, Value, json};
@@ -26,6 +26,8 @@ struct Entry {
     subresource: String,
     time: String,
     fields: FieldSet,
+    /// The entry as it stands in the store, while it is the same.
+    stored: Option<Value>,
 }
 
 impl Entry {
@@ -33,10 +35,19 @@ impl Entry {
         self.manager == manager && self.operation == operation && self.subresource == subresource
     }
 
+    fn lose(&mut self, fields: &FieldSet) {
+        if self.fields.subtract(fields) {
+            self.stored = None;
+        }
+    }
+
     fn to_json(&self) -> Value {
+        if let Some(stored) = &self.stored {
+            return stored.clone();
+        }
         let mut out = json!({
             "manager": self.manager, "operation": self.operation, "apiVersion": self.api_version,
-            "time": self.time, "fieldsType": "FieldsV1", "fieldsV1": self.fields.to_json().to_string(),
+            "time": self.time, "fieldsType": "FieldsV1", "fieldsV1": self.fields.to_text(),
         });
         if !self.subresource.is_empty() {
             out["subresource"] = json!(self.subresource);
@@ -58,6 +69,7 @@ fn entries(object: &Value) -> Vec<Entry> {
                 subresource: text("subresource"),
                 time: text("time"),
                 fields: fields(&entry["fieldsV1"]),
+                stored: entry["fieldsV1"].is_string().then(|| entry.clone()),
             }
         })
         .collect()
@@ -66,7 +78,7 @@ fn entries(object: &Value) -> Vec<Entry> {
 /// Text in the store, a tree when a client sent it.
 fn fields(value: &Value) -> FieldSet {
     match value.as_str() {
-        Some(text) => FieldSet::from_json(&serde_json::from_str(text).unwrap_or_default()),
+        Some(text) => FieldSet::from_text(text),
         None => FieldSet::from_json(value),
     }
 }
@@ -89,29 +101,26 @@ pub(crate) fn record_update(
     subresource: &str,
     lists: &ListTypes,
 ) {
-    let nothing = Value::Null;
-    let old = old.unwrap_or(&nothing);
-    let new_set = set_of(new, lists);
-    let changed = changed(&new_set, new, old);
-    let mut removed = set_of(old, lists);
-    removed.subtract(&new_set);
-    let mut entries = entries(new);
+    let Difference { changed, removed } = Difference::between(new, old.unwrap_or(&Value::Null), lists);
     if changed.is_empty() && removed.is_empty() {
         return;
     }
+    let mut entries = entries(new);
     for entry in &mut entries {
-        entry.fields.subtract(&removed);
+        entry.lose(&removed);
         if !entry.is(manager, "Update", subresource) {
-            entry.fields.subtract(&changed);
+            entry.lose(&changed);
         }
     }
     if !changed.is_empty() {
         let position = entries.iter().position(|e| e.is(manager, "Update", subresource));
         match position {
             Some(i) => {
-                entries[i].fields.union(&changed);
-                entries[i].time = crate::store::now();
-                api_version.clone_into(&mut entries[i].api_version);
+                let entry = &mut entries[i];
+                entry.fields.union(&changed);
+                entry.time = crate::store::now();
+                api_version.clone_into(&mut entry.api_version);
+                entry.stored = None;
             }
             None => entries.push(Entry {
                 manager: manager.to_owned(),
@@ -120,6 +129,7 @@ pub(crate) fn record_update(
                 subresource: subresource.to_owned(),
                 time: crate::store::now(),
                 fields: changed,
+                stored: None,
             }),
         }
     }
@@ -154,7 +164,7 @@ pub(crate) fn apply(
             continue;
         }
         if force {
-            entry.fields.subtract(&common);
+            entry.lose(&common);
         } else {
             let whom = if entry.subresource.is_empty() {
                 format!("\"{}\" using {}", entry.manager, entry.api_version)
@@ -200,6 +210,7 @@ pub(crate) fn apply(
         subresource: manager.subresource.to_owned(),
         time: own.filter(|_| unchanged).map_or_else(crate::store::now, |own| own.time),
         fields: new_set,
+        stored: None,
     });
     if unchanged {
         // The order of the entries must not make a difference where there is none.
