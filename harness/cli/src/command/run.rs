@@ -71,6 +71,22 @@ async fn run_plan(args: &RunArgs, planned: Planned) -> Result<Exit> {
         }
         _ => None,
     };
+    if let Some(kind) = &place.kind {
+        // Theirs take memory and addresses that the clusters of this run may need.
+        let removed = tokio::select! {
+            removed = kind.remove_killed() => removed,
+            () = interrupts.stopped() => return Ok(Exit::Interrupted),
+        };
+        match removed {
+            Ok(removed) => removed
+                .iter()
+                .for_each(|environment| output::note(&format!("removed: {environment}, which a killed run left"))),
+            Err(problem) => {
+                output::note("warning: an earlier run was killed, and not all of its clusters could be removed");
+                output::problem(&problem);
+            }
+        }
+    }
     options.private_dir = undoing.as_ref().map(|undoing| undoing.place().to_owned());
 
     let scenarios = plan.scenarios.len();

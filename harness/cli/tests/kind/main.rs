@@ -273,6 +273,32 @@ fn what_a_killed_run_leaves_is_removed_by_gc() {
     machine.assert_nothing_left("gc");
 }
 
+/// Also when the next run needs clusters of other names: those of the killed one have the addresses that it needs.
+#[test]
+fn what_a_killed_run_leaves_is_removed_by_the_next_run() {
+    let machine = Machine::new();
+    let text = fs::read_to_string(machine.wrong_scenario()).unwrap();
+    let file = machine.folder.path().join("alone.yaml");
+    let alone = text
+        .replacen(&format!("scenario: {WRONG}"), "scenario: alone\nsetup: {}", 1)
+        .replacen("no-${mirror.", "${mirror.", 1);
+    fs::write(&file, alone).unwrap();
+    let mut child = machine.run(&[file.to_str().unwrap()]).spawn().unwrap();
+    await_moment(|| {
+        let clusters = machine.standins.leftovers().clusters;
+        clusters.iter().any(|cluster| cluster.contains("alone"))
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let said = Machine::said(&mut machine.run(&[SCENARIO]));
+    assert_eq!(said.code, Some(0), "{}", said.all());
+    assert!(said.err.contains("removed: meshproof-pair-alone-"), "{}", said.err);
+    // Its reports are for `gc` to write.
+    let said = Machine::said(&mut machine.meshproof(&["gc"]));
+    assert_eq!(said.code, Some(0), "{}", said.all());
+    machine.assert_nothing_left("the next run");
+}
+
 #[rstest]
 #[case("pair")]
 #[case("hub-and-spoke")]

@@ -23,6 +23,7 @@ use super::record::Claim;
 use super::relays::{RelayPath, RelayRequest, RelaySet, Relays};
 use super::removal::{self, Certainty};
 use super::running::Running;
+use super::sweep;
 use crate::preflight::Finding;
 
 /// Clusters made with `kind` and Docker.
@@ -86,6 +87,15 @@ impl Kind {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         std::mem::take(&mut *self.shared.notes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Removes clusters that runs of this state folder left when they were killed, and that nobody asked to keep; the names
+    /// of their environments. To be called before clusters are made.
+    ///
+    /// # Errors
+    /// `clusters-left` with what could not be removed.
+    pub async fn remove_killed(&self) -> Result<Vec<String>, Problem> {
+        sweep::sweep_killed(&self.shared.tools, &self.shared.options).await
     }
 
     /// Waits until everything that goes on in the background is done: removing what was given up or dropped, healing faults

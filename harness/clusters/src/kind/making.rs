@@ -114,6 +114,7 @@ impl Maker<'_> {
             network: self.blueprint.network.clone(),
             digest,
             complete: false,
+            kept: self.options.keep,
             clusters: clusters.collect(),
         }
     }

@@ -27,8 +27,22 @@ pub(super) struct Record {
     pub(super) digest: String,
     /// Whether all of it was finished.
     pub(super) complete: bool,
+    /// Whether they are to stay up for the next run. In records of earlier versions nobody said that they are not.
+    #[serde(default = "kept")]
+    pub(super) kept: bool,
     /// The clusters.
     pub(super) clusters: Vec<RecordedCluster>,
+}
+
+impl Record {
+    /// Whether these clusters stay up although no process uses them: a later run can take them over.
+    pub(super) fn stays(&self) -> bool {
+        self.kept && self.complete
+    }
+}
+
+fn kept() -> bool {
+    true
 }
 
 /// A cluster that was made, or was about to be.
@@ -307,6 +321,7 @@ mod tests {
             network: "kind".to_owned(),
             digest: "d".to_owned(),
             complete: false,
+            kept: false,
             clusters: Vec::new(),
         };
         let claim = Claim::take(&folder).unwrap();
@@ -331,6 +346,7 @@ mod tests {
             network: "kind".to_owned(),
             digest: "d".to_owned(),
             complete: true,
+            kept: true,
             clusters: vec![RecordedCluster {
                 kind_name: "production".to_owned(),
                 kubeconfig: kubeconfig.into(),

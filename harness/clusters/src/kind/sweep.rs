@@ -55,7 +55,7 @@ pub async fn sweep(tools: &Tools, options: &KindOptions, also: Also) -> Result<S
         spared: BTreeSet::new(),
         problems: Vec::new(),
     };
-    let recorded = sweep.recorded().await?;
+    let recorded = sweep.recorded(|_| true).await?;
     match sweep.unrecorded().await {
         // Without the tools, and without a record, nothing of ours can be there.
         Err(problem) if problem.code == "tool-missing" && !recorded => return Ok(sweep.swept),
@@ -79,6 +79,32 @@ pub async fn sweep(tools: &Tools, options: &KindOptions, also: Also) -> Result<S
     ))
 }
 
+/// Removes the environments of this state folder that a killed run left, before another one makes clusters: theirs take memory
+/// and addresses that it may need. What was to stay up for the next run stays, and what no record tells of.
+///
+/// # Errors
+/// `clusters-left` with all that could not be removed, after everything was tried.
+pub(super) async fn sweep_killed(tools: &Tools, options: &KindOptions) -> Result<Vec<String>, Problem> {
+    let mut sweep = Sweep {
+        tools,
+        options,
+        also: Also::default(),
+        commands: Commands::new(options),
+        swept: Swept::default(),
+        spared: BTreeSet::new(),
+        problems: Vec::new(),
+    };
+    sweep.recorded(|record| !record.is_some_and(Record::stays)).await?;
+    if sweep.problems.is_empty() {
+        return Ok(sweep.swept.removed);
+    }
+    Err(problem::environment(
+        "clusters-left",
+        sweep.problems.join("; "),
+        Some("`meshproof gc` tries again; see `kind get clusters` and `docker ps --all`"),
+    ))
+}
+
 struct Sweep<'a> {
     tools: &'a Tools,
     options: &'a KindOptions,
@@ -96,8 +122,8 @@ impl Sweep<'_> {
             .is_some_and(|rest| rest.starts_with('-'))
     }
 
-    /// Environments of the state folder; whether there were any.
-    async fn recorded(&mut self) -> Result<bool, Problem> {
+    /// Environments of the state folder that no process uses, as far as they are meant; whether there were any.
+    async fn recorded(&mut self, meant: impl Fn(Option<&Record>) -> bool) -> Result<bool, Problem> {
         let state = &self.options.state;
         let environments = record::environments(state)?;
         for environment in &environments {
@@ -116,6 +142,10 @@ impl Sweep<'_> {
                     continue;
                 }
             };
+            // One that can't be read is a trouble of removing it.
+            if claim.record().is_ok_and(|record| !meant(record.as_ref())) {
+                continue;
+            }
             match removal::remove(self.tools, &self.commands, state, claim, Certainty::Killed).await {
                 Ok(()) => self.swept.removed.push(environment.clone()),
                 Err(problem) => self.problems.push(problem.message),
@@ -154,6 +184,7 @@ impl Sweep<'_> {
                 network: self.options.network.clone(),
                 digest: String::new(),
                 complete: false,
+                kept: false,
                 clusters: vec![RecordedCluster {
                     kubeconfig: self.options.state.join(format!("{cluster}.kubeconfig")),
                     kind_name: cluster.clone(),

@@ -240,6 +240,49 @@ async fn kept_clusters_are_taken_over_while_nothing_has_changed() {
     assert!(lab.clusters().is_empty() && lab.left().is_empty());
 }
 
+/// The record of the only environment, changed as a run that was killed, or another version, would have left it.
+fn change_record(lab: &Lab, change: impl Fn(&mut serde_json::Map<String, serde_json::Value>)) {
+    let path = lab.state().join("meshproof-pair/record.json");
+    let mut record = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    change(&mut record);
+    std::fs::write(&path, serde_json::to_string(&record).unwrap()).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clusters_of_a_killed_run_go_before_others_are_made() {
+    let lab = Lab::start().await;
+    let mut options = lab.options();
+    (options.keep, options.reuse) = (true, true);
+    let next = lab.kind(lab.options());
+    let kept = async || {
+        let running = lab.kind(options.clone()).up(&pair()).await.unwrap();
+        assert_eq!(next.remove_killed().await.unwrap(), [""; 0], "somebody uses them");
+        running.down().await.unwrap();
+    };
+
+    kept().await;
+    assert_eq!(next.remove_killed().await.unwrap(), [""; 0], "they were to stay");
+    change_record(&lab, |record| {
+        record.remove("kept").unwrap();
+    });
+    assert_eq!(next.remove_killed().await.unwrap(), [""; 0], "nobody knows");
+    assert_eq!(lab.clusters().len(), 2);
+
+    change_record(&lab, |record| {
+        record.insert("kept".to_owned(), false.into());
+    });
+    assert_eq!(next.remove_killed().await.unwrap(), ["meshproof-pair"]);
+    assert!(lab.clusters().is_empty() && lab.left().is_empty());
+
+    // Nobody can take over what was never finished.
+    kept().await;
+    change_record(&lab, |record| {
+        record.insert("complete".to_owned(), false.into());
+    });
+    assert_eq!(next.remove_killed().await.unwrap(), ["meshproof-pair"]);
+    assert!(lab.clusters().is_empty() && lab.left().is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failure_before_anything_is_touched_leaves_kept_clusters_alone() {
     let lab = Lab::start().await;
