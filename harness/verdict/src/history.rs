@@ -266,7 +266,7 @@ pub struct EvidenceHistory {
     pub rung: Option<String>,
     /// One line about it.
     pub note: String,
-    /// SHA-256 (hex) of each file by its path in the folder; absent in journals that did not bind evidence yet.
+    /// SHA-256 (hex) of each file by its path in the folder; absent in journals of earlier versions, which vouch for none.
     pub files: Option<BTreeMap<String, String>>,
 }
 

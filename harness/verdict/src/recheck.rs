@@ -1,6 +1,6 @@
 //! Everything that a journal claims, computed again from its records and ledgers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, BufRead, Read};
 
 use sha2::{Digest, Sha256};
@@ -166,10 +166,11 @@ fn outcome_finding(subject: &str, ended: Option<(u64, Outcome)>, computed: Outco
 /// Folder of evidence in a run's folder.
 pub const EVIDENCE_FOLDER: &str = "evidence";
 
-/// What is wrong with the files of one folder of evidence. Journals that did not bind evidence yet vouch for none.
+/// What is wrong with the files of one folder of evidence. A record without digests vouches for none of them, whether an
+/// earlier version wrote it or somebody took them out: which of the two nobody can tell.
 fn recheck_evidence(folder: &str, bound: Option<&BTreeMap<String, String>>, files: &impl Files) -> Vec<String> {
     let Some(bound) = bound else {
-        return Vec::new();
+        return vec!["its record has no digests, so that nobody can tell whether its files were changed".to_owned()];
     };
     let there = match files.below(folder) {
         Ok(there) => there,
@@ -190,18 +191,19 @@ fn recheck_evidence(folder: &str, bound: Option<&BTreeMap<String, String>>, file
     told
 }
 
-/// Evidence in the run's folder that no record names. Only where all records bind their evidence: older ones are silent.
+/// Evidence in the run's folder that no record names.
 fn unnamed_evidence(history: &RunHistory, files: &impl Files) -> Vec<Finding> {
     let of_scenarios = history.scenarios.iter().flat_map(|scenario| &scenario.evidence);
     let of_environments = history
         .environments
         .iter()
         .filter_map(|environment| environment.evidence.as_ref());
-    let all: Vec<(&str, bool)> = of_scenarios
-        .map(|evidence| (evidence.folder.as_str(), evidence.files.is_some()))
-        .chain(of_environments.map(|evidence| (evidence.folder.as_str(), evidence.files.is_some())))
+    let folders: HashSet<&str> = of_scenarios
+        .map(|evidence| evidence.folder.as_str())
+        .chain(of_environments.map(|evidence| evidence.folder.as_str()))
         .collect();
-    if history.ended.is_none() || all.iter().any(|(_, bound)| !bound) {
+    // A run that was killed may have been freezing it.
+    if history.ended.is_none() {
         return Vec::new();
     }
     let there = match files.below(EVIDENCE_FOLDER) {
@@ -210,8 +212,8 @@ fn unnamed_evidence(history: &RunHistory, files: &impl Files) -> Vec<Finding> {
     };
     let named = |file: &String| {
         let path = format!("{EVIDENCE_FOLDER}/{file}");
-        all.iter()
-            .any(|(folder, _)| path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')))
+        path.match_indices('/')
+            .any(|(end, _)| path.get(..end).is_some_and(|folder| folders.contains(folder)))
     };
     there
         .into_iter()
@@ -600,7 +602,11 @@ mod tests {
             ))
         };
         assert_eq!(told(&bound()), "");
-        assert_eq!(told(&frozen(None)), "", "older journals don't bind evidence");
+        let unbound = told(&frozen(None));
+        assert!(
+            unbound.contains("evidence/export/2") && unbound.contains("its record has no digests"),
+            "{unbound}"
+        );
 
         let mut changed = bound();
         changed
@@ -621,6 +627,9 @@ mod tests {
         let mut added = bound();
         added.files.insert("evidence/export/2/b.log".to_owned(), vec![]);
         added.files.insert("evidence/other/1/c.log".to_owned(), vec![]);
+        let mut beside_unbound = frozen(None);
+        beside_unbound.files = added.files.clone();
+        assert!(told(&beside_unbound).contains("evidence/other/1/c.log"));
         let told = told(&added);
         assert!(told.contains("`b.log` was added"), "{told}");
         assert!(

@@ -246,7 +246,7 @@ pub enum Event {
         rung: Option<String>,
         /// One line about it.
         note: String,
-        /// SHA-256 (hex) of each file by its path in the folder; absent in journals that did not bind evidence yet.
+        /// SHA-256 (hex) of each file by its path in the folder; absent in journals of earlier versions, which vouch for none.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         files: Option<BTreeMap<String, String>>,
     },
@@ -469,7 +469,7 @@ pub struct EnvironmentEvidence {
     pub folder: String,
     /// One line about it.
     pub note: String,
-    /// SHA-256 (hex) of each file by its path in the folder; absent in journals that did not bind evidence yet.
+    /// SHA-256 (hex) of each file by its path in the folder; absent in journals of earlier versions, which vouch for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<BTreeMap<String, String>>,
 }
