@@ -65,11 +65,11 @@ codes! {
         "Two YAML readers that check each other do not agree about this file, or it holds a value that JSON cannot express (a key that is not text, an infinite number). Write the value in another way, usually in quotes.";
 
     UNKNOWN_FIELD = 10, "unknown field",
-        "The field does not exist at this place. An unknown field is never ignored, because a misspelt check would silently check nothing.";
+        "The field does not exist at this place. An unknown field is never ignored, because a misspelt check would silently check nothing. Fields of objects and patches that steps apply are those of their kind, where its schema is known.";
     MISSING_FIELD = 11, "missing field",
         "A field without a default is not there.";
     WRONG_TYPE = 12, "wrong type",
-        "The value has another type than the field: text, a number, true or false, a list, or a mapping. Text that looks like a number needs quotes.";
+        "The value has another type than the field: text, a number, true or false, a list, or a mapping. Text that looks like a number needs quotes. In objects that are applied, the types are those of the kind's schema.";
     UNKNOWN_STEP = 13, "unknown step",
         "A step is a mapping with one key, its verb: `deploy`, `export`, `call`, `expect`, ... The verb does not exist.";
     BAD_VALUE = 14, "value in the wrong form",
@@ -173,7 +173,7 @@ codes! {
         "A file that uses kinds of one mesh says so with `mesh: <name>`: it is skipped on other meshes.";
 
     FILE_REFERENCE = 90, "file that may not be used",
-        "Files named by a scenario exist and lie below the scenario's folder: no absolute path, no `..`, no symbolic link that leads out.";
+        "Files named by a scenario exist and lie below the scenario's folder: no absolute path, no `..`, no symbolic link that leads out. Files that are applied hold Kubernetes objects and have at most 512 KiB.";
     UNKNOWN_VARIABLE = 91, "unknown reference in `${...}`",
         "`${...}` refers to `vars.x`, `matrix.x`, in fragments `params.x`, or to what the mesh's driver knows: `namespace`, `mirror.<service>.<cluster>`, `mesh.<fact>`, `mesh.<fact>.<cluster>`, `identity.gateway.<cluster>`, `identity.workload.<name>.<cluster>`, `address.node.<cluster>`.";
     UNUSED_VARIABLE = 92, "variable that is never used",

@@ -23,6 +23,7 @@ pub mod expand;
 pub mod fact;
 mod lint;
 pub mod load;
+pub mod manifests;
 pub mod scalar;
 pub mod scenario;
 pub mod scenario_files;

@@ -10,6 +10,7 @@ mod source_map;
 
 use std::sync::Arc;
 
+use serde::Deserialize as _;
 use serde_json::{Map, Number, Value};
 
 use self::sketch::{Shape, Sketch, TreeBuilder};
@@ -153,35 +154,13 @@ pub fn plain_scalar(text: &str) -> Tree {
 /// # Errors
 /// Everything that prevents a tree, e.g. wrong syntax (the first mistake only) or a repeated key (all of them).
 pub fn read(source: &Arc<Source>, limits: Limits) -> Result<Node, Vec<Diagnostic>> {
-    let text = source.text();
-    if text.len() > limits.bytes {
-        let message = format!(
-            "the file has {} bytes, more than the {} that are read",
-            text.len(),
-            limits.bytes
-        );
-        return Err(vec![
-            Diagnostic::error(code::TOO_LARGE, message, Span::new(source, 0..1))
-                .help("split the file; large objects belong into files of their own, used by `apply: {file: ...}`"),
-        ]);
-    }
+    is_small(source, limits)?;
     let tabs = tabs(source);
     if !tabs.is_empty() {
         return Err(tabs);
     }
     let places = TreeBuilder::new(source, limits).build()?;
-    let values: Value = serde_yaml::from_str(text).map_err(|error| {
-        let at = error.location().map_or(0..1, |place| place.index()..place.index() + 1);
-        vec![
-            Diagnostic::error(
-                code::AMBIGUOUS_YAML,
-                "one of the two YAML readers refuses the file",
-                Span::new(source, at),
-            )
-            .label(error.to_string())
-            .help("write the value in another way, usually in quotes"),
-        ]
-    })?;
+    let values: Value = serde_yaml::from_str(source.text()).map_err(|error| refused(source, &error))?;
     let mut disagreements = Vec::new();
     let node = join(places, values, &mut disagreements);
     if disagreements.is_empty() {
@@ -189,6 +168,63 @@ pub fn read(source: &Arc<Source>, limits: Limits) -> Result<Node, Vec<Diagnostic
     } else {
         Err(disagreements)
     }
+}
+
+/// Reads all documents that are not empty, at most so many.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_documents(source: &Arc<Source>, limits: Limits, most: usize) -> Result<Vec<Node>, Vec<Diagnostic>> {
+    is_small(source, limits)?;
+    let mut places = TreeBuilder::new(source, limits).documents(most)?;
+    places.retain(|place| !place.is_empty());
+    let mut values = Vec::new();
+    for document in serde_yaml::Deserializer::from_str(source.text()) {
+        values.push(Value::deserialize(document).map_err(|error| refused(source, &error))?);
+    }
+    values.retain(|value| !value.is_null());
+    if places.len() != values.len() {
+        return Err(vec![disagreement(&Span::new(source, 0..0))]);
+    }
+    let mut disagreements = Vec::new();
+    let nodes = places
+        .into_iter()
+        .zip(values)
+        .map(|(places, value)| join(places, value, &mut disagreements))
+        .collect();
+    if disagreements.is_empty() {
+        Ok(nodes)
+    } else {
+        Err(disagreements)
+    }
+}
+
+fn is_small(source: &Arc<Source>, limits: Limits) -> Result<(), Vec<Diagnostic>> {
+    let length = source.text().len();
+    if length <= limits.bytes {
+        return Ok(());
+    }
+    let message = format!(
+        "the file has {length} bytes, more than the {} that are read",
+        limits.bytes
+    );
+    Err(vec![
+        Diagnostic::error(code::TOO_LARGE, message, Span::new(source, 0..1))
+            .help("split the file; large objects belong into files of their own, used by `apply: {file: ...}`"),
+    ])
+}
+
+fn refused(source: &Arc<Source>, error: &serde_yaml::Error) -> Vec<Diagnostic> {
+    let at = error.location().map_or(0..1, |place| place.index()..place.index() + 1);
+    vec![
+        Diagnostic::error(
+            code::AMBIGUOUS_YAML,
+            "one of the two YAML readers refuses the file",
+            Span::new(source, at),
+        )
+        .label(error.to_string())
+        .help("write the value in another way, usually in quotes"),
+    ]
 }
 
 fn tabs(source: &Arc<Source>) -> Vec<Diagnostic> {

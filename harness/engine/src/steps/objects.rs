@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::core::DynamicObject;
+use meshproof_spec::manifests::{MOST_OBJECTS, items, text as text_of_file};
 use meshproof_spec::scenario::{Apply, Delete, Patch};
 use meshproof_verdict::disturbance::Undo;
 use serde_json::Value;
@@ -126,8 +127,7 @@ pub(crate) fn manifests(scene: &Scene, manifest: Option<&Value>, file: Option<&s
                 )));
             }
             let path = scene.plan.scenario.folder.join(path);
-            let text =
-                std::fs::read_to_string(&path).map_err(|error| broken(format!("{}: {error}", path.display())))?;
+            let text = text_of_file(&path).map_err(|error| broken(format!("{}: {error}", path.display())))?;
             let text = crate::references::resolve_in_text(
                 &text,
                 scene.namespace(),
@@ -135,6 +135,7 @@ pub(crate) fn manifests(scene: &Scene, manifest: Option<&Value>, file: Option<&s
                 scene.testbed.driver.as_ref(),
             )?;
             let documents: Result<Vec<Value>, Problem> = serde_yaml::Deserializer::from_str(&text)
+                .take(MOST_OBJECTS + 1)
                 .map(|document| {
                     serde::Deserialize::deserialize(document)
                         .map_err(|error: serde_yaml::Error| broken(format!("{}: {error}", path.display())))
@@ -145,45 +146,15 @@ pub(crate) fn manifests(scene: &Scene, manifest: Option<&Value>, file: Option<&s
             if objects.is_empty() {
                 return Err(broken(format!("{}: there is no object in it", path.display())));
             }
+            if objects.len() > MOST_OBJECTS {
+                return Err(broken(format!(
+                    "{}: it has more than {MOST_OBJECTS} objects",
+                    path.display()
+                )));
+            }
             Ok(objects)
         }
         _ => Err(broken("exactly one of `manifest` and `file` is needed".to_owned())),
-    }
-}
-
-/// The objects of a list, as `kubectl get --output json` writes one, or the object itself. Items of a list of one kind
-/// (`ConfigMapList`) may leave out what they are, as they do in answers of an API server.
-fn items(object: Value) -> Vec<Value> {
-    let kind = text_at(&object, "/kind").to_owned();
-    let Some(of) = kind
-        .strip_suffix("List")
-        .filter(|_| object.pointer("/metadata/name").is_none())
-    else {
-        return vec![object];
-    };
-    let api = text_at(&object, "/apiVersion").to_owned();
-    let Value::Object(mut list) = object else {
-        return Vec::new();
-    };
-    match list.remove("items") {
-        Some(Value::Array(items)) => items
-            .into_iter()
-            .map(|mut item| {
-                if let Value::Object(fields) = &mut item
-                    && !of.is_empty()
-                    && !fields.contains_key("kind")
-                {
-                    fields.insert("kind".to_owned(), of.into());
-                    fields.insert("apiVersion".to_owned(), api.as_str().into());
-                }
-                item
-            })
-            .collect(),
-        // Without items it is no list, whatever it is called.
-        other => {
-            list.extend(other.map(|other| ("items".to_owned(), other)));
-            vec![Value::Object(list)]
-        }
     }
 }
 
@@ -312,32 +283,5 @@ impl Place {
                 Some("see whether it has a finalizer whose controller does not answer"),
             )),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::items;
-
-    #[test]
-    fn a_list_is_its_items_and_everything_else_is_itself() {
-        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
-        let list =
-            json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": [map, map]});
-        assert_eq!(items(list), [map.clone(), map.clone()]);
-        let bare = json!({"metadata": {"name": "a"}});
-        let typed = json!({"apiVersion": "v1", "kind": "ConfigMapList", "items": [bare]});
-        assert_eq!(items(typed), std::slice::from_ref(&map));
-        assert_eq!(items(map.clone()), [map]);
-        // Kinds of somebody's own may be called so, too.
-        for own in [
-            json!({"apiVersion": "x.example/v1", "kind": "AllowList", "metadata": {"name": "a"}, "items": []}),
-            json!({"apiVersion": "x.example/v1", "kind": "AllowList", "spec": {}}),
-        ] {
-            assert_eq!(items(own.clone()), [own]);
-        }
-        assert!(items(json!({"apiVersion": "v1", "kind": "List", "items": []})).is_empty());
     }
 }

@@ -6,6 +6,7 @@ use super::{File, world::World};
 use crate::code;
 use crate::diagnostic::Diagnostic;
 use crate::scenario::Step;
+use crate::source::Span;
 
 /// API groups of Kubernetes without a dot, beside the core group.
 const SHORT_GROUPS: &[&str] = &["apps", "batch", "autoscaling", "policy", "extensions"];
@@ -75,69 +76,60 @@ fn is_suffix(group: &str, domain: &str) -> bool {
 }
 
 /// A file without `mesh` uses neutral kinds only.
-pub(super) fn mesh_is_named(file: &File<'_>, _: &World, problems: &mut Vec<Diagnostic>) {
+pub(super) fn mesh_is_named(file: &File<'_>, world: &World, problems: &mut Vec<Diagnostic>) {
     if file.scenario.mesh.is_some() {
         return;
     }
+    let mut named = |kind: &str, api: Option<&str>, at: Span| {
+        if is_neutral(kind, api) {
+            return;
+        }
+        problems.push(
+            Diagnostic::error(
+                code::MESH_SPECIFIC,
+                format!("`{kind}` is no kind of Kubernetes itself"),
+                at,
+            )
+            .label("a mesh's own kind")
+            .help("say which mesh the file is for with `mesh: <name>` at the top; for a kind of Kubernetes give `api: <group/version>`"),
+        );
+    };
     for (step, what) in file.steps() {
         for (pointer, kind, api) in kinds(step, what) {
-            if is_neutral(&kind, api.as_deref()) {
-                continue;
-            }
-            problems.push(
-                Diagnostic::error(
-                    code::MESH_SPECIFIC,
-                    format!("`{kind}` is no kind of Kubernetes itself"),
-                    file.at(&pointer),
-                )
-                .label("a mesh's own kind")
-                .help("say which mesh the file is for with `mesh: <name>` at the top; for a kind of Kubernetes give `api: <group/version>`"),
-            );
+            named(kind, api, file.at(&pointer));
+        }
+    }
+    for written in &world.written {
+        let text = |field: &str| written.value.get(field).and_then(Value::as_str);
+        if let Some(kind) = text("kind") {
+            named(kind, text("apiVersion"), written.at(file, "/kind"));
         }
     }
 }
 
 /// Pointer, kind and API of every object that a step names.
-fn kinds(step: usize, what: &Step) -> Vec<(String, String, Option<String>)> {
+fn kinds(step: usize, what: &Step) -> Vec<(String, &str, Option<&str>)> {
     let at = |field: &str| format!("/steps/{step}/{field}");
-    let mut found = Vec::new();
-    let mut manifest = |pointer: String, manifest: Option<&Value>| {
-        let Some(manifest) = manifest else { return };
-        let text = |field: &str| manifest.get(field).and_then(Value::as_str).map(str::to_owned);
-        if let Some(kind) = text("kind") {
-            found.push((format!("{pointer}/kind"), kind, text("apiVersion")));
-        }
-    };
     match what {
-        Step::Apply(apply) => manifest(at("apply/manifest"), apply.manifest.as_ref()),
-        Step::Patch(patch) => {
-            found.push((
-                at("patch/object/kind"),
-                patch.object.kind.clone(),
-                patch.object.api.clone(),
-            ));
-        }
-        Step::Delete(delete) => {
-            found.push((
-                at("delete/object/kind"),
-                delete.object.kind.clone(),
-                delete.object.api.clone(),
-            ));
-        }
+        Step::Patch(patch) => vec![(at("patch/object/kind"), &patch.object.kind, patch.object.api.as_deref())],
+        Step::Delete(delete) => vec![(
+            at("delete/object/kind"),
+            &delete.object.kind,
+            delete.object.api.as_deref(),
+        )],
         Step::Expect(expect) => {
-            if let Some(rejected) = &expect.rejected {
-                manifest(at("expect/rejected/manifest"), rejected.manifest.as_ref());
-            }
-            if let Some(object) = &expect.object {
-                found.push((at("expect/object/kind"), object.kind.clone(), object.api.clone()));
-            }
-            if let Some(objects) = &expect.objects {
-                found.push((at("expect/objects/kind"), objects.kind.clone(), objects.api.clone()));
-            }
+            let object = expect
+                .object
+                .iter()
+                .map(|object| (at("expect/object/kind"), object.kind.as_str(), object.api.as_deref()));
+            let objects = expect
+                .objects
+                .iter()
+                .map(|objects| (at("expect/objects/kind"), objects.kind.as_str(), objects.api.as_deref()));
+            object.chain(objects).collect()
         }
-        _ => {}
+        _ => Vec::new(),
     }
-    found
 }
 
 #[cfg(test)]

@@ -7,25 +7,32 @@ use crate::code;
 use crate::diagnostic::Diagnostic;
 use crate::scenario::Step;
 
-/// Files are readable and nothing leads out of the folder. The only rule that looks at the disk.
+/// Files are there and nothing leads out of the folder.
 pub(super) fn files_stay_below_the_folder(file: &File<'_>, _: &World, problems: &mut Vec<Diagnostic>) {
     for (step, what) in file.steps() {
-        let (pointer, name) = match what {
-            Step::Apply(apply) => (format!("/steps/{step}/apply/file"), apply.file.as_ref()),
-            Step::Expect(expect) => (
-                format!("/steps/{step}/expect/rejected/file"),
-                expect.rejected.as_ref().and_then(|rejected| rejected.file.as_ref()),
-            ),
-            _ => continue,
+        let Some((pointer, name)) = named(step, what) else {
+            continue;
         };
-        let Some(name) = name else { continue };
         if let Some((message, help)) = fault(file.folder, name) {
             problems.push(Diagnostic::error(code::FILE_REFERENCE, message, file.at(&pointer)).help(help));
         }
     }
 }
 
-fn fault(folder: &Path, name: &str) -> Option<(String, String)> {
+/// The file that a step names, with the pointer of the name.
+pub(super) fn named(step: usize, what: &Step) -> Option<(String, &str)> {
+    match what {
+        Step::Apply(apply) => Some((format!("/steps/{step}/apply/file"), apply.file.as_deref()?)),
+        Step::Expect(expect) => {
+            let name = expect.rejected.as_ref()?.file.as_deref()?;
+            Some((format!("/steps/{step}/expect/rejected/file"), name))
+        }
+        _ => None,
+    }
+}
+
+/// Why a file may not be used, and what to do.
+pub(super) fn fault(folder: &Path, name: &str) -> Option<(String, String)> {
     let below = "name a file below the scenario's folder, e.g. `files/object.yaml`".to_owned();
     let path = Path::new(name);
     let plain = path

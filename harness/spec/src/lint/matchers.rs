@@ -397,7 +397,7 @@ fn misfit(matcher: &Matcher, many: bool, shape: Option<&Shape>) -> Option<(&'sta
 }
 
 /// Whether a value may stand where the schema has such a scalar. A reference may become anything that is text.
-fn is_of(value: &Value, scalar: meshproof_kinds::Scalar) -> bool {
+pub(super) fn is_of(value: &Value, scalar: meshproof_kinds::Scalar) -> bool {
     use meshproof_kinds::Scalar;
     match scalar {
         Scalar::Text | Scalar::Bytes | Scalar::Time | Scalar::MicroTime => value.is_string(),

@@ -9,6 +9,7 @@ mod deadlines;
 mod dialect;
 mod files;
 mod habits;
+mod manifests;
 mod matchers;
 mod names;
 mod network;
@@ -121,7 +122,6 @@ const RULES: &[Rule] = &[
     checks::never_is_asked_of_single_requests,
     steps::one_of_several_fields,
     steps::numbers_make_sense,
-    steps::objects_are_objects,
     steps::namespaces_are_absent_first,
     rotation::rotations_make_sense,
     upgrades::upgrades_go_forward,
@@ -129,6 +129,9 @@ const RULES: &[Rule] = &[
     deadlines::deadlines_are_bounded,
     dialect::mesh_is_named,
     files::files_stay_below_the_folder,
+    manifests::files_hold_objects,
+    manifests::objects_are_objects,
+    manifests::fields_are_known,
     habits::routes,
     habits::repetitions,
 ];

@@ -270,9 +270,6 @@ fn faults_are_healed_once(file: &File<'_>, problems: &mut Vec<Diagnostic>) {
 
 /// `${mirror.store.east}` speaks of clusters and workloads that there are.
 pub(super) fn facts(file: &File<'_>, world: &World, problems: &mut Vec<Diagnostic>) {
-    let clusters: Option<Vec<&str>> = file
-        .topology()
-        .map(|topology| topology.clusters.keys().map(|name| name.0.as_str()).collect());
     for (step, what) in file.steps() {
         let Ok(value) = serde_json::to_value(what) else {
             continue;
@@ -288,27 +285,42 @@ pub(super) fn facts(file: &File<'_>, world: &World, problems: &mut Vec<Diagnosti
                     .value(&pointer)
                     .unwrap_or(file.root)
                     .find(&format!("${{{reference}}}"));
-                if let (Some(cluster), Some(known)) = (fact.cluster(), &clusters)
-                    && !known.contains(&cluster.0.as_str())
-                {
-                    problems.push(
-                        Diagnostic::error(
-                            code::UNKNOWN_CLUSTER,
-                            format!("`${{{reference}}}` speaks of the unknown cluster `{cluster}`"),
-                            place,
-                        )
-                        .expected(list(known))
-                        .did_you_mean(
-                            closest(&cluster.0, known.iter().copied())
-                                .map(|meant| format!("${{{}}}", reference.replace(&cluster.0, meant))),
-                        ),
-                    );
-                    continue;
-                }
-                workload_of_fact(&fact, step, place, world, problems);
+                fact_is_of_something(file, world, step, &fact, place, problems);
             }
         }
     }
+}
+
+/// What a fact speaks of is there.
+pub(super) fn fact_is_of_something(
+    file: &File<'_>,
+    world: &World,
+    step: usize,
+    fact: &Fact,
+    place: crate::source::Span,
+    problems: &mut Vec<Diagnostic>,
+) {
+    let clusters: Option<Vec<&str>> = file
+        .topology()
+        .map(|topology| topology.clusters.keys().map(|name| name.0.as_str()).collect());
+    if let (Some(cluster), Some(known)) = (fact.cluster(), &clusters)
+        && !known.contains(&cluster.0.as_str())
+    {
+        problems.push(
+            Diagnostic::error(
+                code::UNKNOWN_CLUSTER,
+                format!("`${{{fact}}}` speaks of the unknown cluster `{cluster}`"),
+                place,
+            )
+            .expected(list(known))
+            .did_you_mean(
+                closest(&cluster.0, known.iter().copied())
+                    .map(|meant| format!("${{{}}}", fact.to_string().replace(&cluster.0, meant))),
+            ),
+        );
+        return;
+    }
+    workload_of_fact(fact, step, place, world, problems);
 }
 
 fn workload_of_fact(

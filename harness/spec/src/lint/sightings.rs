@@ -40,9 +40,9 @@ fn holds_of_nothing(matcher: &Matcher) -> Option<&'static str> {
 }
 
 /// What also holds of nothing is asked at places that the schema knows or somebody has seen.
-pub(super) fn negatives_look_at_places_that_exist(file: &File<'_>, _: &World, problems: &mut Vec<Diagnostic>) {
+pub(super) fn negatives_look_at_places_that_exist(file: &File<'_>, world: &World, problems: &mut Vec<Diagnostic>) {
     let checks: Vec<(usize, String, &Expect)> = file.expects().collect();
-    let written = written(file);
+    let written = written(file, world);
     for (step, base, expect) in &checks {
         let is_negative = negative(expect).is_some();
         for (index, matcher) in expect.r#where.iter().enumerate() {
@@ -127,17 +127,22 @@ fn has_key(value: &Value, key: &str) -> bool {
     }
 }
 
-/// Steps as they are written, but for checks.
-fn written(file: &File<'_>) -> Vec<Value> {
-    file.steps()
+/// Steps as they are written, but for checks, and the objects of files that they apply.
+fn written(file: &File<'_>, world: &World) -> Vec<Value> {
+    let steps = file
+        .steps()
         .filter(|(_, step)| !matches!(step, Step::Expect(_)))
-        .filter_map(|(_, step)| serde_json::to_value(step).ok())
-        .collect()
+        .filter_map(|(_, step)| serde_json::to_value(step).ok());
+    let of_files = world
+        .written
+        .iter()
+        .filter(|written| written.applied && written.is_elsewhere());
+    steps.chain(of_files.map(|written| written.value.clone())).collect()
 }
 
 /// Labels by which a negative selects objects were written by a step, or objects with them were seen.
-pub(super) fn negatives_select_labels_that_exist(file: &File<'_>, _: &World, problems: &mut Vec<Diagnostic>) {
-    let written = written(file);
+pub(super) fn negatives_select_labels_that_exist(file: &File<'_>, world: &World, problems: &mut Vec<Diagnostic>) {
+    let written = written(file, world);
     for (_, base, expect) in file.expects() {
         let Some(labels) = expect.objects.as_ref().and_then(|objects| objects.labels.as_deref()) else {
             continue;
@@ -197,8 +202,8 @@ fn holds(value: &Value, fits: &dyn Fn(&str, &str) -> bool) -> bool {
 }
 
 /// What must not be contained is a value that a step writes or that a check looks for elsewhere.
-pub(super) fn excluded_values_exist(file: &File<'_>, _: &World, problems: &mut Vec<Diagnostic>) {
-    let written = written(file);
+pub(super) fn excluded_values_exist(file: &File<'_>, world: &World, problems: &mut Vec<Diagnostic>) {
+    let written = written(file, world);
     let looked_for = |value: &Value| {
         file.expects().any(|(_, _, other)| {
             let of_object = other.r#where.iter().any(|matcher| {
@@ -258,8 +263,8 @@ fn occurs(value: &Value, inside: &Value) -> bool {
 }
 
 /// What must not be allowed in a namespace is asked of a namespace that there is.
-pub(super) fn denied_namespaces_exist(file: &File<'_>, _: &World, problems: &mut Vec<Diagnostic>) {
-    let written = written(file);
+pub(super) fn denied_namespaces_exist(file: &File<'_>, world: &World, problems: &mut Vec<Diagnostic>) {
+    let written = written(file, world);
     for (_, base, expect) in file.expects() {
         let Some(access) = expect.access.as_ref().filter(|_| expect.allowed == Some(false)) else {
             continue;
@@ -450,15 +455,11 @@ fn is_name_of_something(file: &File<'_>, world: &World, object: &ObjectSubject) 
         _ if object.namespace.is_some() => false,
         _ => {
             world.deployed.iter().any(|deployed| deployed.name.0 == object.name)
+                || world
+                    .written
+                    .iter()
+                    .any(|written| written.applied && written.name() == Some(object.name.as_str()))
                 || file.steps().any(|(_, step)| match step {
-                    Step::Apply(apply) => match &apply.manifest {
-                        Some(manifest) => {
-                            manifest.pointer("/metadata/name").and_then(|name| name.as_str())
-                                == Some(object.name.as_str())
-                        }
-                        // The objects of a file are not looked at.
-                        None => true,
-                    },
                     Step::Delete(delete) => delete.object.name == object.name,
                     _ => false,
                 })

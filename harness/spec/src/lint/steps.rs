@@ -1,12 +1,13 @@
 //! The form of steps other than `expect`: one of several fields, and numbers that make sense.
 
-use serde_json::Value;
-
 use super::{File, each, world::World};
 use crate::code;
 use crate::diagnostic::Diagnostic;
 use crate::scenario::{Component, Step};
 use crate::structure::list;
+
+/// Pods of one workload.
+pub(super) const MOST_REPLICAS: u32 = 50;
 
 /// Steps that take exactly one of several fields.
 pub(super) fn one_of_several_fields(file: &File<'_>, _: &World, problems: &mut Vec<Diagnostic>) {
@@ -194,7 +195,7 @@ pub(super) fn numbers_make_sense(file: &File<'_>, _: &World, problems: &mut Vec<
                 );
             }
             Step::Deploy(deploy) => {
-                let many = deploy.replicas.is_some_and(|replicas| replicas > 50);
+                let many = deploy.replicas.is_some_and(|replicas| replicas > MOST_REPLICAS);
                 range(at("deploy/replicas"), many, "too many replicas", "at most 50");
                 for (index, port) in deploy.ports.iter().enumerate() {
                     let zero = port.port == 0 || port.target == Some(0);
@@ -216,7 +217,12 @@ pub(super) fn numbers_make_sense(file: &File<'_>, _: &World, problems: &mut Vec<
                     );
                 }
             }
-            Step::Scale(scale) => range(at("scale/to"), scale.to > 50, "too many replicas", "at most 50"),
+            Step::Scale(scale) => range(
+                at("scale/to"),
+                scale.to > MOST_REPLICAS,
+                "too many replicas",
+                "at most 50",
+            ),
             Step::Behave(behave) => {
                 let status = behave.status.is_some_and(|status| !(200..=599).contains(&status));
                 range(at("behave/status"), status, "no status of an answer", "200 to 599");
@@ -289,64 +295,6 @@ pub(super) fn numbers_make_sense(file: &File<'_>, _: &World, problems: &mut Vec<
             }
             _ => {}
         }
-    }
-}
-
-/// Objects that are written in the file have what every object has.
-pub(super) fn objects_are_objects(file: &File<'_>, _: &World, problems: &mut Vec<Diagnostic>) {
-    for (step, what) in file.steps() {
-        match what {
-            Step::Apply(apply) => {
-                if let Some(manifest) = &apply.manifest {
-                    object_is_whole(file, &format!("/steps/{step}/apply/manifest"), manifest, problems);
-                }
-            }
-            Step::Expect(expect) => {
-                let manifest = expect.rejected.as_ref().and_then(|rejected| rejected.manifest.as_ref());
-                if let Some(manifest) = manifest {
-                    object_is_whole(
-                        file,
-                        &format!("/steps/{step}/expect/rejected/manifest"),
-                        manifest,
-                        problems,
-                    );
-                }
-            }
-            Step::Patch(patch) if !patch.merge.is_object() => problems.push(
-                Diagnostic::error(
-                    code::WRONG_TYPE,
-                    "a merge patch is a mapping",
-                    file.at(&format!("/steps/{step}/patch/merge")),
-                )
-                .expected("the fields that change, e.g. `{metadata: {labels: {a: b}}}`"),
-            ),
-            _ => {}
-        }
-    }
-}
-
-fn object_is_whole(file: &File<'_>, pointer: &str, manifest: &Value, problems: &mut Vec<Diagnostic>) {
-    let text = |pointer: &str| {
-        manifest
-            .pointer(pointer)
-            .and_then(Value::as_str)
-            .is_some_and(|text| !text.is_empty())
-    };
-    let missing: Vec<&str> = [
-        ("apiVersion", "/apiVersion"),
-        ("kind", "/kind"),
-        ("metadata.name", "/metadata/name"),
-    ]
-    .into_iter()
-    .filter(|(_, pointer)| !text(pointer))
-    .map(|(field, _)| field)
-    .collect();
-    if !missing.is_empty() {
-        problems.push(
-            Diagnostic::error(code::MISSING_FIELD, "an object that is not whole", file.at(pointer))
-                .label(format!("has no {}", list(&missing)))
-                .expected("a Kubernetes object: `{apiVersion: v1, kind: ConfigMap, metadata: {name: x}, ...}`"),
-        );
     }
 }
 

@@ -1,10 +1,15 @@
 //! What the steps of a scenario declare, and when: services, clients, links and names.
 
+use std::rc::Rc;
+
 use serde_json::Value;
 
-use super::{File, each};
+use super::{File, each, manifests};
+use crate::manifests::{is_list, items};
 use crate::scalar::{Name, Target};
 use crate::scenario::{Apply, CallProtocol, Scenario, Step};
+use crate::source::Span;
+use crate::yaml::SourceMap;
 
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,9 +72,77 @@ pub(super) struct Linked {
 #[derive(Clone, Debug)]
 struct Applied {
     cluster: Name,
-    /// `None`: a file, whose content is not looked at, or a name that is only known in the run.
+    /// `None`: a file that can't be read, or a name that is only known in the run.
     name: Option<String>,
     step: usize,
+}
+
+/// An object that a step writes, or shows to be rejected.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    pub(super) step: usize,
+    /// Whether it is applied.
+    pub(super) applied: bool,
+    pub(super) value: Value,
+    /// Where it stands in its document.
+    pointer: String,
+    /// Places of its document, when that is not the scenario's.
+    elsewhere: Option<Rc<(SourceMap, Span)>>,
+}
+
+impl Written {
+    /// The object at a pointer, or the items of the list that stands there.
+    pub(super) fn all(
+        step: usize,
+        applied: bool,
+        pointer: &str,
+        object: Value,
+        elsewhere: Option<&Rc<(SourceMap, Span)>>,
+    ) -> Vec<Self> {
+        let is_list = is_list(&object);
+        items(object)
+            .into_iter()
+            .enumerate()
+            .map(|(index, value)| Self {
+                step,
+                applied,
+                value,
+                pointer: if is_list {
+                    format!("{pointer}/items/{index}")
+                } else {
+                    pointer.to_owned()
+                },
+                elsewhere: elsewhere.cloned(),
+            })
+            .collect()
+    }
+
+    pub(super) fn name(&self) -> Option<&str> {
+        self.value.pointer("/metadata/name").and_then(Value::as_str)
+    }
+
+    /// Whether it stands in a file of its own.
+    pub(super) fn is_elsewhere(&self) -> bool {
+        self.elsewhere.is_some()
+    }
+
+    /// Place of a value below it.
+    pub(super) fn at(&self, file: &File<'_>, below: &str) -> Span {
+        let pointer = format!("{}{below}", self.pointer);
+        match &self.elsewhere {
+            None => file.at(&pointer),
+            Some(there) => there.0.value(&pointer).unwrap_or(&there.1).first_line(),
+        }
+    }
+
+    /// Place of the key of a value below it.
+    pub(super) fn key(&self, file: &File<'_>, below: &str) -> Span {
+        let pointer = format!("{}{below}", self.pointer);
+        match &self.elsewhere {
+            None => file.key(&pointer),
+            Some(there) => there.0.key(&pointer).unwrap_or(&there.1).first_line(),
+        }
+    }
 }
 
 /// Somebody who sends.
@@ -97,6 +170,8 @@ pub(super) struct World {
     pub(super) links: Vec<Linked>,
     pub(super) sendings: Vec<Sending>,
     applied: Vec<Applied>,
+    /// Objects that steps apply, or show to be rejected.
+    pub(super) written: Vec<Written>,
 }
 
 impl World {
@@ -104,6 +179,11 @@ impl World {
         let mut world = Self::default();
         world.links_of_topology(file);
         for (step, what) in file.steps() {
+            let written = manifests::written(file, step, what);
+            if let Step::Apply(apply) = what {
+                world.apply(step, apply, &written);
+            }
+            world.written.extend(written);
             world.add(file, step, what);
         }
         world
@@ -184,7 +264,6 @@ impl World {
             }
             Step::Fault(fault) => self.name(Kind::Fault, &fault.name, step, at("fault/name")),
             Step::Inventory(inventory) => self.name(Kind::Inventory, &inventory.name, step, at("inventory/name")),
-            Step::Apply(apply) => self.apply(step, apply),
             Step::Expect(expect) => {
                 if let Some(name) = &expect.name {
                     self.name(Kind::Check, name, step, at("expect/name"));
@@ -221,22 +300,22 @@ impl World {
         }
     }
 
-    fn apply(&mut self, step: usize, apply: &Apply) {
-        let name = match &apply.manifest {
-            Some(manifest) if manifest.get("kind").and_then(Value::as_str) != Some("Service") => return,
-            Some(manifest) => manifest
-                .pointer("/metadata/name")
-                .and_then(Value::as_str)
-                .filter(|name| !name.contains("${"))
-                .map(str::to_owned),
-            None => None,
-        };
+    fn apply(&mut self, step: usize, apply: &Apply, written: &[Written]) {
+        let services = written
+            .iter()
+            .filter(|object| object.value.get("kind").and_then(Value::as_str) == Some("Service"));
+        let mut names: Vec<Option<&str>> = services
+            .map(|service| service.name().filter(|name| !name.contains("${")))
+            .collect();
+        if written.is_empty() {
+            names.push(None);
+        }
         for cluster in &apply.r#in.0 {
-            self.applied.push(Applied {
+            self.applied.extend(names.iter().map(|name| Applied {
                 cluster: cluster.clone(),
-                name: name.clone(),
+                name: name.map(str::to_owned),
                 step,
-            });
+            }));
         }
     }
 

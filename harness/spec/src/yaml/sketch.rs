@@ -16,6 +16,16 @@ pub(super) struct Sketch {
     pub(super) span: Span,
 }
 
+impl Sketch {
+    /// Whether nothing stands there, or null.
+    pub(super) fn is_empty(&self) -> bool {
+        match &self.shape {
+            Shape::Scalar { text, plain } => *plain && matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"),
+            Shape::List(_) | Shape::Map(_) => false,
+        }
+    }
+}
+
 /// What stands there.
 pub(super) enum Shape {
     Scalar { text: String, plain: bool },
@@ -48,41 +58,50 @@ impl<'s> TreeBuilder<'s> {
         }
     }
 
-    pub(super) fn build(mut self) -> Result<Sketch, Vec<Diagnostic>> {
-        let root = match self.document() {
-            Ok(root) => root,
+    /// The only document.
+    pub(super) fn build(self) -> Result<Sketch, Vec<Diagnostic>> {
+        let source = self.source;
+        self.documents(1)?.pop().ok_or_else(|| {
+            vec![
+                Diagnostic::error(code::SYNTAX, "the file is empty", Span::new(source, 0..0))
+                    .help("begin with the field that names the file's subject, e.g. `scenario: my-first-scenario`"),
+            ]
+        })
+    }
+
+    /// All documents, of which there may be so many.
+    pub(super) fn documents(mut self, most: usize) -> Result<Vec<Sketch>, Vec<Diagnostic>> {
+        match self.roots(most) {
+            Ok(roots) if self.problems.is_empty() => Ok(roots),
+            Ok(_) => Err(self.problems),
             Err(diagnostic) => {
                 self.problems.push(*diagnostic);
-                return Err(self.problems);
+                Err(self.problems)
             }
-        };
-        match root {
-            Some(root) if self.problems.is_empty() => Ok(root),
-            Some(_) => Err(self.problems),
-            None => Err(vec![
-                Diagnostic::error(code::SYNTAX, "the file is empty", Span::new(self.source, 0..0))
-                    .help("begin with the field that names the file's subject, e.g. `scenario: my-first-scenario`"),
-            ]),
         }
     }
 
-    fn document(&mut self) -> Result<Option<Sketch>, Box<Diagnostic>> {
-        let mut root = None;
+    fn roots(&mut self, most: usize) -> Result<Vec<Sketch>, Box<Diagnostic>> {
+        let mut roots = Vec::new();
         loop {
             let (event, span) = self.next()?;
             match event {
-                Event::StreamEnd => return Ok(root),
+                Event::StreamEnd => return Ok(roots),
                 Event::StreamStart | Event::DocumentEnd => {}
-                Event::DocumentStart(..) if root.is_some() => {
+                Event::DocumentStart(..) if roots.len() >= most => {
+                    let (code, message) = match most {
+                        1 => (code::YAML_FEATURE, "a second document in the file".to_owned()),
+                        _ => (code::TOO_LARGE, format!("more than {most} documents in the file")),
+                    };
                     return Err(Box::new(
-                        Diagnostic::error(code::YAML_FEATURE, "a second document in the file", span)
+                        Diagnostic::error(code, message, span)
                             .label("begins here")
                             .help("put each document into a file of its own"),
                     ));
                 }
                 Event::DocumentStart(..) => {
                     let (event, span) = self.next()?;
-                    root = Some(self.node(event, span, 1)?);
+                    roots.push(self.node(event, span, 1)?);
                 }
                 _ => return Err(self.unexpected(span)),
             }
