@@ -287,6 +287,22 @@ fn misfit(matcher: &Matcher, many: bool, shape: Option<&Shape>) -> Option<(&'sta
         _ => None,
     };
     let one = scalar.is_some() && !many;
+    // What the entries of the list are, when the schema says so.
+    let entry = match shape {
+        Some(Shape::List(entry)) if !many => match entry.as_ref() {
+            Shape::Scalar(scalar) => Some(*scalar),
+            _ => None,
+        },
+        _ => scalar.filter(|_| many),
+    };
+    let no_entry = |value: &Value| entry.is_some_and(|entry| !is_of(value, entry));
+    let no_such_value = |field| {
+        Some((
+            field,
+            "no such value can be in that list".to_owned(),
+            "compare with a value of the field's type; text that looks like a number needs quotes".to_owned(),
+        ))
+    };
     let list_help =
         |value: &Value| format!("write `[{value}]` to compare with all that is found, or `contains: {value}`");
     if let Some(value) = &matcher.equals {
@@ -298,6 +314,7 @@ fn misfit(matcher: &Matcher, many: bool, shape: Option<&Shape>) -> Option<(&'sta
                     "write the value without brackets".to_owned(),
                 ));
             }
+            Value::Array(values) if values.iter().any(no_entry) => return no_such_value("equals"),
             Value::Array(_) => {}
             value if is_list => return Some(("equals", "the place yields a list".to_owned(), list_help(value))),
             value => {
@@ -321,6 +338,10 @@ fn misfit(matcher: &Matcher, many: bool, shape: Option<&Shape>) -> Option<(&'sta
         }
         if let Some(value) = values.iter().find(|value| is_list && !value.is_array()) {
             return Some(("one_of", "the place yields a list".to_owned(), list_help(value)));
+        }
+        let lists = values.iter().filter_map(Value::as_array);
+        if lists.flatten().any(no_entry) {
+            return no_such_value("one_of");
         }
         let wrong = |value: &&Value| !value.is_null() && scalar.is_some_and(|scalar| !is_of(value, scalar));
         if one && values.iter().any(|value| wrong(&value)) {
@@ -353,12 +374,8 @@ fn misfit(matcher: &Matcher, many: bool, shape: Option<&Shape>) -> Option<(&'sta
                 "use `equals`".to_owned(),
             ));
         }
-        if many && scalar.is_some_and(|scalar| !is_of(value, scalar)) {
-            return Some((
-                field,
-                "no such value can be in that list".to_owned(),
-                "compare with a value of the field's type; text that looks like a number needs quotes".to_owned(),
-            ));
+        if no_entry(value) {
+            return no_such_value(field);
         }
     }
     for (field, given) in [
