@@ -307,6 +307,10 @@ const CODES: &[(&str, &str)] = &[
     ("undo-unreadable", "What was noted for undoing a change can't be read."),
     ("uninstall-refused", "The mesh refused to be removed."),
     ("unknown-call", "A step names a call that was not made."),
+    (
+        "unknown-check",
+        "A check is not in the journal, which is a defect of meshproof.",
+    ),
     ("unknown-client", "A step names a client that was not deployed."),
     (
         "unknown-cluster",
