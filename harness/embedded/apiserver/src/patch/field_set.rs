@@ -179,7 +179,8 @@ enum Part<'a> {
 
 impl<'a> Node<'a> {
     fn of(value: &'a Value, place: Place<'a>) -> Self {
-        let (mut member, mut parts) = (false, BTreeMap::new());
+        let mut member;
+        let mut parts = BTreeMap::new();
         match value {
             Value::Object(fields) if !place.object_is_atomic() => {
                 member = fields.is_empty();
