@@ -284,7 +284,7 @@ fn what_a_killed_run_leaves_is_removed_by_the_next_run() {
         .replacen("no-${mirror.", "${mirror.", 1);
     fs::write(&file, alone).unwrap();
     let mut child = machine.run(&[file.to_str().unwrap()]).spawn().unwrap();
-    await_moment(|| {
+    await_moment(&mut child, || {
         let clusters = machine.standins.leftovers().clusters;
         clusters.iter().any(|cluster| cluster.contains("alone"))
     });
