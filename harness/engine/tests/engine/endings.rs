@@ -21,6 +21,13 @@ pub(crate) fn present(name: &str) -> Value {
     json!({"expect": {"id": REQUIREMENT, "object": {"in": "west", "kind": "ConfigMap", "name": name}}})
 }
 
+/// What fails soon, at any pace.
+pub(crate) fn absent() -> Value {
+    let mut step = present("absent");
+    step["expect"]["within"] = "1s".into();
+    step
+}
+
 pub(crate) fn config_map(name: &str) -> Value {
     json!({"apply": {"in": "west", "manifest": {
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": "b"},
@@ -350,8 +357,7 @@ async fn an_interrupt_ends_the_making_of_an_environment() {
 }
 
 /// One thread runs harness and clusters: who blocks it stops both.
-async fn unlinked(stall: Duration) -> (World, RunHistory) {
-    let world = World::new();
+async fn unlinked(world: World, stall: Duration) -> (World, RunHistory) {
     world.outside.broken_unlink.store(true, Ordering::SeqCst);
     *world.outside.stall.lock().unwrap() = stall;
     let unlink = json!([{"unlink": {"from": "west", "to": "east"}}]);
@@ -361,13 +367,13 @@ async fn unlinked(stall: Duration) -> (World, RunHistory) {
 
 #[tokio::test]
 async fn a_mesh_that_breaks_its_promise_to_somebody_awake_fails() {
-    let (_, history) = unlinked(Duration::ZERO).await;
+    let (_, history) = unlinked(World::that_judges(), Duration::ZERO).await;
     assert_eq!(history.outcome(), Outcome::Fail, "{:?}", history.scenarios[0].steps);
 }
 
 #[tokio::test]
 async fn a_step_that_a_stalled_harness_did_not_see_done_is_an_error() {
-    let (world, history) = unlinked(Duration::from_secs(1)).await;
+    let (world, history) = unlinked(World::new(), Duration::from_secs(1)).await;
     assert_eq!(history.outcome(), Outcome::Error);
     let problem = history.scenarios[0].steps[0].problem.as_ref().unwrap();
     assert!(
@@ -422,15 +428,12 @@ async fn scenarios_run_side_by_side_unless_they_disturb_each_other() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn repetitions_stop_at_the_first_failure_and_kept_clusters_stay() {
-    let world = World::new();
+    let world = World::that_judges();
     let selection = Selection {
         repeat: 5,
         ..Selection::default()
     };
-    let plan = world.plan(
-        vec![scenario("fails", json!([present("absent")]), json!({}))],
-        &selection,
-    );
+    let plan = world.plan(vec![scenario("fails", json!([absent()]), json!({}))], &selection);
     assert_eq!(plan.scenarios.len(), 5);
     let options = RunOptions {
         until_fail: true,

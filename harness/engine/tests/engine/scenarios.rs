@@ -172,13 +172,13 @@ async fn inventories_links_and_access_are_checked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_upgrade_is_written_down_and_what_was_seen_before_is_compared_with() {
-    let world = World::new();
+    let world = World::that_judges();
     let same = |uid: &str| {
         json!({"expect": {
             "id": REQUIREMENT, "name": format!("same-{uid}"),
             "object": {"in": "west", "kind": "Service", "name": "store"},
             "where": [{"path": "metadata.uid", "same_as": uid}],
-            "within": "2s",
+            "within": "1s",
         }})
     };
     let seen = |name: &str| {

@@ -13,7 +13,7 @@ use meshproof_verdict::disturbance::{Undo, open};
 use meshproof_verdict::record::{Event, Outcome};
 use serde_json::{Value, json};
 
-use crate::endings::{present, records};
+use crate::endings::{absent, records};
 use crate::world::{World, scenario};
 
 /// Objects of somebody else, which are there before any scenario.
@@ -59,7 +59,7 @@ fn disturbing() -> Value {
         {"fault": {"name": "theft", "steal_lease": {"from": "west", "to": "east"}}},
         {"scale": {"component": "controller", "of": "east", "in": "west", "to": 0}},
         {"heal": {"fault": "denied"}},
-        present("never"),
+        absent(),
     ])
 }
 
@@ -155,7 +155,7 @@ async fn every_change_is_written_down_before_it_is_made_and_undone_at_the_end() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_kept_is_kept_without_what_is_outside_of_the_namespace() {
     for keep in [Keep::Everything, Keep::Failures] {
-        let world = World::new();
+        let world = World::that_judges();
         let summary: RunSummary = Engine::run_session(session(&world, Interrupts::default(), keep).await)
             .await
             .unwrap();

@@ -167,7 +167,7 @@ async fn a_kind_that_is_not_served_is_empty_until_it_is() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_violation_of_a_moment_is_seen() {
-    let world = World::new();
+    let world = World::that_judges();
     let steps = json!([{"expect": {
         "id": REQUIREMENT, "object": {"in": "west", "kind": "ConfigMap", "name": "forbidden"}, "never_for": "30s",
     }}]);

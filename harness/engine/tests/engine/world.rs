@@ -30,6 +30,7 @@ use meshproof_terms::{Level, Release, VersionRange};
 use meshproof_verdict::record::RequirementRow;
 use serde_json::{Value, json};
 
+/// Scenario seconds per wall second of the clusters, and of the harness where a test says nothing else.
 pub(crate) const PACE: f64 = 10.0;
 const EXPORTED: &str = "test/exported";
 const MIRROR_OF: &str = "test/mirror-of";
@@ -37,6 +38,8 @@ const MIRROR_OF: &str = "test/mirror-of";
 /// What tests look at from outside.
 #[derive(Default)]
 pub(crate) struct Outside {
+    /// Scenario seconds per wall second of the harness, where it is not that of the clusters.
+    pace: Option<f64>,
     /// Environments that were brought up, and that were brought down.
     pub(crate) ups: AtomicUsize,
     pub(crate) downs: AtomicUsize,
@@ -75,7 +78,7 @@ impl Environment for PlainEnvironment {
     }
 
     fn pace(&self) -> f64 {
-        PACE
+        self.0.pace.unwrap_or(PACE)
     }
 
     fn capabilities(&self) -> BTreeSet<String> {
@@ -557,10 +560,23 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::with(Outside::default())
+    }
+
+    /// A world whose harness runs so slowly that on a busy machine, too, it does not take itself for stalled and leave undecided
+    /// what failed: it would have to stand still for twelve seconds.
+    pub(crate) fn that_judges() -> Self {
+        Self::with(Outside {
+            pace: Some(0.25),
+            ..Outside::default()
+        })
+    }
+
+    fn with(outside: Outside) -> Self {
         // Another test of this process may have chosen it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
-            outside: Arc::default(),
+            outside: Arc::new(outside),
             folder: tempfile::tempdir().unwrap(),
         }
     }
