@@ -8,7 +8,7 @@ use super::testbed::{CLIENT_ID, ECHO_ID, GATEWAY_ID, service, slice};
 use super::{ECHO, ECHO_EAST, ECHO_EAST_SECOND, Pair};
 use crate::defect::Defect;
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_local_call_is_authenticated_and_counted() {
     let pair = Pair::new(&[]).await;
     let mut client = pair.client.http1(ECHO, "echo.lab:8080").await;
@@ -63,7 +63,7 @@ async fn a_local_call_is_authenticated_and_counted() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_mirror_leads_through_the_gateway() {
     let pair = Pair::new(&[]).await;
     let mut client = pair.client.http1(ECHO_EAST, "echo-east.lab:8080").await;
@@ -144,7 +144,7 @@ async fn a_mirror_leads_through_the_gateway() {
 #[rstest]
 #[case::clean(&[], "8081")]
 #[case::defect(&[Defect::EveryPortToTheFirst], "8080")]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_port_of_a_mirror_leads_to_its_own(#[case] defects: &[Defect], #[case] expected: &str) {
     let pair = Pair::new(defects).await;
     let answer = pair.client.get(ECHO_EAST_SECOND, &[]).await;
@@ -156,7 +156,7 @@ async fn every_port_of_a_mirror_leads_to_its_own(#[case] defects: &[Defect], #[c
 #[case::clean(&[], "east", "echo.lab.svc.cluster.local:8080")]
 #[case::local(&[Defect::MirrorAnswersLocally], "west", "echo.lab:8080")]
 #[case::host(&[Defect::HostNotRewritten], "east", "echo.lab:8080")]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_mirror_is_answered_by_its_cluster_under_its_remote_name(
     #[case] defects: &[Defect],
     #[case] cluster: &str,
@@ -172,7 +172,7 @@ async fn a_mirror_is_answered_by_its_cluster_under_its_remote_name(
 #[rstest]
 #[case::clean(&[], "2")]
 #[case::defect(&[Defect::Http2Downgraded], "1")]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn http2_arrives_as_http2(#[case] defects: &[Defect], #[case] version: &str) {
     let pair = Pair::new(defects).await;
     let answer = pair.client.get_http2(ECHO_EAST).await;
@@ -208,7 +208,7 @@ async fn tcp(pair: &Pair, to: &str, payload: &[u8]) -> Vec<u8> {
 #[rstest]
 #[case::local("10.42.0.8:9000")]
 #[case::gateway("10.42.0.9:9000")]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn opaque_tcp_is_byte_exact_both_ways_with_the_server_first_and_half_close(#[case] to: &str) {
     let pair = Pair::new(&[]).await;
     let payload: Vec<u8> = (0..4_000_000_u32).map(|i| b'a' + (i % 23) as u8).collect();
@@ -224,7 +224,7 @@ async fn opaque_tcp_is_byte_exact_both_ways_with_the_server_first_and_half_close
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn broken_opaque_tcp_ends_at_the_gateway_alone() {
     let pair = Pair::new(&[Defect::OpaqueTcpBroken]).await;
     assert_eq!(tcp(&pair, "10.42.0.9:9000", b"abc").await, b"");
@@ -232,14 +232,14 @@ async fn broken_opaque_tcp_ends_at_the_gateway_alone() {
     assert_eq!(pair.client.get(ECHO_EAST, &[]).await.cluster(), "east");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_server_that_speaks_first_on_an_unmarked_port_is_opaque_after_the_detect_timeout() {
     let pair = Pair::new(&[]).await;
     pair.west_echo.serve_tcp("west", 9001);
     let ports = json!([{"name": "bad", "port": 9001}]);
     pair.west.set(&service("echotcpbad", "10.42.0.30", &ports));
     pair.west.set(&slice("echotcpbad", &ports, &["10.22.0.20"]));
-    let start = std::time::Instant::now();
+    let start = tokio::time::Instant::now();
     assert_eq!(tcp(&pair, "10.42.0.30:9001", b"abc").await, b"ABC");
     assert!(start.elapsed() >= std::time::Duration::from_secs(1), "10 s at pace 10");
 }
@@ -247,7 +247,7 @@ async fn a_server_that_speaks_first_on_an_unmarked_port_is_opaque_after_the_dete
 #[rstest]
 #[case("10.42.0.8:7")]
 #[case("10.42.0.9:7")]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_port_that_the_service_does_not_define_is_reset(#[case] to: &str) {
     let pair = Pair::new(&[]).await;
     let mut stream = pair.client.dial(to).await.unwrap();
@@ -256,7 +256,7 @@ async fn a_port_that_the_service_does_not_define_is_reset(#[case] to: &str) {
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn unmeshed_targets_get_plaintext_and_behind_the_gateway_the_clients_identity() {
     let pair = Pair::new(&[]).await;
     let raw = pair.testbed.unmeshed_pod(&pair.east, "raw-e", "default", "10.23.0.19");
@@ -279,7 +279,7 @@ async fn unmeshed_targets_get_plaintext_and_behind_the_gateway_the_clients_ident
     assert_eq!(pair.client.get_http2(ECHO).await.seen()["version"], "2");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn requests_are_spread_over_endpoints_and_follow_their_changes() {
     let pair = Pair::new(&[]).await;
     let second = pair

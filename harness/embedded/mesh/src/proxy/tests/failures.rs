@@ -1,9 +1,10 @@
 //! What fails, how, and when it comes back.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rstest::rstest;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::testbed::{Answer, Http1Client, gateway_slice, service, slice};
 use super::{EAST_GATEWAY, ECHO, ECHO_EAST, Pair, SPLIT, echo_ports, route};
@@ -18,7 +19,7 @@ async fn timed(pair: &Pair, to: &str) -> (Answer, Duration) {
     (answer, start.elapsed())
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_mirror_without_endpoints_fails_slowly_once_then_fast_then_works_again() {
     let pair = Pair::new(&[]).await;
     assert_eq!(pair.client.get(ECHO_EAST, &[]).await.cluster(), "east");
@@ -67,7 +68,7 @@ async fn answered_by(pair: &Pair, to: &str, cluster: &str, limit: Duration) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn requests_that_wait_together_fail_together() {
     let pair = Pair::new(&[]).await;
     pair.west
@@ -94,7 +95,7 @@ async fn requests_that_wait_together_fail_together() {
     assert!(*last - *first < Duration::from_millis(100), "{ends:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_dead_gateway_is_a_timeout_and_then_unavailable() {
     let pair = Pair::new(&[]).await;
     assert_eq!(pair.client.get(ECHO_EAST, &[]).await.cluster(), "east");
@@ -106,7 +107,7 @@ async fn a_dead_gateway_is_a_timeout_and_then_unavailable() {
     assert!(elapsed < FAILFAST);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_empty_target_behind_a_live_gateway_is_the_gateways_own_bare_error() {
     let pair = Pair::new(&[]).await;
     assert_eq!(pair.client.get(ECHO_EAST, &[]).await.cluster(), "east");
@@ -119,7 +120,7 @@ async fn an_empty_target_behind_a_live_gateway_is_the_gateways_own_bare_error() 
     assert_eq!((answer.status.as_u16(), answer.proxy_error()), (503, ""));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_application_that_is_gone_is_a_bad_gateway_without_explanation() {
     let pair = Pair::new(&[]).await;
     let answer = pair.client.get("10.42.0.8:8081", &[]).await;
@@ -131,7 +132,7 @@ async fn an_application_that_is_gone_is_a_bad_gateway_without_explanation() {
     assert_eq!((answer.status.as_u16(), answer.proxy_error()), (502, ""));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn failfast_never_hangs_a_service_without_endpoints() {
     let pair = Pair::new(&[Defect::FailfastNever]).await;
     pair.west
@@ -200,7 +201,7 @@ async fn take_down(pair: &Pair, outage: &Outage) {
 #[case::remote_empty_keeps_share_elsewhere(&[Defect::RemoteEmptyKeepsShare], Outage::GatewayDead, true)]
 #[case::dead_gateway_keeps_share(&[Defect::DeadGatewayKeepsShare], Outage::GatewayUnready, false)]
 #[case::dead_gateway_keeps_share_unnoticed(&[Defect::DeadGatewayKeepsShare], Outage::GatewayDead, false)]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_split_goes_on_with_the_surviving_backend(
     #[case] defects: &[Defect],
     #[case] outage: Outage,
@@ -224,7 +225,7 @@ async fn a_split_goes_on_with_the_surviving_backend(
 #[rstest]
 #[case::clean(&[], true)]
 #[case::defect(&[Defect::FailbackMissing], false)]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_backend_that_came_back_gets_its_share_again(#[case] defects: &[Defect], #[case] expected: bool) {
     let pair = Pair::new(defects).await;
     pair.route(&[("echo", 50), ("echo-east", 50)]);
@@ -242,7 +243,7 @@ async fn a_backend_that_came_back_gets_its_share_again(#[case] defects: &[Defect
 #[rstest]
 #[case::clean(&[], false)]
 #[case::defect(&[Defect::ZeroWeightTakesOver], true)]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn weight_zero_does_not_take_over(#[case] defects: &[Defect], #[case] takes_over: bool) {
     let pair = Pair::new(defects).await;
     pair.route(&[("echo", 1), ("echo-east", 0)]);
@@ -255,7 +256,7 @@ async fn weight_zero_does_not_take_over(#[case] defects: &[Defect], #[case] take
     answered_by(&pair, SPLIT, "west", Duration::from_secs(2)).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_route_that_appears_later_keeps_the_service_alive() {
     let pair = Pair::new(&[]).await;
     let mut client = pair.client.http1(SPLIT, "split.lab:8080").await;
@@ -266,7 +267,7 @@ async fn a_route_that_appears_later_keeps_the_service_alive() {
     assert_eq!(client.get(&[]).await.unwrap().status, 200);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn without_discovery_known_destinations_go_on_and_unknown_ones_are_reset() {
     let pair = Pair::new(&[]).await;
     assert_eq!(pair.client.get(ECHO_EAST, &[]).await.cluster(), "east");
@@ -276,7 +277,7 @@ async fn without_discovery_known_destinations_go_on_and_unknown_ones_are_reset()
     assert!(client.get(&[]).await.is_err());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn without_the_identity_service_existing_proxies_go_on_and_new_ones_wait() {
     let pair = Pair::new(&[]).await;
     pair.west.identity.lock().unwrap().take();
@@ -311,7 +312,7 @@ async fn certificates_are_renewed_while_traffic_goes_on() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_service_that_is_deleted_under_an_open_connection_has_no_endpoints_and_comes_back() {
     let pair = Pair::new(&[]).await;
     let mut client = pair.client.http1(ECHO_EAST, "echo-east.lab:8080").await;
@@ -330,7 +331,7 @@ async fn a_service_that_is_deleted_under_an_open_connection_has_no_endpoints_and
     answered_by(&pair, ECHO_EAST, "east", Duration::from_secs(2)).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn services_that_are_gone_are_forgotten_and_later_their_metrics() {
     let pair = Pair::new(&[]).await;
     assert_eq!(pair.client.get(ECHO_EAST, &[]).await.cluster(), "east");
@@ -357,7 +358,7 @@ async fn services_that_are_gone_are_forgotten_and_later_their_metrics() {
         let requests = || pod.metric("request_total", &["direction=\"outbound\""]);
         assert_eq!(requests(), 1);
         let (proxy, idle) = (pod.proxy(), Duration::from_secs(60));
-        proxy.metrics.forget_idle(Instant::now() + idle, idle);
+        proxy.metrics.forget_idle(std::time::Instant::now() + idle, idle);
         assert_eq!(requests(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! The proxy on real sockets: two clusters, a gateway, a client, applications.
+//! The proxy on a network in memory: two clusters, a gateway, a client, applications.
 
 mod calls;
 mod config;

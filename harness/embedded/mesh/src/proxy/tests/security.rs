@@ -15,7 +15,7 @@ use crate::identity::authority_tests::TestRoot;
 #[rstest]
 #[case::clean(&[], None)]
 #[case::defect(&[Defect::GatewayAcceptsUnauthenticated], Some("east"))]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn an_unmeshed_client_gets_no_byte_from_the_gateway(#[case] defects: &[Defect], #[case] expected: Option<&str>) {
     let pair = Pair::new(defects).await;
     let unmeshed = pair.testbed.unmeshed_pod(&pair.west, "raw", "default", "10.22.0.66");
@@ -41,7 +41,7 @@ async fn an_unmeshed_client_gets_no_byte_from_the_gateway(#[case] defects: &[Def
 #[case::defect(&[Defect::ForeignRootAccepted], false, true)]
 #[case::shared_root(&[], true, true)]
 #[case::own_issuer(&[Defect::OnlyOwnIssuerTrusted], true, false)]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn clusters_speak_only_under_one_root(#[case] defects: &[Defect], #[case] shared: bool, #[case] works: bool) {
     let (root, other) = (TestRoot::new(), TestRoot::new());
     let pair = Pair::with_roots(defects, &root, if shared { &root } else { &other }).await;
@@ -60,7 +60,7 @@ async fn clusters_speak_only_under_one_root(#[case] defects: &[Defect], #[case] 
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_bundle_of_both_roots_joins_clusters_under_different_ones() {
     let (a, b) = (TestRoot::new(), TestRoot::new());
     let bundle = format!("{}\n{}", a.pem(), b.pem());
@@ -110,7 +110,7 @@ async fn tls_client(pair: &Pair, certificate: Option<TestRoot>) -> (Option<Vec<u
     (alpn, stream.read(&mut [0; 64]).await)
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_tls_client_without_a_certificate_is_cut_off_after_the_handshake() {
     let pair = Pair::new(&[]).await;
     let (alpn, read) = tls_client(&pair, None).await;
@@ -123,7 +123,7 @@ async fn a_tls_client_without_a_certificate_is_cut_off_after_the_handshake() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_tls_client_with_a_foreign_certificate_is_told_that_its_issuer_is_unknown() {
     let pair = Pair::new(&[]).await;
     let (_, read) = tls_client(&pair, Some(TestRoot::named("foreign"))).await;
@@ -138,7 +138,7 @@ const HEADER_CANARY: &str = "meshproof-header-canary";
 #[rstest]
 #[case::clean(&[], false)]
 #[case::defect(&[Defect::PlaintextOnLink], true)]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn nothing_is_readable_between_the_clusters(#[case] defects: &[Defect], #[case] readable: bool) {
     let pair = Pair::new(defects).await;
     let mut stream = pair.client.dial("10.42.0.9:9000").await.unwrap();
@@ -177,7 +177,7 @@ async fn nothing_is_readable_between_the_clusters(#[case] defects: &[Defect], #[
 #[rstest]
 #[case::clean(&[], 403)]
 #[case::defect(&[Defect::AdminPortOpen], 200)]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn the_gateways_admin_port_says_no_more_than_ready_and_live(#[case] defects: &[Defect], #[case] metrics: u16) {
     let pair = Pair::new(defects).await;
     let unmeshed = pair.testbed.unmeshed_pod(&pair.west, "raw", "default", "10.22.0.66");
@@ -205,7 +205,7 @@ async fn the_gateways_admin_port_says_no_more_than_ready_and_live(#[case] defect
     assert!(page.status == 200 && page.body.contains("control_identity_cert_expiration_timestamp_seconds"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn probes_of_the_gateway_go_through_the_controllers_proxy_with_tls() {
     let pair = Pair::new(&[]).await;
     let mut probe = super::service("probe-east", "10.42.0.50", &json!([{"name": "mc-probe", "port": 4191}]));
@@ -236,7 +236,7 @@ async fn spoofed(pair: &Pair, to: &str) -> Answer {
     pair.client.get(to, &headers).await
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn identity_headers_of_the_application_are_overwritten() {
     let pair = Pair::new(&[]).await;
     let answer = spoofed(&pair, ECHO_EAST).await;
@@ -254,7 +254,7 @@ async fn identity_headers_of_the_application_are_overwritten() {
     assert!(answer.header("l5d-client-id").is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_trusted_identity_header_reaches_the_target_and_nothing_else_changes() {
     let pair = Pair::new(&[Defect::ClientIdentityHeaderTrusted]).await;
     assert_eq!(spoofed(&pair, ECHO_EAST).await.header("l5d-client-id"), ["evil"]);
@@ -264,7 +264,7 @@ async fn a_trusted_identity_header_reaches_the_target_and_nothing_else_changes()
     assert!(answer.header("l5d-model-claimed-client-id").is_empty());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_gateway_that_does_not_say_for_whom_it_forwards() {
     let pair = Pair::new(&[Defect::ForwardedMissing]).await;
     let answer = pair.client.get(ECHO_EAST, &[]).await;
@@ -272,7 +272,7 @@ async fn a_gateway_that_does_not_say_for_whom_it_forwards() {
     assert_eq!(answer.header("l5d-client-id"), [GATEWAY_ID]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_forged_forwarded_header_reaches_the_target_only_as_it_does_in_reality() {
     const FORGED: &[(&str, &str)] = &[
         ("forwarded", "for=evil;by=other"),
@@ -295,7 +295,7 @@ async fn a_forged_forwarded_header_reaches_the_target_only_as_it_does_in_reality
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_loop_is_cut() {
     let pair = Pair::new(&[]).await;
     let forwarded = format!("by={GATEWAY_ID};for=x;host=y;proto=https");
@@ -308,7 +308,7 @@ async fn a_loop_is_cut() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn without_its_authorization_the_gateway_forbids() {
     let pair = Pair::new(&[]).await;
     let mut client = pair.client.http1(ECHO_EAST, "echo-east.lab:8080").await;
@@ -329,7 +329,7 @@ fn echo_server() -> serde_json::Value {
         "podSelector": {"matchLabels": {"app": "echo"}}, "port": 8080}})
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_server_without_authorization_forbids_locally_and_behind_the_gateway() {
     let pair = Pair::new(&[]).await;
     for cluster in [&pair.west, &pair.east] {
@@ -365,7 +365,7 @@ async fn a_server_without_authorization_forbids_locally_and_behind_the_gateway()
 #[case("all-authenticated", 403, 200)]
 #[case("cluster-unauthenticated", 200, 200)]
 #[case("deny", 403, 403)]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn default_policies_of_pods(#[case] policy: &str, #[case] unmeshed: u16, #[case] meshed: u16) {
     let pair = Pair::new(&[]).await;
     let annotations =
@@ -387,7 +387,7 @@ async fn default_policies_of_pods(#[case] policy: &str, #[case] unmeshed: u16, #
     assert_eq!(hello.starts_with("HELLO"), unmeshed == 200, "TCP is cut off: {hello:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn names_outside_the_cluster_are_no_business_of_the_gateway() {
     let pair = Pair::new(&[]).await;
     let ports = super::echo_ports();
@@ -401,7 +401,7 @@ async fn names_outside_the_cluster_are_no_business_of_the_gateway() {
     assert_eq!((answer.status, answer.proxy_error()), (StatusCode::NOT_FOUND, ""));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_switched_defect_takes_effect_while_proxies_run() {
     let pair = Pair::new(&[]).await;
     assert_eq!(pair.client.get(ECHO_EAST, &[]).await.cluster(), "east");

@@ -102,7 +102,7 @@ async fn weight_zero_receives_nothing(#[case] defects: &[Defect], #[case] nothin
 #[rstest]
 #[case::clean(&[], [0, 40, 0])]
 #[case::defect(&[Defect::WeightChangesIgnored], [40, 0, 0])]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_changed_weight_takes_effect(#[case] defects: &[Defect], #[case] expected: [usize; 3]) {
     let pair = Pair::new(defects).await;
     pair.route(&[("echo", 1), ("echo-east", 0)]);
@@ -120,7 +120,7 @@ async fn a_changed_weight_takes_effect(#[case] defects: &[Defect], #[case] expec
 #[rstest]
 #[case::clean(&[], [40, 0, 0])]
 #[case::defect(&[Defect::RouteRemovalIgnored], [0, 40, 0])]
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_removed_route_leaves_the_default(#[case] defects: &[Defect], #[case] expected: [usize; 3]) {
     let pair = Pair::new(defects).await;
     pair.route(&[("echo-east", 1)]);
@@ -153,7 +153,7 @@ async fn a_missing_backend_fails_its_share_alone(#[case] defects: &[Defect], #[c
     assert!(!failed.headers.contains_key("l5d-proxy-connection"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn filters_of_rules_and_backends_mark_requests_and_responses_in_both_clusters() {
     let pair = Pair::new(&[]).await;
     let set = |name: &str, value: &str| json!({"set": [{"name": name, "value": value}]});
@@ -186,7 +186,7 @@ async fn filters_of_rules_and_backends_mark_requests_and_responses_in_both_clust
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn matches_route_only_what_they_match() {
     let pair = Pair::new(&[]).await;
     let mut object = route(&[("echo", 1)]);
