@@ -1,20 +1,16 @@
 //! From export to mirror and back.
 
-use std::time::Instant;
-
 use meshproof_apiserver::gvr;
 use serde_json::{Value, json};
 
-use crate::support::{LINKS, Mesh, NS, State, exported, pair, since, subsets};
+use crate::support::{LINKS, Mesh, NS, Plan, State, exported, pair, subsets};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_exported_service_is_mirrored_and_unexported_again() {
     let mesh = pair(&[]).await;
     let (west, east) = (&mesh["west"], &mesh["east"]);
-    let start = Instant::now();
     east.export("store");
     let mirror = west.mirror("store-east").await;
-    assert!(since(start) < 30.0, "took {} s", since(start));
     assert_eq!(mirror["metadata"]["labels"]["mirror.linkerd.io/cluster-name"], "east");
     assert_eq!(mirror["metadata"]["labels"]["app"], "store");
     assert_eq!(mirror["spec"]["type"], "ClusterIP");
@@ -98,11 +94,15 @@ async fn what_changes_at_the_target_changes_at_the_mirror() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn endpoints_follow_the_remote_pods() {
-    let mesh = pair(&[]).await;
+    // No repair makes up for what was missed.
+    let mesh = Mesh::start(Plan {
+        mirror_arguments: &["-endpoint-refresh-period=10h"],
+        ..Plan::default()
+    })
+    .await;
     let (west, east) = (&mesh["west"], &mesh["east"]);
     east.service("store", exported(), Some(false));
     west.endpoints("store-east", State::Empty).await;
-    let start = Instant::now();
     east.set_subsets("store", subsets(true));
     west.endpoints("store-east", State::Ready).await;
     east.set_subsets("store", subsets(false));
@@ -111,7 +111,6 @@ async fn endpoints_follow_the_remote_pods() {
     west.endpoints("store-east", State::Ready).await;
     east.set_subsets("store", json!([]));
     west.endpoints("store-east", State::Empty).await;
-    assert!(since(start) < 20.0, "took {} s", since(start));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,10 +119,8 @@ async fn broken_mirror_endpoints_are_repaired() {
     let (west, east) = (&mesh["west"], &mesh["east"]);
     east.export("store");
     west.endpoints("store-east", State::Ready).await;
-    let start = Instant::now();
     west.set_subsets("store-east", json!([]));
     west.endpoints("store-east", State::Ready).await;
-    assert!(since(start) < 75.0, "took {} s", since(start));
     west.remove(&gvr::ENDPOINTS, NS, "store-east");
     west.endpoints("store-east", State::Ready).await;
 }
