@@ -10,7 +10,7 @@ use meshproof_cluster::fabric::{Effect, PathSelector, TapOptions};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Clusters, call, clusters, create, pod_names, serve, service, shut_down, until};
+use crate::support::{Clusters, call, clusters, create, pod_names, serve, service, shut_down, until, until_answered};
 
 fn servers(outcomes: &[Value]) -> Vec<(String, String)> {
     outcomes
@@ -74,14 +74,7 @@ async fn pair() -> (Clusters, String) {
     });
     create(west, &gvr::ENDPOINTS, endpoints);
     let shop = pod_names(west, "shop").remove(0);
-    // The proxy of west has read the slice once a call goes through.
-    let begin = Instant::now();
-    while call(west, &shop, "store-east", 80, 1).await[0]
-        .get("answered")
-        .is_none()
-    {
-        assert!(begin.elapsed() < Duration::from_secs(10), "the mirror never answered");
-    }
+    until_answered(west, &shop, "store-east", 80).await;
     (clusters, shop)
 }
 

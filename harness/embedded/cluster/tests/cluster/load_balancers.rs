@@ -29,6 +29,7 @@ async fn a_second_load_balancer_takes_nothing_from_the_first() {
             "{outcomes:?}"
         );
     };
+    crate::support::until_answered(west, &shopper, &gateway, 80).await;
     answered().await;
     let other = json!({"metadata": {"name": "other"}, "spec": {"type": "LoadBalancer", "ports": [{"port": 80}]}});
     create(east, &gvr::SERVICES, other);

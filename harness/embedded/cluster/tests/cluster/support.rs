@@ -322,6 +322,23 @@ pub(crate) async fn call(cluster: &EmbeddedCluster, pod: &str, host: &str, port:
         .collect()
 }
 
+/// Calls until there is an answer, and returns it: names, addresses and their ways follow Endpoints and the status of
+/// Services a little later, as those of a cluster's DNS and kube-proxy do.
+pub(crate) async fn until_answered(cluster: &EmbeddedCluster, pod: &str, host: &str, port: u16) -> Value {
+    let answered = async {
+        loop {
+            let outcome = call(cluster, pod, host, port, 1).await.remove(0);
+            if outcome.get("answered").is_some() {
+                return outcome;
+            }
+            let kind = &outcome["failed"]["kind"];
+            assert!(kind == "name" || kind == "refused", "{host}: {outcome}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, answered).await.unwrap()
+}
+
 pub(crate) async fn shut_down(clusters: Clusters) {
     for cluster in clusters.all {
         let cluster = Arc::try_unwrap(cluster).unwrap_or_else(|_| panic!("the cluster is still used"));

@@ -178,8 +178,8 @@ async fn a_stateful_set_starts_in_order_with_stable_names() {
     }
     assert_eq!(made, ["db-0", "db-1", "db-2"]);
 
-    let outcome = crate::support::call(west, "db-0", "db-2.db", 8080, 1).await;
-    assert_eq!(outcome[0]["answered"]["server"]["pod"], "db-2", "{outcome:?}");
+    let outcome = crate::support::until_answered(west, "db-0", "db-2.db", 8080).await;
+    assert_eq!(outcome["answered"]["server"]["pod"], "db-2", "{outcome}");
     merge(west, &gvr::STATEFUL_SETS, "db", json!({"spec": {"replicas": 1}}));
     until_all(west, &gvr::PODS, "app=db", "scaled down", |p| p.len() == 1).await;
     assert_eq!(pod_names(west, "db"), ["db-0"]);
