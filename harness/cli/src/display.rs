@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use meshproof_report::{encode, text};
-use meshproof_verdict::record::{Event, Record};
+use meshproof_verdict::record::{
+    EnvironmentFailed, EnvironmentReady, Event, Interrupted, Record, ScenarioEnded, ScenarioSkipped, ScenarioStarted,
+};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use crate::args::Format;
@@ -62,49 +64,49 @@ impl Display {
             return;
         }
         match &record.event {
-            Event::EnvironmentReady {
+            Event::EnvironmentReady(EnvironmentReady {
                 environment,
                 took_wall_us,
                 ..
-            } => {
+            }) => {
                 self.say(
                     &format!("clusters of {environment} are up ({})", text::seconds(*took_wall_us)),
                     false,
                 );
             }
-            Event::EnvironmentFailed {
+            Event::EnvironmentFailed(EnvironmentFailed {
                 environment,
                 problem,
                 awake,
                 ..
-            } => {
+            }) => {
                 let problem = awake.attribute(problem.clone());
                 self.say(
                     &format!("clusters of {environment} did not come up: {}", problem.message),
                     true,
                 );
             }
-            Event::ScenarioStarted { scenario, .. } => {
+            Event::ScenarioStarted(ScenarioStarted { scenario, .. }) => {
                 self.running.insert(scenario.clone());
                 self.redraw();
             }
-            Event::ScenarioSkipped { scenario, code, reason } => {
+            Event::ScenarioSkipped(ScenarioSkipped { scenario, code, reason }) => {
                 self.bar.inc(1);
                 self.say(&format!("skip          {scenario}: {code}: {reason}"), true);
             }
-            Event::ScenarioEnded { scenario, outcome } => {
+            Event::ScenarioEnded(ScenarioEnded { scenario, outcome }) => {
                 self.running.remove(scenario);
                 self.bar.inc(1);
                 self.redraw();
                 self.say(&format!("{:<12}  {scenario}", text::outcome(*outcome)), true);
             }
-            Event::Interrupted { count: 1 } => {
+            Event::Interrupted(Interrupted { count: 1 }) => {
                 self.say(
                     "interrupted: healing, cleaning up and reporting; interrupt again to only heal and report",
                     true,
                 );
             }
-            Event::Interrupted { .. } => self.say("interrupted again: healing and reporting", true),
+            Event::Interrupted(_) => self.say("interrupted again: healing and reporting", true),
             _ => {}
         }
     }

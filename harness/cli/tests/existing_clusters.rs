@@ -33,6 +33,7 @@ use meshproof_engine::plan::{Plan, RunIdentity, Selection, Surroundings};
 use meshproof_engine::{Engine, RunOptions, RunSummary, Session};
 use meshproof_linkerd::Preinstalled;
 use meshproof_linkerd::driver::Linkerd;
+use meshproof_verdict::history::StepHistory;
 use meshproof_verdict::record::{Outcome, ProblemClass};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -325,7 +326,7 @@ async fn a_plan_runs_with_exactly_the_rights_that_it_tells_and_an_error_names_a_
         let summary = run(&served, options.clone(), &format!("less{resource}"), &IDS[..1]).await;
         assert_eq!(summary.outcome, Outcome::Error, "{resource}: {:#?}", summary.history);
         let history = &summary.history.scenarios[0];
-        let problem = history.steps.iter().find_map(|step| step.problem.clone()).unwrap();
+        let problem = history.steps.iter().find_map(StepHistory::problem).unwrap();
         assert_eq!(
             (problem.class, problem.code.as_str()),
             (ProblemClass::Environment, "api-forbidden")

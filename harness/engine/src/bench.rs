@@ -11,7 +11,7 @@ use kube::Api;
 use kube::api::PostParams;
 use meshproof_spec::scenario::Scenario;
 use meshproof_spec::topology::Topology;
-use meshproof_verdict::record::{Event, Outcome, Record};
+use meshproof_verdict::record::{CheckOpened, Event, Outcome, Record};
 use serde_json::json;
 use tokio::sync::broadcast;
 
@@ -155,7 +155,7 @@ async fn write_when_asked(
     while samples.len() < rounds {
         let record = records.recv().await.map_err(|error| failed(&error.to_string()))?;
         match &record.event {
-            Event::CheckOpened { check, .. } => {
+            Event::CheckOpened(CheckOpened { check, .. }) => {
                 tokio::time::sleep(WAITING).await;
                 let mut object = ConfigMap::default();
                 object.metadata.name = Some(format!("round-{check}"));
@@ -165,8 +165,8 @@ async fn write_when_asked(
                     .await
                     .map_err(|error| failed(&crate::api::describe(&error)))?;
             }
-            Event::CheckClosed { .. } => samples.extend(written.take().map(|written| written.elapsed())),
-            Event::ScenarioEnded { .. } => break,
+            Event::CheckClosed(_) => samples.extend(written.take().map(|written| written.elapsed())),
+            Event::ScenarioEnded(_) => break,
             _ => {}
         }
     }

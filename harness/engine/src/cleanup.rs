@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::future::join_all;
 use meshproof_verdict::disturbance::Undo;
-use meshproof_verdict::record::{Event, ProblemClass};
+use meshproof_verdict::record::{CleanedUp, Event, ProblemClass};
 use serde_json::Value;
 
 use crate::api::{ErrorClass, dynamic, text_at, to_json};
@@ -70,13 +70,13 @@ pub(crate) async fn clean_up(scene: &mut Scene, extent: Extent) {
     let problem = together(problems);
     let kept = extent == Extent::Keep;
     let awake = scene.awake(problem.as_ref().is_some_and(Problem::is_of_time)).await;
-    scene.run.journal.note(Event::CleanedUp {
+    scene.run.journal.note(Event::CleanedUp(CleanedUp {
         scenario: scene.key().to_owned(),
         left,
         problem,
         kept,
         awake,
-    });
+    }));
 }
 
 fn not_waited_for() -> Problem {

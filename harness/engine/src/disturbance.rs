@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use kube::core::DynamicObject;
 use meshproof_verdict::disturbance::{DisturbedObject, Undo};
-use meshproof_verdict::record::Event;
+use meshproof_verdict::record::{Disturbed, Event, Restored};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -102,13 +102,13 @@ where
             scene.disturbances.0.truncate(place);
         })?;
         let scenario = scene.key().to_owned();
-        let event = Event::Disturbed {
+        let event = Event::Disturbed(Disturbed {
             scenario,
             id,
             cluster,
             object,
             undo,
-        };
+        });
         scene.run.journal.durable(event).await.inspect_err(|_| {
             scene.disturbances.0.truncate(place);
         })?;
@@ -147,10 +147,10 @@ pub(crate) async fn undo(scene: &mut Scene, fault: Option<&str>) -> (Vec<Disturb
             Ok(()) => {
                 let disturbance = scene.disturbances.0.remove(rest);
                 if !scene.testbed.plan.own {
-                    scene.run.journal.note(Event::Restored {
+                    scene.run.journal.note(Event::Restored(Restored {
                         scenario: scene.key().to_owned(),
                         id: disturbance.id,
-                    });
+                    }));
                 }
                 undone.push(disturbance);
             }

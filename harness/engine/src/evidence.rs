@@ -21,7 +21,7 @@ use kube::core::ApiResource;
 use meshproof_spec::scenario::Component;
 use meshproof_spec::topology::Topology;
 use meshproof_verdict::journal::hex;
-use meshproof_verdict::record::{EnvironmentEvidence, Event, Problem};
+use meshproof_verdict::record::{EnvironmentEvidence, Event, EvidenceFrozen, Problem};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -89,14 +89,14 @@ pub(crate) async fn freeze(scene: &Scene, problem: Option<&Problem>) {
             format!("{note}; the evidence could not be written: {error}"),
         ),
     };
-    scene.run.journal.note(Event::EvidenceFrozen {
+    scene.run.journal.note(Event::EvidenceFrozen(EvidenceFrozen {
         scenario: scene.key().to_owned(),
         check: scene.step,
         folder,
         rung: rung.map(|rung| rung.to_string()),
         note,
         files: Some(digests),
-    });
+    }));
 }
 
 /// What evidence is collected of: the clusters of a scenario, or of an environment that did not get ready.
@@ -536,11 +536,11 @@ fn write(folder: &Path, files: &Files) -> (BTreeMap<String, String>, Option<std:
 /// What the frozen objects and the rows of the check's ledger tell about the way of its requests.
 fn clues(scene: &Scene, objects: &Objects) -> Vec<Clue> {
     let history = scene.history();
-    let Some(check) = history.checks.last().filter(|check| check.check == scene.step) else {
+    let Some(check) = history.checks.last().filter(|check| check.opened.check == scene.step) else {
         return Vec::new();
     };
-    let mut clues = rung::of_question(&check.question);
-    let Some(ledger) = rung::ledger_of(&check.question) else {
+    let mut clues = rung::of_question(&check.opened.question);
+    let Some(ledger) = rung::ledger_of(&check.opened.question) else {
         return clues;
     };
     if let Some(known) = scene.ledgers.set().0.get(ledger) {

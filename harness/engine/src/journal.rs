@@ -268,7 +268,7 @@ mod tests {
     use super::{Journal, Sink};
     use crate::clock::Clock;
     use meshproof_verdict::journal::read_journal;
-    use meshproof_verdict::record::Event;
+    use meshproof_verdict::record::{Event, Interrupted};
     use std::io;
     use std::path::Path;
     use std::sync::{Arc, Mutex};
@@ -303,7 +303,7 @@ mod tests {
     }
 
     fn interrupted(count: u32) -> Event {
-        Event::Interrupted { count }
+        Event::Interrupted(Interrupted { count })
     }
 
     #[tokio::test]

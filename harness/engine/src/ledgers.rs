@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use meshproof_verdict::judge::{KnownLedger, LedgerSet};
 use meshproof_verdict::ledger::{Row, ServerRow};
 use meshproof_verdict::reconcile::reconcile;
-use meshproof_verdict::record::{CloseReason, Event};
+use meshproof_verdict::record::{CheckClosed, CloseReason, Event, LedgerClosed, LedgerOpened};
 use meshproof_verdict::wakefulness::Wakefulness;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -91,12 +91,12 @@ impl LedgerBook {
             },
         );
         self.set().0.insert(ledger.to_owned(), KnownLedger::default());
-        self.journal.note(Event::LedgerOpened {
+        self.journal.note(Event::LedgerOpened(LedgerOpened {
             scenario: self.scenario.clone(),
             ledger: ledger.to_owned(),
             file,
             text: text.to_owned(),
-        });
+        }));
         Ok(())
     }
 
@@ -158,7 +158,7 @@ impl LedgerBook {
         let sha256 = hex(&file.digest.finalize());
         sync(ledger, file.file).await?;
         let unaccounted = reconciliation.unaccounted_ids();
-        self.journal.note(Event::LedgerClosed {
+        self.journal.note(Event::LedgerClosed(LedgerClosed {
             scenario: self.scenario.clone(),
             ledger: ledger.to_owned(),
             rows,
@@ -166,7 +166,7 @@ impl LedgerBook {
             unaccounted,
             max_late_us,
             reconciliation: Some(Box::new(reconciliation)),
-        });
+        }));
         if let Some(known) = self.set().0.get_mut(ledger) {
             let history = self.journal.scenario(&self.scenario);
             known.closed = history.ledger(ledger).and_then(|ledger| ledger.closed.clone());
@@ -200,13 +200,13 @@ impl LedgerBook {
             .iter()
             .map(|(name, known)| (name.clone(), known.rows.len() as u64))
             .collect();
-        self.journal.note(Event::CheckClosed {
+        self.journal.note(Event::CheckClosed(CheckClosed {
             scenario: self.scenario.clone(),
             check,
             reason,
             rows,
             awake,
-        });
+        }));
     }
 }
 

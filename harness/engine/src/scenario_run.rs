@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
-use meshproof_verdict::history::{CleanupHistory, ScenarioHistory};
-use meshproof_verdict::record::{Event, Outcome, Problem, ProblemClass};
+use meshproof_verdict::history::{At, ScenarioHistory};
+use meshproof_verdict::record::{
+    CleanedUp, Event, Outcome, Problem, ProblemClass, ScenarioEnded, ScenarioStarted, StepEnded, StepStarted,
+};
 
 use crate::cleanup::{Extent, clean_up};
 use crate::describe::{text, verb};
@@ -48,11 +50,11 @@ pub(crate) async fn run(
     let uncleaned = Arc::clone(&run.uncleaned);
     // Until the opposite is known.
     uncleaned.fetch_add(1, Ordering::Relaxed);
-    let started_us = run.journal.note(Event::ScenarioStarted {
+    let started_us = run.journal.note(Event::ScenarioStarted(ScenarioStarted {
         scenario: plan.key.clone(),
         namespace: plan.namespace.clone(),
         environment: plan.environment.clone(),
-    });
+    }));
     let mut scene = Scene {
         ledgers: Arc::new(LedgerBook::new(&plan.key, run.journal.clone())),
         run,
@@ -78,14 +80,14 @@ pub(crate) async fn run(
     let extent = extent(&scene, keep);
     clean_up(&mut scene, extent).await;
     let history = scene.history();
-    let clean = |cleanup: &CleanupHistory| !cleanup.kept && cleanup.left.is_empty() && cleanup.problem.is_none();
+    let clean = |cleanup: &At<CleanedUp>| !cleanup.kept && cleanup.left.is_empty() && cleanup.problem.is_none();
     if history.cleanup.as_ref().is_some_and(clean) {
         uncleaned.fetch_sub(1, Ordering::Relaxed);
     }
-    let ended = scene.run.journal.durable(Event::ScenarioEnded {
+    let ended = scene.run.journal.durable(Event::ScenarioEnded(ScenarioEnded {
         scenario: scene.key().to_owned(),
         outcome: history.outcome_so_far(),
-    });
+    }));
     drop(history);
     ended.await?;
     Ok(scene.history())
@@ -94,7 +96,7 @@ pub(crate) async fn run(
 fn extent(scene: &Scene, keep: Keep) -> Extent {
     let history = scene.history();
     let failed = history.checks.iter().any(|check| check.outcome() != Outcome::Pass)
-        || history.steps.iter().any(|step| step.problem.is_some());
+        || history.steps.iter().any(|step| step.problem().is_some());
     if scene.run.interrupts.hurrying() {
         Extent::HealOnly
     } else if keep == Keep::Everything || (keep == Keep::Failures && failed) {
@@ -114,14 +116,14 @@ async fn perform_steps(scene: &mut Scene) {
         scene.step = u32::try_from(index).unwrap_or(u32::MAX);
         let line = scenario.line(index);
         let disturbs = step.disturbs();
-        let started_us = scene.run.journal.note(Event::StepStarted {
+        let started_us = scene.run.journal.note(Event::StepStarted(StepStarted {
             scenario: scene.key().to_owned(),
             step: scene.step,
             line,
             verb: verb(step),
             text: text(step, scene.run.journal.redactor()),
             disturbs,
-        });
+        }));
         if disturbs {
             scene.disturbed_us = started_us;
         }
@@ -149,12 +151,12 @@ async fn perform_steps(scene: &mut Scene) {
             }
         }
         let ends = problem.is_some();
-        scene.run.journal.note(Event::StepEnded {
+        scene.run.journal.note(Event::StepEnded(StepEnded {
             scenario: scene.key().to_owned(),
             step: scene.step,
             problem,
             awake,
-        });
+        }));
         if ends {
             return;
         }

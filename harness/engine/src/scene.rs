@@ -202,7 +202,8 @@ impl Scene {
     /// one from before the clusters were seen to be ready. When somebody `accuses`, the pods of the mesh and of the
     /// scenario's workloads are looked at, too; a pod that the scenario applied itself is its own affair.
     pub(crate) async fn awake(&self, accuses: bool) -> Wakefulness {
-        let began_us = self.history().started_us.unwrap_or(0).saturating_sub(AFTER_EFFECT_US);
+        let started_us = self.history().started.as_ref().map_or(0, |started| started.at_us);
+        let began_us = started_us.saturating_sub(AFTER_EFFECT_US);
         let since_us = began_us.max(self.testbed.ready_us);
         let hindered = if accuses {
             self.look_for_unmodelled();

@@ -9,7 +9,10 @@ use futures::future::join_all;
 use meshproof_spec::scalar::Clusters;
 use meshproof_spec::scenario::{Expect, LinkSubject, Step};
 use meshproof_verdict::history::{RunHistory, ScenarioHistory};
-use meshproof_verdict::record::{Event, FORMAT, Outcome, PlannedCheck, PlannedScenario, Record, RunStarted};
+use meshproof_verdict::record::{
+    EnvironmentFailed, EnvironmentReady, Event, FORMAT, Interrupted, Outcome, PlannedCheck, PlannedScenario, Record,
+    RunEnded, RunStarted, ScenarioSkipped,
+};
 use meshproof_verdict::standing::{NOT_IN_VERSION, Standing};
 use rand::Rng;
 use tokio::sync::{OnceCell, broadcast};
@@ -316,11 +319,11 @@ impl Session {
     }
 
     async fn skip(&self, scenario: &str, code: &str, reason: &str) -> Result<(), Problem> {
-        let skipped = self.context.journal.durable(Event::ScenarioSkipped {
+        let skipped = self.context.journal.durable(Event::ScenarioSkipped(ScenarioSkipped {
             scenario: scenario.to_owned(),
             code: code.to_owned(),
             reason: reason.to_owned(),
-        });
+        }));
         skipped.await.map(drop)
     }
 
@@ -346,7 +349,7 @@ impl Session {
         let kept = |scenario: &&Arc<ScenarioHistory>| scenario.cleanup.as_ref().is_some_and(|cleanup| cleanup.kept);
         let history = self.context.journal.history();
         let kept = history.scenarios.iter().filter(kept);
-        kept.map(|scenario| scenario.environment.clone()).collect()
+        kept.map(|scenario| scenario.environment().to_owned()).collect()
     }
 
     /// The testbed with this key, brought up if nobody did yet. Also a failure is remembered.
@@ -389,12 +392,12 @@ impl Session {
         let up = isolated("bringing the clusters up", Box::pin(up)).await;
         match up.unwrap_or_else(|panic| Err(Box::new(NotUp::from(panic)))) {
             Ok(testbed) => {
-                self.context.journal.note(Event::EnvironmentReady {
+                self.context.journal.note(Event::EnvironmentReady(EnvironmentReady {
                     environment: key.to_owned(),
                     clusters: testbed.facts.clone(),
                     links: testbed.links(),
                     took_wall_us: micros(testbed.took),
-                });
+                }));
                 Ok(Arc::new(testbed))
             }
             Err(not_up) => {
@@ -403,12 +406,12 @@ impl Session {
                     awake,
                     evidence,
                 } = *not_up;
-                self.context.journal.note(Event::EnvironmentFailed {
+                self.context.journal.note(Event::EnvironmentFailed(EnvironmentFailed {
                     environment: key.to_owned(),
                     problem: problem.clone(),
                     awake,
                     evidence,
-                });
+                }));
                 Err(problem)
             }
         }
@@ -464,7 +467,11 @@ impl Session {
             Outcome::Error
         };
         let mut outcome = self.context.journal.history().outcome_so_far().max(left_over);
-        let ended = self.context.journal.durable(Event::RunEnded { outcome }).await;
+        let ended = self
+            .context
+            .journal
+            .durable(Event::RunEnded(RunEnded { outcome }))
+            .await;
         let mut history = self.context.journal.history();
         if let Err(problem) = ended {
             // Whatever was found: it can't be shown.
@@ -494,7 +501,7 @@ impl Session {
 
     /// Writes down that the user interrupted, for the first or second time.
     pub fn interrupted(&self, count: u32) {
-        self.context.journal.note(Event::Interrupted { count });
+        self.context.journal.note(Event::Interrupted(Interrupted { count }));
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use meshproof_verdict::consistency::contradictions;
-use meshproof_verdict::history::{CheckHistory, EvidenceHistory, LedgerHistory, RunHistory, ScenarioHistory};
+use meshproof_verdict::history::{CheckHistory, LedgerHistory, RunHistory, ScenarioHistory};
 use meshproof_verdict::question::Question;
 use meshproof_verdict::recheck::{Files as _, Finding, read_one};
-use meshproof_verdict::record::{CloseReason, Outcome};
+use meshproof_verdict::record::{CloseReason, EvidenceFrozen, Outcome};
 use meshproof_verdict::wakefulness::Attributed;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -366,10 +366,11 @@ impl Report {
                 .environments
                 .iter()
                 .map(|environment| EnvironmentRow {
-                    environment: environment.environment.clone(),
+                    environment: environment.key().to_owned(),
                     clusters: environment
-                        .clusters
+                        .ready()
                         .iter()
+                        .flat_map(|ready| &ready.clusters)
                         .map(|facts| ClusterRow {
                             name: facts.name.clone(),
                             uid: facts.uid.clone(),
@@ -378,10 +379,10 @@ impl Report {
                             trust_root: facts.trust_root.clone(),
                         })
                         .collect(),
-                    links: environment.links.clone(),
-                    took_wall_us: environment.took_wall_us,
-                    problem: environment.problem.as_ref().map(Into::into),
-                    evidence: environment.evidence.as_ref().map(|evidence| evidence.folder.clone()),
+                    links: environment.ready().map_or_else(Vec::new, |ready| ready.links.clone()),
+                    took_wall_us: environment.ready().map_or(0, |ready| ready.took_wall_us),
+                    problem: environment.problem().as_ref().map(Into::into),
+                    evidence: environment.evidence().map(|evidence| evidence.folder.clone()),
                 })
                 .collect(),
             requirements: Vec::new(),
@@ -442,15 +443,18 @@ fn scenario_row(folder: &RunFolder, scenario: &ScenarioHistory, doubts: &mut Vec
         .ledgers
         .iter()
         .map(|ledger| LedgerRow {
-            ledger: ledger.name.clone(),
-            file: ledger.file.clone(),
-            text: ledger.text.clone(),
+            ledger: ledger.opened.ledger.clone(),
+            file: ledger.opened.file.clone(),
+            text: ledger.opened.text.clone(),
             rows: ledger.closed.as_ref().map(|closed| closed.rows),
             timeline: timeline_of(folder, scenario, ledger, doubts),
         })
         .collect();
     let planned = scenario.planned.clone();
-    let end_us = scenario.ended.map_or(folder.history.last_us, |(at_us, _)| at_us);
+    let end_us = scenario
+        .ended
+        .as_ref()
+        .map_or(folder.history.last_us, |ended| ended.at_us);
     let evidence = |check: u32| scenario.evidence.iter().find(|evidence| evidence.check == check);
     let planned = planned.as_ref();
     let text =
@@ -467,22 +471,23 @@ fn scenario_row(folder: &RunFolder, scenario: &ScenarioHistory, doubts: &mut Vec
             .skipped
             .as_ref()
             .map(|skipped| format!("{}: {}", skipped.code, skipped.reason)),
-        started_us: scenario.started_us,
+        started_us: scenario.started.as_ref().map(|started| started.at_us),
         duration_us: scenario
-            .started_us
-            .map_or(0, |started_us| end_us.saturating_sub(started_us)),
+            .started
+            .as_ref()
+            .map_or(0, |started| end_us.saturating_sub(started.at_us)),
         steps: scenario
             .steps
             .iter()
             .map(|step| StepRow {
-                step: step.step,
-                line: step.line,
-                verb: step.verb.clone(),
-                text: step.text.clone(),
-                started_us: step.started_us,
-                ended_us: step.ended_us,
-                disturbs: step.disturbs,
-                problem: step.problem.as_ref().map(Into::into),
+                step: step.started.step,
+                line: step.started.line,
+                verb: step.started.verb.clone(),
+                text: step.started.text.clone(),
+                started_us: step.started.at_us,
+                ended_us: step.ended.as_ref().map(|ended| ended.at_us),
+                disturbs: step.started.disturbs,
+                problem: step.problem().as_ref().map(Into::into),
             })
             .collect(),
         upgrades: scenario
@@ -499,9 +504,9 @@ fn scenario_row(folder: &RunFolder, scenario: &ScenarioHistory, doubts: &mut Vec
             .checks
             .iter()
             .map(|check| {
-                let evidence = evidence(check.check);
+                let evidence = evidence(check.opened.check);
                 CheckRow {
-                    mesh: mesh_at(folder, scenario, check.opened_us),
+                    mesh: mesh_at(folder, scenario, check.opened.at_us),
                     evidence: evidence.map(|evidence| evidence.folder.clone()),
                     evidence_files: evidence
                         .map(|evidence| evidence_files(folder, evidence))
@@ -533,13 +538,14 @@ fn scenario_row(folder: &RunFolder, scenario: &ScenarioHistory, doubts: &mut Vec
         cleanup_problem: scenario
             .cleanup
             .as_ref()
-            .and_then(|cleanup| cleanup.problem.as_ref())
+            .and_then(|cleanup| cleanup.attributed())
+            .as_ref()
             .map(Into::into),
     }
 }
 
 /// Files of evidence, as the journal names them; where it does not, as they lie there.
-fn evidence_files(folder: &RunFolder, evidence: &EvidenceHistory) -> Vec<String> {
+fn evidence_files(folder: &RunFolder, evidence: &EvidenceFrozen) -> Vec<String> {
     let files = match &evidence.files {
         Some(files) => files.keys().cloned().collect(),
         None => folder.below(&evidence.folder).unwrap_or_default(),
@@ -558,7 +564,7 @@ fn timeline_of(
     doubts: &mut Vec<String>,
 ) -> Option<Timeline> {
     let pace = folder.history.started.as_ref().map_or(1.0, |started| started.pace);
-    let (rows, reasons) = read_one(ledger, &scenario.namespace, pace, folder);
+    let (rows, reasons) = read_one(ledger, scenario.namespace(), pace, folder);
     if reasons.is_empty() {
         return rows.and_then(|rows| timeline(&rows));
     }
@@ -567,8 +573,8 @@ fn timeline_of(
         doubts.extend(reasons.into_iter().map(|reason| {
             let finding = Finding::Ledger {
                 scenario: scenario.key.clone(),
-                ledger: ledger.name.clone(),
-                file: ledger.file.clone(),
+                ledger: ledger.opened.ledger.clone(),
+                file: ledger.opened.file.clone(),
                 reason,
             };
             format!("{finding}; no chart of it is drawn")
@@ -581,10 +587,11 @@ fn timeline_of(
 fn mesh_at(folder: &RunFolder, scenario: &ScenarioHistory, at_us: u64) -> BTreeMap<String, String> {
     let mut environments = folder.history.environments.iter();
     let found =
-        environments.rfind(|environment| environment.environment == scenario.environment && environment.at_us <= at_us);
+        environments.rfind(|environment| environment.key() == scenario.environment() && environment.at_us() <= at_us);
     let mut mesh: BTreeMap<String, String> = found
         .iter()
-        .flat_map(|environment| &environment.clusters)
+        .filter_map(|environment| environment.ready())
+        .flat_map(|ready| &ready.clusters)
         .filter(|cluster| !cluster.mesh.is_empty())
         .map(|cluster| (cluster.name.clone(), cluster.mesh.clone()))
         .collect();
@@ -602,13 +609,13 @@ fn check_row(check: &CheckHistory) -> CheckRow {
     };
     let judgement = check.judgement.as_ref();
     CheckRow {
-        check: check.check,
-        line: check.line,
-        requirement: check.requirement.clone(),
-        name: check.name.clone(),
-        place: check.place.clone(),
+        check: check.opened.check,
+        line: check.opened.line,
+        requirement: check.opened.requirement.clone(),
+        name: check.opened.name.clone(),
+        place: check.opened.place.clone(),
         mesh: BTreeMap::new(),
-        kind: kind(&check.question).to_owned(),
+        kind: kind(&check.opened.question).to_owned(),
         outcome: text::outcome(check.outcome()).to_owned(),
         summary: judgement.map_or(unjudged, |judgement| judgement.summary.clone()),
         expected: judgement
@@ -620,8 +627,8 @@ fn check_row(check: &CheckHistory) -> CheckRow {
         excuse: judgement
             .and_then(|judgement| judgement.excuse.as_ref())
             .map(text::excuse),
-        opened_us: check.opened_us,
-        decided_us: judgement.map_or(check.opened_us, |judgement| judgement.at_us),
+        opened_us: check.opened.at_us,
+        decided_us: judgement.map_or(check.opened.at_us, |judgement| judgement.at_us),
         measures: judgement
             .map(|judgement| judgement.measures.clone())
             .unwrap_or_default(),
@@ -663,10 +670,10 @@ fn requirement_status(
             .planned
             .as_ref()
             .is_some_and(|planned| planned.checks.contains(&row.id));
-        for check in history.checks.iter().filter(|check| check.requirement == row.id) {
+        for check in history.checks.iter().filter(|check| check.opened.requirement == row.id) {
             checks.push(CheckKey {
                 scenario: scenario.key.clone(),
-                check: check.check,
+                check: check.opened.check,
             });
             known = known.or(run.standing(history, check).known());
             match check.outcome() {

@@ -15,8 +15,10 @@ use meshproof_verdict::ledger::{Answered, RequestResult, Row};
 use meshproof_verdict::question::{Count, ObjectsQuestion, Question, ServingPattern, ServingQuestion, Timing};
 use meshproof_verdict::recheck::recheck;
 use meshproof_verdict::record::{
-    CloseReason, ClusterFacts, DeviationRow, EnvironmentEvidence, Event, Judgement, Outcome, PlannedCheck,
-    PlannedScenario, Problem, ProblemClass, RequirementRow, RunStarted,
+    CheckClosed, CheckOpened, CleanedUp, CloseReason, ClusterFacts, DeviationRow, EnvironmentEvidence,
+    EnvironmentFailed, EnvironmentReady, Event, EvidenceFrozen, Judged, Judgement, LedgerClosed, LedgerOpened, Outcome,
+    PlannedCheck, PlannedScenario, Problem, ProblemClass, RequirementRow, RunEnded, RunStarted, ScenarioEnded,
+    ScenarioSkipped, ScenarioStarted, StepEnded, StepStarted,
 };
 use meshproof_verdict::wakefulness::Wakefulness;
 use proptest::prelude::*;
@@ -61,16 +63,18 @@ fn judgement(outcome: Outcome, text: &str, at_us: u64) -> Box<Judgement> {
 /// The events of a run with a scenario that passes, one that fails and one that is skipped. `text` appears wherever the
 /// outside world puts text.
 fn events(text: &str) -> Vec<(u64, Event)> {
-    let check = |scenario: &str, check, requirement: &str, question| Event::CheckOpened {
-        scenario: scenario.into(),
-        check,
-        line: 10 + check,
-        requirement: requirement.into(),
-        name: None,
-        place: "west → east".into(),
-        control: Vec::new(),
-        question: Box::new(question),
-        proves: None,
+    let check = |scenario: &str, check, requirement: &str, question| {
+        Event::CheckOpened(CheckOpened {
+            scenario: scenario.into(),
+            check,
+            line: 10 + check,
+            requirement: requirement.into(),
+            name: None,
+            place: "west → east".into(),
+            control: Vec::new(),
+            question: Box::new(question),
+            proves: None,
+        })
     };
     let objects = Question::Objects(ObjectsQuestion {
         subject: "west Service shop/store-east".into(),
@@ -88,19 +92,23 @@ fn events(text: &str) -> Vec<(u64, Event)> {
         lost_at_most: Some(10),
         timing: Timing::default(),
     });
-    let step = |scenario: &str, step, verb: &str| Event::StepStarted {
-        scenario: scenario.into(),
-        step,
-        line: 10 + step,
-        verb: verb.into(),
-        text: format!("{verb} {text}"),
-        disturbs: verb == "scale",
+    let step = |scenario: &str, step, verb: &str| {
+        Event::StepStarted(StepStarted {
+            scenario: scenario.into(),
+            step,
+            line: 10 + step,
+            verb: verb.into(),
+            text: format!("{verb} {text}"),
+            disturbs: verb == "scale",
+        })
     };
-    let end = |scenario: &str, step| Event::StepEnded {
-        scenario: scenario.into(),
-        step,
-        problem: None,
-        awake: Wakefulness::default(),
+    let end = |scenario: &str, step| {
+        Event::StepEnded(StepEnded {
+            scenario: scenario.into(),
+            step,
+            problem: None,
+            awake: Wakefulness::default(),
+        })
     };
     vec![
         (
@@ -143,7 +151,7 @@ fn events(text: &str) -> Vec<(u64, Event)> {
         ),
         (
             500_000,
-            Event::EnvironmentReady {
+            Event::EnvironmentReady(EnvironmentReady {
                 environment: "pair".into(),
                 clusters: vec![ClusterFacts {
                     name: "west".into(),
@@ -152,15 +160,15 @@ fn events(text: &str) -> Vec<(u64, Event)> {
                 }],
                 links: vec!["west → east".into()],
                 took_wall_us: 120_000,
-            },
+            }),
         ),
         (
             600_000,
-            Event::ScenarioStarted {
+            Event::ScenarioStarted(ScenarioStarted {
                 scenario: "green".into(),
                 namespace: "a".into(),
                 environment: "pair".into(),
-            },
+            }),
         ),
         (700_000, step("green", 0, "deploy")),
         (800_000, end("green", 0)),
@@ -168,57 +176,57 @@ fn events(text: &str) -> Vec<(u64, Event)> {
         (900_000, check("green", 1, "MC-A-001", objects)),
         (
             1_000_000,
-            Event::CheckClosed {
+            Event::CheckClosed(CheckClosed {
                 scenario: "green".into(),
                 check: 1,
                 reason: CloseReason::Decided,
                 rows: Default::default(),
                 awake: Wakefulness::default(),
-            },
+            }),
         ),
         (
             1_000_000,
-            Event::Judged {
+            Event::Judged(Judged {
                 scenario: "green".into(),
                 check: 1,
                 judgement: judgement(Outcome::Pass, text, 1_000_000),
-            },
+            }),
         ),
         (1_000_000, end("green", 1)),
         (
             1_100_000,
-            Event::CleanedUp {
+            Event::CleanedUp(CleanedUp {
                 scenario: "green".into(),
                 left: Vec::new(),
                 problem: None,
                 kept: false,
 
                 awake: Wakefulness::default(),
-            },
+            }),
         ),
         (
             1_100_000,
-            Event::ScenarioEnded {
+            Event::ScenarioEnded(ScenarioEnded {
                 scenario: "green".into(),
                 outcome: Outcome::Pass,
-            },
+            }),
         ),
         (
             1_200_000,
-            Event::ScenarioStarted {
+            Event::ScenarioStarted(ScenarioStarted {
                 scenario: "red".into(),
                 namespace: "b".into(),
                 environment: "pair".into(),
-            },
+            }),
         ),
         (
             1_300_000,
-            Event::LedgerOpened {
+            Event::LedgerOpened(LedgerOpened {
                 scenario: "red".into(),
                 ledger: "steady".into(),
                 file: "ledgers/red/steady.ndjson".into(),
                 text: format!("shopper (west) → store, 100/s {text}"),
-            },
+            }),
         ),
         (1_300_000, step("red", 0, "traffic")),
         (1_400_000, end("red", 0)),
@@ -228,37 +236,37 @@ fn events(text: &str) -> Vec<(u64, Event)> {
         (2_200_000, check("red", 2, "MC-A-002", serving)),
         (
             9_000_000,
-            Event::CheckClosed {
+            Event::CheckClosed(CheckClosed {
                 scenario: "red".into(),
                 check: 2,
                 reason: CloseReason::Deadline,
                 rows: Default::default(),
                 awake: Wakefulness::default(),
-            },
+            }),
         ),
         (
             9_000_000,
-            Event::Judged {
+            Event::Judged(Judged {
                 scenario: "red".into(),
                 check: 2,
                 judgement: judgement(Outcome::Fail, text, 9_000_000),
-            },
+            }),
         ),
         (
             9_100_000,
-            Event::EvidenceFrozen {
+            Event::EvidenceFrozen(EvidenceFrozen {
                 scenario: "red".into(),
                 check: 2,
                 folder: "evidence/red-2".into(),
                 rung: Some("endpoints".into()),
                 note: text.into(),
                 files: None,
-            },
+            }),
         ),
         (9_100_000, end("red", 2)),
         (
             9_150_000,
-            Event::LedgerClosed {
+            Event::LedgerClosed(LedgerClosed {
                 scenario: "red".into(),
                 ledger: "steady".into(),
                 rows: 200,
@@ -266,35 +274,35 @@ fn events(text: &str) -> Vec<(u64, Event)> {
                 unaccounted: Vec::new(),
                 max_late_us: 0,
                 reconciliation: None,
-            },
+            }),
         ),
         (
             9_200_000,
-            Event::CleanedUp {
+            Event::CleanedUp(CleanedUp {
                 scenario: "red".into(),
                 left: vec![text.into()],
                 problem: None,
                 kept: false,
 
                 awake: Wakefulness::default(),
-            },
+            }),
         ),
         (
             9_200_000,
-            Event::ScenarioEnded {
+            Event::ScenarioEnded(ScenarioEnded {
                 scenario: "red".into(),
                 outcome: Outcome::Fail,
-            },
+            }),
         ),
         (
             9_300_000,
-            Event::ScenarioSkipped {
+            Event::ScenarioSkipped(ScenarioSkipped {
                 scenario: "left-out".into(),
                 code: "capability-missing".into(),
                 reason: text.into(),
-            },
+            }),
         ),
-        (9_400_000, Event::RunEnded { outcome: Outcome::Fail }),
+        (9_400_000, Event::RunEnded(RunEnded { outcome: Outcome::Fail })),
     ]
 }
 
@@ -398,9 +406,9 @@ fn a_run_that_was_killed_is_an_error_and_still_a_report() {
     for length in 1..all.len() {
         let report = report(all[..length].to_vec());
         assert!(!report.complete);
-        let failed = all[..length]
-            .iter()
-            .any(|(_, event)| matches!(event, Event::Judged { judgement, .. } if judgement.outcome == Outcome::Fail));
+        let failed = all[..length].iter().any(
+            |(_, event)| matches!(event, Event::Judged(Judged { judgement, .. }) if judgement.outcome == Outcome::Fail),
+        );
         assert_eq!(
             report.outcome,
             if failed { "fail" } else { "error" },
@@ -439,7 +447,7 @@ fn clusters_that_did_not_come_up_are_an_error_and_show_their_evidence() {
     let without = failures(events("store"));
     let folder = "evidence/environments/trio.0";
     let mut events = events("store");
-    let failed = Event::EnvironmentFailed {
+    let failed = Event::EnvironmentFailed(EnvironmentFailed {
         environment: "trio".into(),
         problem: Problem {
             class: ProblemClass::Mesh,
@@ -453,7 +461,7 @@ fn clusters_that_did_not_come_up_are_an_error_and_show_their_evidence() {
             note: "9 files".into(),
             files: None,
         }),
-    };
+    });
     events.insert(2, (550_000, failed));
     assert_eq!(failures(events.clone()), without, "no requirement was asked for");
     let report = report(events);
@@ -541,7 +549,7 @@ fn nothing_outside_of_the_folder_is_read() {
         let folder = tempfile::tempdir().unwrap();
         let mut events = events("store");
         for (_, event) in &mut events {
-            if let Event::LedgerOpened { file: named, .. } = event {
+            if let Event::LedgerOpened(LedgerOpened { file: named, .. }) = event {
                 *named = file.into();
             }
         }
@@ -584,11 +592,11 @@ fn hostile_events() -> Vec<(u64, Event)> {
                     scenario.summary = HOSTILE.into();
                 }
             }
-            Event::CheckOpened { place, name, .. } => {
+            Event::CheckOpened(CheckOpened { place, name, .. }) => {
                 *place = HOSTILE.into();
                 *name = Some(HOSTILE.into());
             }
-            Event::StepEnded { problem, step: 0, .. } => {
+            Event::StepEnded(StepEnded { problem, step: 0, .. }) => {
                 *problem = Some(meshproof_verdict::record::Problem {
                     class: meshproof_verdict::record::ProblemClass::Environment,
                     code: HOSTILE.into(),
@@ -596,9 +604,9 @@ fn hostile_events() -> Vec<(u64, Event)> {
                     remedy: Some(HOSTILE.into()),
                 });
             }
-            Event::EvidenceFrozen {
+            Event::EvidenceFrozen(EvidenceFrozen {
                 folder, rung, files, ..
-            } => {
+            }) => {
                 *folder = HOSTILE.into();
                 *rung = Some(HOSTILE.into());
                 *files = Some([(HOSTILE.to_owned(), HOSTILE.to_owned())].into());
@@ -757,7 +765,7 @@ fn a_check_is_called_the_same_whatever_becomes_of_it() {
     // The scenarios were edited: everything stands lower in its file.
     let mut moved = events("store");
     for (_, event) in &mut moved {
-        if let Event::StepStarted { line, .. } | Event::CheckOpened { line, .. } = event {
+        if let Event::StepStarted(StepStarted { line, .. }) | Event::CheckOpened(CheckOpened { line, .. }) = event {
             *line += 100;
         }
     }
@@ -774,11 +782,11 @@ fn a_check_is_called_the_same_whatever_becomes_of_it() {
     let skipped = ["green", "red", "left-out"].map(|scenario| {
         (
             1,
-            Event::ScenarioSkipped {
+            Event::ScenarioSkipped(ScenarioSkipped {
                 scenario: scenario.into(),
                 code: "capability-missing".into(),
                 reason: "no relay".into(),
-            },
+            }),
         )
     });
     let skipped: Vec<_> = all[..1].iter().cloned().chain(skipped).collect();
@@ -789,7 +797,7 @@ fn a_check_is_called_the_same_whatever_becomes_of_it() {
 fn what_is_attached_is_a_file_from_where_the_build_works() {
     let mut events = events("store");
     for (_, event) in &mut events {
-        if let Event::EvidenceFrozen { files, .. } = event {
+        if let Event::EvidenceFrozen(EvidenceFrozen { files, .. }) = event {
             *files = Some([("west/logs/a.log".to_owned(), "00".to_owned())].into());
         }
     }

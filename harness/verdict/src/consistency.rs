@@ -5,11 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::history::{ClosedLedger, RunHistory, ScenarioHistory, StepHistory};
+use crate::history::{At, RunHistory, ScenarioHistory, StepHistory};
 use crate::journal::Integrity;
 use crate::ledger::Row;
 use crate::recheck::Finding;
-use crate::record::Outcome;
+use crate::record::{LedgerClosed, Outcome};
 
 /// By how much a row may end after its ledger was closed (wall µs): clocks of two machines differ.
 const CLOCKS_DIFFER_US: f64 = 60e6;
@@ -24,7 +24,7 @@ pub fn contradictions(history: &RunHistory, integrity: &Integrity) -> Vec<Findin
     if !integrity.is_sound() {
         findings.push(Finding::Journal(integrity.to_string()));
     }
-    if let (Some(bytes), Some(_)) = (integrity.torn_bytes, history.ended) {
+    if let (Some(bytes), Some(_)) = (integrity.torn_bytes, &history.ended) {
         findings.push(Finding::Journal(format!(
             "{bytes} bytes follow the end of the run, without a line break: nobody writes there"
         )));
@@ -42,7 +42,7 @@ pub fn contradictions(history: &RunHistory, integrity: &Integrity) -> Vec<Findin
 
 /// Only what a scenario that ended must have: one that was cut short says so itself.
 fn of_scenario(history: &RunHistory, scenario: &ScenarioHistory) -> Vec<String> {
-    if scenario.started_us.is_none() {
+    if scenario.started.is_none() {
         let done = !scenario.steps.is_empty() || !scenario.checks.is_empty() || scenario.ended.is_some();
         return done
             .then(|| "it did something and was never started".to_owned())
@@ -62,7 +62,7 @@ fn of_scenario(history: &RunHistory, scenario: &ScenarioHistory) -> Vec<String> 
         told.extend(open.map(|ledger| {
             format!(
                 "the ledger `{}` was never closed, so that nothing vouches for its rows",
-                ledger.name
+                ledger.opened.ledger
             )
         }));
     }
@@ -75,17 +75,22 @@ fn of_scenario(history: &RunHistory, scenario: &ScenarioHistory) -> Vec<String> 
 fn steps(scenario: &ScenarioHistory) -> Vec<String> {
     let mut told = Vec::new();
     for (expected, step) in (0_u32..).zip(&scenario.steps) {
-        if step.step != expected {
+        if step.started.step != expected {
             told.push(format!(
                 "step {} follows where step {expected} is expected: a step was removed, added or moved",
-                step.step
+                step.started.step
             ));
             break;
         }
     }
-    let endless = scenario.steps.iter().filter(|step| step.ended_us.is_none());
-    told.extend(endless.map(|step| format!("the step of line {} (`{}`) never ended", step.line, step.verb)));
-    let whole = scenario.steps.iter().all(|step| step.problem.is_none());
+    let endless = scenario.steps.iter().filter(|step| step.ended.is_none());
+    told.extend(endless.map(|step| {
+        format!(
+            "the step of line {} (`{}`) never ended",
+            step.started.line, step.started.verb
+        )
+    }));
+    let whole = scenario.steps.iter().all(|step| step.problem().is_none());
     if let Some(planned) = scenario.planned.as_ref().and_then(|planned| planned.steps)
         && whole
         && scenario.steps.len() as u64 != u64::from(planned)
@@ -100,24 +105,24 @@ fn steps(scenario: &ScenarioHistory) -> Vec<String> {
 
 fn checks(scenario: &ScenarioHistory) -> Vec<String> {
     let mut told = Vec::new();
-    let step_of = |key: u32| scenario.steps.iter().find(|step| step.step == key);
+    let step_of = |key: u32| scenario.steps.iter().find(|step| step.started.step == key);
     for check in &scenario.checks {
         let mut tell = |reason: String| {
             told.push(format!(
                 "check of line {} ({}): {reason}",
-                check.line, check.requirement
+                check.opened.line, check.opened.requirement
             ));
         };
-        match step_of(check.check) {
+        match step_of(check.opened.check) {
             None => tell("no step opened it".to_owned()),
-            Some(step) if step.verb != CHECK || step.line != check.line => tell(format!(
+            Some(step) if step.started.verb != CHECK || step.started.line != check.opened.line => tell(format!(
                 "step {} is `{}` of line {}, which is no such check",
-                step.step, step.verb, step.line
+                step.started.step, step.started.verb, step.started.line
             )),
             Some(_) => {}
         }
         if let Some(planned) = &scenario.planned
-            && !planned.checks.contains(&check.requirement)
+            && !planned.checks.contains(&check.opened.requirement)
         {
             tell("the plan names other requirements for this scenario".to_owned());
         }
@@ -127,23 +132,26 @@ fn checks(scenario: &ScenarioHistory) -> Vec<String> {
             .as_ref()
             .is_some_and(|planned| !planned.expects.is_empty());
         let fits = |step: u32, requirement: &str, name: Option<&String>| {
-            step == check.check && requirement == check.requirement && name == check.name.as_ref()
+            step == check.opened.check && requirement == check.opened.requirement && name == check.opened.name.as_ref()
         };
         if known
             && !planned
                 .into_iter()
                 .any(|planned| fits(planned.step, &planned.requirement, planned.name.as_ref()))
         {
-            tell(format!("the plan has no such check at step {}", check.check));
+            tell(format!("the plan has no such check at step {}", check.opened.check));
         }
-        let went_well = step_of(check.check).is_some_and(|step| step.problem.is_none());
+        let went_well = step_of(check.opened.check).is_some_and(|step| step.problem().is_none());
         match &check.judgement {
             None if check.closed.is_some() && went_well => tell("it was closed and never judged".to_owned()),
             None if went_well => tell("it was opened and never closed".to_owned()),
             Some(judgement)
                 if judgement.outcome != Outcome::Pass
                     && went_well
-                    && !scenario.evidence.iter().any(|evidence| evidence.check == check.check) =>
+                    && !scenario
+                        .evidence
+                        .iter()
+                        .any(|evidence| evidence.check == check.opened.check) =>
             {
                 tell("it did not pass, and no record names its evidence".to_owned());
             }
@@ -151,16 +159,24 @@ fn checks(scenario: &ScenarioHistory) -> Vec<String> {
         }
     }
     let unasked = |step: &&StepHistory| {
-        step.verb == CHECK && step.ended_us.is_some() && step.problem.is_none() && scenario.check(step.step).is_none()
+        step.started.verb == CHECK
+            && step.ended.is_some()
+            && step.problem().is_none()
+            && scenario.check(step.started.step).is_none()
     };
     let unasked = scenario.steps.iter().filter(unasked);
-    told.extend(unasked.map(|step| format!("the check of line {} was done, and no record says how", step.line)));
+    told.extend(unasked.map(|step| {
+        format!(
+            "the check of line {} was done, and no record says how",
+            step.started.line
+        )
+    }));
     told
 }
 
 /// Rows that can't be what clients of this scenario saw: of each kind the first one.
 #[must_use]
-pub fn odd_rows(rows: &[Row], closed: Option<&ClosedLedger>, namespace: &str, pace: f64) -> Vec<String> {
+pub fn odd_rows(rows: &[Row], closed: Option<&At<LedgerClosed>>, namespace: &str, pace: f64) -> Vec<String> {
     let mut told = Vec::new();
     let mut tell = |row: Option<(usize, &Row)>, reason: &str| {
         told.extend(row.map(|(index, row)| format!("row {} (`{}`): {reason}", index + 1, row.id)));

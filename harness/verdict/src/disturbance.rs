@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::record::{Event, Record};
+use crate::record::{Disturbed, EnvironmentReady, Event, Record, Restored, ScenarioStarted};
 
 /// An object of a cluster, named so that it can be reached without asking the cluster about its kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,25 +96,25 @@ pub fn open<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<OpenDistur
     let mut environments: BTreeMap<String, String> = BTreeMap::new();
     for record in records {
         match &record.event {
-            Event::EnvironmentReady {
+            Event::EnvironmentReady(EnvironmentReady {
                 environment, clusters, ..
-            } => {
+            }) => {
                 for cluster in clusters {
                     uids.insert((environment.clone(), cluster.name.clone()), cluster.uid.clone());
                 }
             }
-            Event::ScenarioStarted {
+            Event::ScenarioStarted(ScenarioStarted {
                 scenario, environment, ..
-            } => {
+            }) => {
                 environments.insert(scenario.clone(), environment.clone());
             }
-            Event::Disturbed {
+            Event::Disturbed(Disturbed {
                 scenario,
                 id,
                 cluster,
                 object,
                 undo,
-            } => {
+            }) => {
                 let environment = environments.get(scenario).cloned().unwrap_or_default();
                 open.push(OpenDisturbance {
                     id: *id,
@@ -125,7 +125,7 @@ pub fn open<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<OpenDistur
                     undo: undo.clone(),
                 });
             }
-            Event::Restored { id, .. } => open.retain(|disturbance| disturbance.id != *id),
+            Event::Restored(Restored { id, .. }) => open.retain(|disturbance| disturbance.id != *id),
             _ => {}
         }
     }
@@ -136,7 +136,7 @@ pub fn open<'a>(records: impl IntoIterator<Item = &'a Record>) -> Vec<OpenDistur
 #[cfg(test)]
 mod tests {
     use super::{DisturbedObject, Undo, open};
-    use crate::record::{ClusterFacts, Event, Record};
+    use crate::record::{ClusterFacts, Disturbed, EnvironmentReady, Event, Record, Restored, ScenarioStarted};
 
     fn records(events: Vec<Event>) -> Vec<Record> {
         let record = |(seq, event)| Record {
@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn disturbed(id: u64, name: &str) -> Event {
-        Event::Disturbed {
+        Event::Disturbed(Disturbed {
             scenario: "a".to_owned(),
             id,
             cluster: "west".to_owned(),
@@ -161,12 +161,12 @@ mod tests {
                 name: name.to_owned(),
             },
             undo: Undo::Delete,
-        }
+        })
     }
 
     #[test]
     fn what_was_not_restored_is_open_the_last_first_and_knows_its_cluster() {
-        let ready = Event::EnvironmentReady {
+        let ready = Event::EnvironmentReady(EnvironmentReady {
             environment: "pair".to_owned(),
             clusters: vec![ClusterFacts {
                 name: "west".to_owned(),
@@ -175,16 +175,16 @@ mod tests {
             }],
             links: Vec::new(),
             took_wall_us: 0,
-        };
-        let started = Event::ScenarioStarted {
+        });
+        let started = Event::ScenarioStarted(ScenarioStarted {
             scenario: "a".to_owned(),
             namespace: "mp-a".to_owned(),
             environment: "pair".to_owned(),
-        };
-        let restored = Event::Restored {
+        });
+        let restored = Event::Restored(Restored {
             scenario: "a".to_owned(),
             id: 2,
-        };
+        });
         let events = vec![
             ready,
             started,

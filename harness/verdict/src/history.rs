@@ -5,20 +5,19 @@
 
 mod fold;
 
-use std::collections::BTreeMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-
-use meshproof_terms::Release;
 
 pub use fold::Folding;
 
-use crate::question::{Observation, Question};
-use crate::reconcile::Reconciliation;
+use crate::question::Observation;
 use crate::record::{
-    CloseReason, ClusterFacts, EnvironmentEvidence, Event, Judgement, Outcome, PlannedScenario, Record, RunStarted,
+    CheckClosed, CheckOpened, CleanedUp, EnvironmentEvidence, EnvironmentFailed, EnvironmentReady, Event,
+    EvidenceFrozen, Judgement, LedgerClosed, LedgerOpened, MarkerSeen, MeshUpgraded, Outcome, PlannedScenario, Record,
+    RunEnded, RunStarted, ScenarioEnded, ScenarioSkipped, ScenarioStarted, StepEnded, StepStarted,
 };
 use crate::standing::Standing;
-use crate::wakefulness::{Attributed, Wakefulness};
+use crate::wakefulness::Attributed;
 
 /// A whole run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -33,30 +32,50 @@ pub struct RunHistory {
     /// Times of the user's interrupts, scenario µs.
     pub interrupted: Vec<u64>,
     /// When the run ended, and with what outcome; absent when the journal stops before.
-    pub ended: Option<(u64, Outcome)>,
+    pub ended: Option<At<RunEnded>>,
     /// Time of the last record, scenario µs.
     pub last_us: u64,
     /// Records that do not fit to those before them, for people.
     pub oddities: Vec<String>,
 }
 
-/// An environment.
+/// An event with the time at which it was written down.
 #[derive(Clone, Debug, PartialEq)]
-pub struct EnvironmentHistory {
-    /// Its key.
-    pub environment: String,
-    /// When it was ready or had failed, scenario µs.
+pub struct At<T> {
+    /// Scenario time since the start of the run, µs.
     pub at_us: u64,
-    /// Facts of its clusters.
-    pub clusters: Vec<ClusterFacts>,
-    /// Directed links, `west → east`.
-    pub links: Vec<String>,
-    /// Wall time that it took, µs.
-    pub took_wall_us: u64,
-    /// Why it could not be brought up.
-    pub problem: Option<Attributed>,
-    /// What it looked like then.
-    pub evidence: Option<EnvironmentEvidence>,
+    /// What happened then.
+    pub event: T,
+}
+
+impl<T> At<T> {
+    /// An event of a time, scenario µs.
+    pub const fn new(at_us: u64, event: T) -> Self {
+        Self { at_us, event }
+    }
+}
+
+impl<T> Deref for At<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.event
+    }
+}
+
+impl<T> DerefMut for At<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.event
+    }
+}
+
+/// An environment: it came up, or it did not.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EnvironmentHistory {
+    /// When it was ready.
+    Ready(At<EnvironmentReady>),
+    /// When it had failed.
+    Failed(Box<At<EnvironmentFailed>>),
 }
 
 /// A scenario.
@@ -66,240 +85,142 @@ pub struct ScenarioHistory {
     pub key: String,
     /// Its row in the plan.
     pub planned: Option<PlannedScenario>,
-    /// Its namespace; empty until it started.
-    pub namespace: String,
-    /// Key of its environment; empty until it started.
-    pub environment: String,
-    /// When it started, scenario µs.
-    pub started_us: Option<u64>,
+    /// Its start.
+    pub started: Option<At<ScenarioStarted>>,
     /// Why it was skipped.
-    pub skipped: Option<Skipped>,
+    pub skipped: Option<At<ScenarioSkipped>>,
     /// Steps in order.
     pub steps: Vec<StepHistory>,
     /// Markers in order.
-    pub markers: Vec<MarkerHistory>,
+    pub markers: Vec<At<MarkerSeen>>,
     /// Upgrades of the mesh in order.
-    pub upgrades: Vec<UpgradeHistory>,
+    pub upgrades: Vec<At<MeshUpgraded>>,
     /// Checks in the order in which they were opened.
     pub checks: Vec<CheckHistory>,
-    /// Controls that were asked again after a negative: see [`CheckHistory::proves`].
+    /// Controls that were asked again after a negative: see [`CheckOpened::proves`].
     pub controls: Vec<CheckHistory>,
     /// Ledgers in the order in which they were opened.
     pub ledgers: Vec<LedgerHistory>,
     /// Evidence that was collected.
-    pub evidence: Vec<EvidenceHistory>,
+    pub evidence: Vec<At<EvidenceFrozen>>,
     /// Cleanup, when it was finished.
-    pub cleanup: Option<CleanupHistory>,
+    pub cleanup: Option<At<CleanedUp>>,
     /// When it ended and with what outcome, as the run recorded it.
-    pub ended: Option<(u64, Outcome)>,
-}
-
-/// A scenario that was not run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Skipped {
-    /// When, scenario µs.
-    pub at_us: u64,
-    /// Stable code.
-    pub code: String,
-    /// For people.
-    pub reason: String,
+    pub ended: Option<At<ScenarioEnded>>,
 }
 
 /// A step.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StepHistory {
-    /// Position in the scenario, from 0.
-    pub step: u32,
-    /// Line of the file.
-    pub line: u32,
-    /// Verb.
-    pub verb: String,
-    /// The step on one line.
-    pub text: String,
-    /// Whether it changes something that running traffic may feel.
-    pub disturbs: bool,
-    /// Start, scenario µs.
-    pub started_us: u64,
-    /// End, scenario µs; absent when the journal stops before.
-    pub ended_us: Option<u64>,
-    /// What went wrong.
-    pub problem: Option<Attributed>,
-}
-
-/// A marker that a client saw.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MarkerHistory {
-    /// When, scenario µs.
-    pub at_us: u64,
-    /// Position of the step.
-    pub step: u32,
-    /// Pod of the client.
-    pub client: String,
-    /// The marker.
-    pub marker: String,
-    /// Requests that it took.
-    pub requests: u64,
-}
-
-/// An upgrade of a cluster's mesh.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UpgradeHistory {
-    /// When it was done, scenario µs.
-    pub at_us: u64,
-    /// Position of the step.
-    pub step: u32,
-    /// Cluster.
-    pub cluster: String,
-    /// Mesh and version before.
-    pub from: String,
-    /// Mesh and version after.
-    pub to: String,
-    /// Release that it counts as from then on.
-    pub release: Option<Release>,
+    /// Its start.
+    pub started: At<StepStarted>,
+    /// Its end; absent when the journal stops before.
+    pub ended: Option<At<StepEnded>>,
 }
 
 /// A check: everything that its judgement is made from, apart from ledgers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CheckHistory {
-    /// Position of its step; its key in the scenario.
-    pub check: u32,
-    /// Its name, if it has one.
-    pub name: Option<String>,
-    /// Line of the file.
-    pub line: u32,
-    /// Requirement that it decides.
-    pub requirement: String,
-    /// Link or cluster that it is about.
-    pub place: String,
-    /// Names of checks or ledgers that prove the way.
-    pub control: Vec<String>,
-    /// What it wants to know.
-    pub question: Question,
-    /// The check whose control this is, asked again right after it. Then it decides nothing by itself.
-    pub proves: Option<u32>,
-    /// When it began to look, scenario µs.
-    pub opened_us: u64,
+    /// Its start, with what it wants to know.
+    pub opened: At<CheckOpened>,
     /// What it saw, with times, in order.
     pub observations: Vec<(u64, Observation)>,
     /// Its end; absent while it looks.
-    pub closed: Option<Closed>,
+    pub closed: Option<At<CheckClosed>>,
     /// Its judgement as the run recorded it.
     pub judgement: Option<Judgement>,
 }
 
-/// The end of a check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Closed {
-    /// When, scenario µs.
-    pub at_us: u64,
-    /// Why.
-    pub reason: CloseReason,
-    /// Rows that each ledger had by then.
-    pub rows: BTreeMap<String, u64>,
-    /// Who was awake since the scenario began.
-    pub awake: Wakefulness,
+/// A ledger.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LedgerHistory {
+    /// Its start.
+    pub opened: At<LedgerOpened>,
+    /// Its end; absent when the journal stops before.
+    pub closed: Option<At<LedgerClosed>>,
 }
 
-impl CheckHistory {
-    /// A check that begins to look at `opened_us`, without name and controls.
+impl EnvironmentHistory {
+    /// Its key.
     #[must_use]
-    pub fn new(check: u32, requirement: &str, place: &str, question: Question, opened_us: u64) -> Self {
-        Self {
-            check,
-            name: None,
-            line: 0,
-            requirement: requirement.to_owned(),
-            place: place.to_owned(),
-            control: Vec::new(),
-            question,
-            proves: None,
-            opened_us,
-            observations: Vec::new(),
-            closed: None,
-            judgement: None,
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Ready(ready) => &ready.environment,
+            Self::Failed(failed) => &failed.environment,
+        }
+    }
+
+    /// How it came up.
+    #[must_use]
+    pub const fn ready(&self) -> Option<&At<EnvironmentReady>> {
+        match self {
+            Self::Ready(ready) => Some(ready),
+            Self::Failed(_) => None,
+        }
+    }
+
+    /// When it was ready or had failed, scenario µs.
+    #[must_use]
+    pub const fn at_us(&self) -> u64 {
+        match self {
+            Self::Ready(ready) => ready.at_us,
+            Self::Failed(failed) => failed.at_us,
+        }
+    }
+
+    /// What it looked like when it had failed.
+    #[must_use]
+    pub fn evidence(&self) -> Option<&EnvironmentEvidence> {
+        match self {
+            Self::Ready(_) => None,
+            Self::Failed(failed) => failed.evidence.as_ref(),
+        }
+    }
+
+    /// Why it could not be brought up.
+    #[must_use]
+    pub fn problem(&self) -> Option<Attributed> {
+        match self {
+            Self::Ready(_) => None,
+            Self::Failed(failed) => Some(failed.awake.attribute(failed.problem.clone())),
         }
     }
 }
 
-/// A ledger.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LedgerHistory {
-    /// Name, unique in the scenario.
-    pub name: String,
-    /// File, relative to the run's folder.
-    pub file: String,
-    /// What is sent, for people.
-    pub text: String,
-    /// When it was opened, scenario µs.
-    pub opened_us: u64,
-    /// Its end; absent when the journal stops before.
-    pub closed: Option<ClosedLedger>,
-}
-
-/// The end of a ledger.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClosedLedger {
-    /// When, scenario µs.
-    pub at_us: u64,
-    /// Rows.
-    pub rows: u64,
-    /// SHA-256 (hex) of the file.
-    pub sha256: String,
-    /// Requests that servers saw and no client row accounts for.
-    pub unaccounted: Vec<String>,
-    /// Largest lateness of a start against its intended time, µs.
-    pub max_late_us: u64,
-    /// Comparison with the servers' ledgers.
-    pub reconciliation: Option<Reconciliation>,
-}
-
-/// Evidence that was collected for a check or a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EvidenceHistory {
-    /// When, scenario µs.
-    pub at_us: u64,
-    /// Key of the check or step.
-    pub check: u32,
-    /// Folder, relative to the run's folder.
-    pub folder: String,
-    /// First broken rung.
-    pub rung: Option<String>,
-    /// One line about it.
-    pub note: String,
-    /// SHA-256 (hex) of each file by its path in the folder; absent in journals of earlier versions, which vouch for none.
-    pub files: Option<BTreeMap<String, String>>,
-}
-
-/// The cleanup of a scenario.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CleanupHistory {
-    /// When it was over, scenario µs.
-    pub at_us: u64,
-    /// Objects that are still there.
-    pub left: Vec<String>,
+impl StepHistory {
     /// What went wrong.
-    pub problem: Option<Attributed>,
-    /// Kept on purpose.
-    pub kept: bool,
+    #[must_use]
+    pub fn problem(&self) -> Option<Attributed> {
+        let ended = self.ended.as_ref()?;
+        ended.problem.clone().map(|problem| ended.awake.attribute(problem))
+    }
+}
+
+impl CleanedUp {
+    /// What went wrong, and whether its accuser was awake.
+    #[must_use]
+    pub fn attributed(&self) -> Option<Attributed> {
+        self.problem.clone().map(|problem| self.awake.attribute(problem))
+    }
 }
 
 impl RunHistory {
     /// The environment with this key that came up.
     #[must_use]
-    pub fn environment(&self, key: &str) -> Option<&EnvironmentHistory> {
-        let mut environments = self.environments.iter().rev();
-        environments.find(|environment| environment.environment == key && environment.problem.is_none())
+    pub fn environment(&self, key: &str) -> Option<&At<EnvironmentReady>> {
+        let mut environments = self.environments.iter().rev().filter_map(EnvironmentHistory::ready);
+        environments.find(|ready| ready.environment == key)
     }
 
     /// What holds for the requirement of a check when it was closed.
     #[must_use]
     pub fn standing(&self, scenario: &ScenarioHistory, check: &CheckHistory) -> Standing<'_> {
-        let environment = self.environment(&scenario.environment);
+        let environment = self.environment(scenario.environment());
         Standing::of(
             self.started.as_ref(),
             environment.map_or(&[], |environment| &environment.clusters),
             &scenario.upgrades,
-            &check.requirement,
+            &check.opened.requirement,
             check.closed.as_ref().map_or(u64::MAX, |closed| closed.at_us),
         )
     }
@@ -332,8 +253,8 @@ impl RunHistory {
         let environments = self
             .environments
             .iter()
-            .filter_map(|environment| environment.problem.as_ref())
-            .map(Attributed::outcome_without_promise);
+            .filter_map(EnvironmentHistory::problem)
+            .map(|problem| problem.outcome_without_promise());
         let interrupted = (!self.interrupted.is_empty()).then_some(Outcome::Inconclusive);
         let nothing = self.scenarios.is_empty().then_some(Outcome::Error);
         scenarios
@@ -365,11 +286,11 @@ impl ScenarioHistory {
         }
         let checks = self.checks.iter().map(CheckHistory::counts_as);
         let judged = checks.clone().filter(|outcome| *outcome != Outcome::Skip);
-        let steps = self.steps.iter().filter_map(|step| step.problem.as_ref());
-        let cleanup = self.cleanup.iter().filter_map(|cleanup| cleanup.problem.as_ref());
+        let steps = self.steps.iter().filter_map(StepHistory::problem);
+        let cleanup = self.cleanup.iter().filter_map(|cleanup| cleanup.attributed());
         let problems = steps
-            .map(Attributed::outcome)
-            .chain(cleanup.map(Attributed::outcome_without_promise));
+            .map(|problem| problem.outcome())
+            .chain(cleanup.map(|problem| problem.outcome_without_promise()));
         let left = self
             .cleanup
             .iter()
@@ -390,7 +311,7 @@ impl ScenarioHistory {
     pub fn not_run(&self) -> Vec<&str> {
         let planned = self.planned.iter().flat_map(|planned| &planned.checks);
         planned
-            .filter(|id| !self.checks.iter().any(|check| check.requirement == **id))
+            .filter(|id| !self.checks.iter().any(|check| check.opened.requirement == **id))
             .map(String::as_str)
             .collect()
     }
@@ -401,40 +322,63 @@ impl ScenarioHistory {
         if self.skipped.is_some() || self.ended.is_some() {
             return None;
         }
-        if self.started_us.is_none() {
+        if self.started.is_none() {
             return Some("the run ended before this scenario was started".to_owned());
         }
-        let open = self.steps.iter().rev().find(|step| step.ended_us.is_none());
+        let open = self.steps.iter().rev().find(|step| step.ended.is_none());
         Some(match open {
             Some(step) => format!(
                 "the run ended before the step of line {} (`{}`) was over",
-                step.line, step.text
+                step.started.line, step.started.text
             ),
             None => "the run ended before this scenario was over".to_owned(),
         })
     }
 
+    /// Its namespace; empty until it started.
+    #[must_use]
+    pub fn namespace(&self) -> &str {
+        self.started.as_ref().map_or("", |started| &started.namespace)
+    }
+
+    /// Key of its environment; empty until it started.
+    #[must_use]
+    pub fn environment(&self) -> &str {
+        self.started.as_ref().map_or("", |started| &started.environment)
+    }
+
     /// The check with this key.
     #[must_use]
     pub fn check(&self, check: u32) -> Option<&CheckHistory> {
-        self.checks.iter().find(|candidate| candidate.check == check)
+        self.checks.iter().find(|candidate| candidate.opened.check == check)
     }
 
     /// The check with this key, or the control that was asked again under it.
     #[must_use]
     pub fn asked(&self, check: u32) -> Option<&CheckHistory> {
         let mut all = self.checks.iter().chain(&self.controls);
-        all.find(|candidate| candidate.check == check)
+        all.find(|candidate| candidate.opened.check == check)
     }
 
     /// The ledger with this name.
     #[must_use]
     pub fn ledger(&self, name: &str) -> Option<&LedgerHistory> {
-        self.ledgers.iter().find(|ledger| ledger.name == name)
+        self.ledgers.iter().find(|ledger| ledger.opened.ledger == name)
     }
 }
 
 impl CheckHistory {
+    /// A check that begins to look at a time, scenario µs.
+    #[must_use]
+    pub const fn new(at_us: u64, opened: CheckOpened) -> Self {
+        Self {
+            opened: At::new(at_us, opened),
+            observations: Vec::new(),
+            closed: None,
+            judgement: None,
+        }
+    }
+
     /// The outcome that the run recorded; an error when it recorded none.
     #[must_use]
     pub fn outcome(&self) -> Outcome {

@@ -366,20 +366,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::Outcome;
+    use crate::record::{Interrupted, Outcome, ScenarioEnded, ScenarioSkipped};
 
     fn event(number: u32) -> Event {
         match number % 3 {
-            0 => Event::Interrupted { count: number },
-            1 => Event::ScenarioSkipped {
+            0 => Event::Interrupted(Interrupted { count: number }),
+            1 => Event::ScenarioSkipped(ScenarioSkipped {
                 scenario: format!("s-{number}"),
                 code: "capability-missing".to_owned(),
                 reason: "no \"relay\"\nhere, ümlaut".to_owned(),
-            },
-            _ => Event::ScenarioEnded {
+            }),
+            _ => Event::ScenarioEnded(ScenarioEnded {
                 scenario: format!("s-{number}"),
                 outcome: Outcome::Pass,
-            },
+            }),
         }
     }
 

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, Read};
 use sha2::{Digest, Sha256};
 
 use crate::consistency::{contradictions, odd_rows};
-use crate::history::{CheckHistory, LedgerHistory, RunHistory, ScenarioHistory};
+use crate::history::{CheckHistory, EnvironmentHistory, LedgerHistory, RunHistory, ScenarioHistory};
 use crate::journal::{Integrity, hex};
 use crate::judge::{KnownLedger, LedgerSet, control_outcomes, judge};
 use crate::ledger_file::read_ledger;
@@ -120,8 +120,8 @@ pub fn recheck(history: &RunHistory, integrity: &Integrity, files: &impl Files) 
             let reason = recheck_check(&history.standing(scenario, check), scenario, check, &ledgers);
             findings.extend(reason.map(|reason| Finding::Judgement {
                 scenario: scenario.key.clone(),
-                line: check.line,
-                requirement: check.requirement.clone(),
+                line: check.opened.line,
+                requirement: check.opened.requirement.clone(),
                 reason,
             }));
         }
@@ -134,13 +134,13 @@ pub fn recheck(history: &RunHistory, integrity: &Integrity, files: &impl Files) 
                 reason,
             }));
         }
-        findings.extend(outcome_finding(&scenario.key, scenario.ended, scenario.outcome()));
+        findings.extend(outcome_finding(
+            &scenario.key,
+            scenario.ended.as_ref().map(|ended| ended.outcome),
+            scenario.outcome(),
+        ));
     }
-    for evidence in history
-        .environments
-        .iter()
-        .filter_map(|environment| environment.evidence.as_ref())
-    {
+    for evidence in history.environments.iter().filter_map(EnvironmentHistory::evidence) {
         let reasons = recheck_evidence(&evidence.folder, evidence.files.as_ref(), files);
         findings.extend(
             reasons
@@ -149,13 +149,17 @@ pub fn recheck(history: &RunHistory, integrity: &Integrity, files: &impl Files) 
         );
     }
     findings.extend(unnamed_evidence(history, files));
-    findings.extend(outcome_finding("run", history.ended, history.outcome()));
+    findings.extend(outcome_finding(
+        "run",
+        history.ended.as_ref().map(|ended| ended.outcome),
+        history.outcome(),
+    ));
     findings
 }
 
 /// A recorded outcome may be worse than what follows from the parts that a journal holds, but not better.
-fn outcome_finding(subject: &str, ended: Option<(u64, Outcome)>, computed: Outcome) -> Option<Finding> {
-    let (_, recorded) = ended?;
+fn outcome_finding(subject: &str, recorded: Option<Outcome>, computed: Outcome) -> Option<Finding> {
+    let recorded = recorded?;
     (recorded < computed).then(|| Finding::Outcome {
         subject: subject.to_owned(),
         recorded,
@@ -194,10 +198,7 @@ fn recheck_evidence(folder: &str, bound: Option<&BTreeMap<String, String>>, file
 /// Evidence in the run's folder that no record names.
 fn unnamed_evidence(history: &RunHistory, files: &impl Files) -> Vec<Finding> {
     let of_scenarios = history.scenarios.iter().flat_map(|scenario| &scenario.evidence);
-    let of_environments = history
-        .environments
-        .iter()
-        .filter_map(|environment| environment.evidence.as_ref());
+    let of_environments = history.environments.iter().filter_map(EnvironmentHistory::evidence);
     let folders: HashSet<&str> = of_scenarios
         .map(|evidence| evidence.folder.as_str())
         .chain(of_environments.map(|evidence| evidence.folder.as_str()))
@@ -251,16 +252,16 @@ fn digest_up_to(mut reader: impl Read, most: u64) -> io::Result<String> {
 fn read_ledgers(scenario: &ScenarioHistory, pace: f64, files: &impl Files, findings: &mut Vec<Finding>) -> LedgerSet {
     let mut set = BTreeMap::new();
     for ledger in &scenario.ledgers {
-        let (rows, reasons) = read_one(ledger, &scenario.namespace, pace, files);
+        let (rows, reasons) = read_one(ledger, scenario.namespace(), pace, files);
         findings.extend(reasons.into_iter().map(|reason| Finding::Ledger {
             scenario: scenario.key.clone(),
-            ledger: ledger.name.clone(),
-            file: ledger.file.clone(),
+            ledger: ledger.opened.ledger.clone(),
+            file: ledger.opened.file.clone(),
             reason,
         }));
         if let Some(rows) = rows {
             set.insert(
-                ledger.name.clone(),
+                ledger.opened.ledger.clone(),
                 KnownLedger {
                     rows,
                     closed: ledger.closed.clone(),
@@ -278,7 +279,7 @@ pub fn read_one(
     pace: f64,
     files: &impl Files,
 ) -> (Option<Vec<crate::ledger::Row>>, Vec<String>) {
-    let file = match files.open(&ledger.file).and_then(read_ledger) {
+    let file = match files.open(&ledger.opened.file).and_then(read_ledger) {
         Ok(file) => file,
         Err(error) => return (None, vec![format!("it can't be read: {error}")]),
     };
@@ -312,6 +313,7 @@ fn recheck_check(
         return Some("it was judged before it was closed".to_owned());
     }
     let missing = check
+        .opened
         .question
         .ledgers()
         .into_iter()
@@ -384,7 +386,10 @@ mod tests {
     use super::*;
     use crate::journal::{JournalWriter, read_journal};
     use crate::question::Observation;
-    use crate::record::{CloseReason, Event};
+    use crate::record::{
+        CheckClosed, CheckOpened, CleanedUp, CloseReason, Event, EvidenceFrozen, Interrupted, Judged, LedgerClosed,
+        LedgerOpened, Observed, RunEnded, StepEnded, StepStarted,
+    };
     use crate::specimen::{self, Specimen};
 
     fn findings(specimen: &Specimen) -> Vec<Finding> {
@@ -430,25 +435,25 @@ mod tests {
     type Change = fn(&mut Event);
 
     #[rstest]
-    #[case::an_outcome(|event: &mut Event| if let Event::Judged { check: 1, judgement, .. } = event { judgement.outcome = Outcome::Fail }, "export: check of line 12 (MC-ONE-001): recorded is Fail, what was recorded makes it Pass")]
-    #[case::a_time(|event: &mut Event| if let Event::Judged { check: 1, judgement, .. } = event { judgement.at_us += 1 }, "recorded time is 3001 µs, computed 3000 µs")]
-    #[case::a_measure(|event: &mut Event| if let Event::Judged { check: 1, judgement, .. } = event { judgement.measures.insert("converged_after_us".to_owned(), 1.0); }, "measure `converged_after_us` is recorded as 1, computed as 1000")]
-    #[case::a_measure_more(|event: &mut Event| if let Event::Judged { check: 1, judgement, .. } = event { judgement.measures.insert("x".to_owned(), 1.0); }, "measure `x` is recorded as 1, computed as absent")]
-    #[case::requests(|event: &mut Event| if let Event::Judged { check: 2, judgement, .. } = event { judgement.requests.push("x".to_owned()); }, "(MC-TWO-001): the named requests")]
-    #[case::an_observation(|event: &mut Event| if let Event::Observed { observation, .. } = event { *observation = Observation::Objects(vec![]) }, "recorded is Pass, what was recorded makes it Inconclusive")]
-    #[case::a_reason(|event: &mut Event| if let Event::CheckClosed { check: 2, rows, reason, .. } = event { *reason = CloseReason::Interrupted; rows.insert("call".to_owned(), 2); }, "recorded is Pass, what was recorded makes it Error")]
-    #[case::rows_that_are_not_there(|event: &mut Event| if let Event::CheckClosed { check: 2, rows, .. } = event { rows.insert("call".to_owned(), 4); }, "it saw 4 rows of the ledger `call`, which has fewer")]
-    #[case::a_digest(|event: &mut Event| if let Event::LedgerClosed { sha256, .. } = event { *sha256 = "0".to_owned() }, "ledger `call` (ledgers/export/call.ndjson): its digest is")]
-    #[case::a_number_of_rows(|event: &mut Event| if let Event::LedgerClosed { rows, .. } = event { *rows = 2 }, "it has 3 rows, recorded are 2")]
-    #[case::a_missing_file(|event: &mut Event| if let Event::LedgerOpened { file, .. } = event { *file = "ledgers/other.ndjson".to_owned() }, "the ledger `call` that its judgement rests on is missing")]
-    #[case::a_removed_judgement(|event: &mut Event| if let Event::Judged { check: 2, .. } = event { *event = Event::Interrupted { count: 1 } }, "check of line 14 (MC-TWO-001): it was closed and never judged")]
-    #[case::a_removed_end_of_a_step(|event: &mut Event| if let Event::StepEnded { step: 0, .. } = event { *event = Event::Interrupted { count: 1 } }, "the step of line 10 (`export`) never ended")]
-    #[case::a_removed_step(|event: &mut Event| if let Event::StepStarted { step: 0, .. } = event { *event = Event::Interrupted { count: 1 } }, "step 1 follows where step 0 is expected")]
-    #[case::another_requirement(|event: &mut Event| if let Event::CheckOpened { check: 2, requirement, .. } = event { *requirement = "MC-ELSE-001".to_owned() }, "(MC-ELSE-001): the plan names other requirements")]
-    #[case::a_removed_cleanup(|event: &mut Event| if let Event::CleanedUp { .. } = event { *event = Event::Interrupted { count: 1 } }, "no record says what its cleanup left behind")]
+    #[case::an_outcome(|event: &mut Event| if let Event::Judged(Judged { check: 1, judgement, .. }) = event { judgement.outcome = Outcome::Fail }, "export: check of line 12 (MC-ONE-001): recorded is Fail, what was recorded makes it Pass")]
+    #[case::a_time(|event: &mut Event| if let Event::Judged(Judged { check: 1, judgement, .. }) = event { judgement.at_us += 1 }, "recorded time is 3001 µs, computed 3000 µs")]
+    #[case::a_measure(|event: &mut Event| if let Event::Judged(Judged { check: 1, judgement, .. }) = event { judgement.measures.insert("converged_after_us".to_owned(), 1.0); }, "measure `converged_after_us` is recorded as 1, computed as 1000")]
+    #[case::a_measure_more(|event: &mut Event| if let Event::Judged(Judged { check: 1, judgement, .. }) = event { judgement.measures.insert("x".to_owned(), 1.0); }, "measure `x` is recorded as 1, computed as absent")]
+    #[case::requests(|event: &mut Event| if let Event::Judged(Judged { check: 2, judgement, .. }) = event { judgement.requests.push("x".to_owned()); }, "(MC-TWO-001): the named requests")]
+    #[case::an_observation(|event: &mut Event| if let Event::Observed(Observed { observation, .. }) = event { *observation = Observation::Objects(vec![]) }, "recorded is Pass, what was recorded makes it Inconclusive")]
+    #[case::a_reason(|event: &mut Event| if let Event::CheckClosed(CheckClosed { check: 2, rows, reason, .. }) = event { *reason = CloseReason::Interrupted; rows.insert("call".to_owned(), 2); }, "recorded is Pass, what was recorded makes it Error")]
+    #[case::rows_that_are_not_there(|event: &mut Event| if let Event::CheckClosed(CheckClosed { check: 2, rows, .. }) = event { rows.insert("call".to_owned(), 4); }, "it saw 4 rows of the ledger `call`, which has fewer")]
+    #[case::a_digest(|event: &mut Event| if let Event::LedgerClosed(LedgerClosed { sha256, .. }) = event { *sha256 = "0".to_owned() }, "ledger `call` (ledgers/export/call.ndjson): its digest is")]
+    #[case::a_number_of_rows(|event: &mut Event| if let Event::LedgerClosed(LedgerClosed { rows, .. }) = event { *rows = 2 }, "it has 3 rows, recorded are 2")]
+    #[case::a_missing_file(|event: &mut Event| if let Event::LedgerOpened(LedgerOpened { file, .. }) = event { *file = "ledgers/other.ndjson".to_owned() }, "the ledger `call` that its judgement rests on is missing")]
+    #[case::a_removed_judgement(|event: &mut Event| if let Event::Judged(Judged { check: 2, .. }) = event { *event = Event::Interrupted(Interrupted { count: 1 }) }, "check of line 14 (MC-TWO-001): it was closed and never judged")]
+    #[case::a_removed_end_of_a_step(|event: &mut Event| if let Event::StepEnded(StepEnded { step: 0, .. }) = event { *event = Event::Interrupted(Interrupted { count: 1 }) }, "the step of line 10 (`export`) never ended")]
+    #[case::a_removed_step(|event: &mut Event| if let Event::StepStarted(StepStarted { step: 0, .. }) = event { *event = Event::Interrupted(Interrupted { count: 1 }) }, "step 1 follows where step 0 is expected")]
+    #[case::another_requirement(|event: &mut Event| if let Event::CheckOpened(CheckOpened { check: 2, requirement, .. }) = event { *requirement = "MC-ELSE-001".to_owned() }, "(MC-ELSE-001): the plan names other requirements")]
+    #[case::a_removed_cleanup(|event: &mut Event| if let Event::CleanedUp(_) = event { *event = Event::Interrupted(Interrupted { count: 1 }) }, "no record says what its cleanup left behind")]
     #[case::fewer_steps_than_planned(|event: &mut Event| if let Event::RunStarted(started) = event { started.scenarios[0].steps = Some(4) }, "it has 4 steps by its plan, none had a problem, and 3 are recorded")]
-    #[case::a_removed_evidence_record(|event: &mut Event| if let Event::Judged { check: 1, judgement, .. } = event { judgement.outcome = Outcome::Fail }, "it did not pass, and no record names its evidence")]
-    #[case::leftovers_under_a_green_outcome(|event: &mut Event| if let Event::CleanedUp { left, .. } = event { left.push("west Service shop/x".to_owned()) }, "export: recorded outcome Pass, its parts make it Error\nrun: recorded outcome Pass, its parts make it Error")]
+    #[case::a_removed_evidence_record(|event: &mut Event| if let Event::Judged(Judged { check: 1, judgement, .. }) = event { judgement.outcome = Outcome::Fail }, "it did not pass, and no record names its evidence")]
+    #[case::leftovers_under_a_green_outcome(|event: &mut Event| if let Event::CleanedUp(CleanedUp { left, .. }) = event { left.push("west Service shop/x".to_owned()) }, "export: recorded outcome Pass, its parts make it Error\nrun: recorded outcome Pass, its parts make it Error")]
     fn what_was_forged_is_found(#[case] change: Change, #[case] says: &str) {
         let told = told(&forged(change));
         assert!(told.contains(says), "{told}");
@@ -468,35 +473,35 @@ mod tests {
     #[test]
     fn what_was_left_out_is_found() {
         let told = |is_gone: fn(&Event) -> bool| told(&without(is_gone));
-        let judgements = told(|event| matches!(event, Event::Judged { .. }));
+        let judgements = told(|event| matches!(event, Event::Judged(_)));
         assert_eq!(judgements.matches("never judged").count(), 2, "{judgements}");
-        let closes = told(|event| matches!(event, Event::LedgerClosed { .. }));
+        let closes = told(|event| matches!(event, Event::LedgerClosed(_)));
         assert!(closes.contains("the ledger `call` was never closed"), "{closes}");
         let last = told(|event| {
             matches!(
                 event,
-                Event::StepStarted { step: 2, .. }
-                    | Event::StepEnded { step: 2, .. }
-                    | Event::CheckOpened { check: 2, .. }
-                    | Event::CheckClosed { check: 2, .. }
-                    | Event::Judged { check: 2, .. }
+                Event::StepStarted(StepStarted { step: 2, .. })
+                    | Event::StepEnded(StepEnded { step: 2, .. })
+                    | Event::CheckOpened(CheckOpened { check: 2, .. })
+                    | Event::CheckClosed(CheckClosed { check: 2, .. })
+                    | Event::Judged(Judged { check: 2, .. })
             )
         });
         assert!(last.contains("3 steps by its plan"), "{last}");
         let check = told(|event| {
             matches!(
                 event,
-                Event::CheckOpened { check: 1, .. }
-                    | Event::CheckClosed { check: 1, .. }
-                    | Event::Observed { check: 1, .. }
-                    | Event::Judged { check: 1, .. }
+                Event::CheckOpened(CheckOpened { check: 1, .. })
+                    | Event::CheckClosed(CheckClosed { check: 1, .. })
+                    | Event::Observed(Observed { check: 1, .. })
+                    | Event::Judged(Judged { check: 1, .. })
             )
         });
         assert!(
             check.contains("the check of line 12 was done, and no record says how"),
             "{check}"
         );
-        let start = told(|event| matches!(event, Event::ScenarioStarted { .. }));
+        let start = told(|event| matches!(event, Event::ScenarioStarted(_)));
         assert!(start.contains("was never started"), "{start}");
     }
 
@@ -505,14 +510,16 @@ mod tests {
         let mut specimen = specimen::run();
         let mut writer = JournalWriter::new(Vec::new());
         for record in &specimen.records {
-            let at_us = if matches!(record.event, Event::CleanedUp { .. }) {
+            let at_us = if matches!(record.event, Event::CleanedUp(_)) {
                 1
             } else {
                 record.at_us
             };
             writer.append(record.event.clone(), at_us).unwrap();
         }
-        writer.append(Event::Interrupted { count: 1 }, 9000).unwrap();
+        writer
+            .append(Event::Interrupted(Interrupted { count: 1 }), 9000)
+            .unwrap();
         specimen.journal = writer.into_inner();
         let told = told(&specimen);
         assert!(told.contains("time goes backwards"), "{told}");
@@ -539,9 +546,9 @@ mod tests {
             .map(|row| serde_json::to_string(row).unwrap() + "\n")
             .collect();
         let mut specimen = forged(|event| {
-            if let Event::LedgerClosed {
+            if let Event::LedgerClosed(LedgerClosed {
                 sha256, rows: count, ..
-            } = event
+            }) = event
             {
                 *sha256 = hex(&Sha256::digest(text.as_bytes()));
                 *count = rows.len() as u64;
@@ -577,15 +584,15 @@ mod tests {
             let mut specimen = specimen::run();
             let mut writer = JournalWriter::new(Vec::new());
             for record in &specimen.records {
-                if matches!(record.event, Event::CleanedUp { .. }) {
-                    let frozen = Event::EvidenceFrozen {
+                if matches!(record.event, Event::CleanedUp(_)) {
+                    let frozen = Event::EvidenceFrozen(EvidenceFrozen {
                         scenario: "export".to_owned(),
                         check: 2,
                         folder: "evidence/export/2".to_owned(),
                         rung: None,
                         note: String::new(),
                         files: files.clone(),
-                    };
+                    });
                     writer.append(frozen, record.at_us).unwrap();
                 }
                 writer.append(record.event.clone(), record.at_us).unwrap();
@@ -641,7 +648,7 @@ mod tests {
     #[test]
     fn a_recorded_outcome_may_be_worse_than_its_parts() {
         let specimen = forged(|event| {
-            if let Event::RunEnded { outcome } = event {
+            if let Event::RunEnded(RunEnded { outcome }) = event {
                 *outcome = Outcome::Error;
             }
         });

@@ -14,7 +14,11 @@ use crate::question::{
 };
 use crate::recheck::Files;
 use crate::reconcile::Reconciliation;
-use crate::record::{CloseReason, Event, Outcome, PlannedScenario, Record, RunStarted};
+use crate::record::{
+    CheckClosed, CheckOpened, CleanedUp, CloseReason, EnvironmentReady, Event, Judged, LedgerClosed, LedgerOpened,
+    Observed, Outcome, PlannedScenario, Record, RunEnded, RunStarted, ScenarioEnded, ScenarioSkipped, ScenarioStarted,
+    StepEnded, StepStarted,
+};
 use crate::wakefulness::Wakefulness;
 
 /// A run as it lies on disk.
@@ -125,11 +129,11 @@ impl Pen {
         assert_eq!(judgement.outcome, Outcome::Pass, "{}", judgement.summary);
         self.note(
             at_us,
-            Event::Judged {
+            Event::Judged(Judged {
                 scenario: "export".to_owned(),
                 check,
                 judgement: Box::new(judgement),
-            },
+            }),
         );
     }
 }
@@ -141,69 +145,79 @@ pub(crate) fn run() -> Specimen {
         writer: JournalWriter::new(Vec::new()),
         history: Folding::default(),
     };
-    let step = |step: u32, line: u32, text: &str| Event::StepStarted {
-        scenario: scenario(),
-        step,
-        line,
-        verb: text.split(' ').next().unwrap_or_default().to_owned(),
-        text: text.to_owned(),
-        disturbs: false,
+    let step = |step: u32, line: u32, text: &str| {
+        Event::StepStarted(StepStarted {
+            scenario: scenario(),
+            step,
+            line,
+            verb: text.split(' ').next().unwrap_or_default().to_owned(),
+            text: text.to_owned(),
+            disturbs: false,
+        })
     };
-    let step_ended = |step: u32| Event::StepEnded {
-        scenario: scenario(),
-        step,
-        problem: None,
-        awake: Wakefulness::default(),
+    let step_ended = |step: u32| {
+        Event::StepEnded(StepEnded {
+            scenario: scenario(),
+            step,
+            problem: None,
+            awake: Wakefulness::default(),
+        })
     };
-    let opened = |check: u32, requirement: &str, question: Question| Event::CheckOpened {
-        scenario: scenario(),
-        check,
-        line: 10 + 2 * check,
-        requirement: requirement.to_owned(),
-        name: None,
-        place: "west → east".to_owned(),
-        control: vec![],
-        question: Box::new(question),
-        proves: None,
+    let opened = |check: u32, requirement: &str, question: Question| {
+        Event::CheckOpened(CheckOpened {
+            scenario: scenario(),
+            check,
+            line: 10 + 2 * check,
+            requirement: requirement.to_owned(),
+            name: None,
+            place: "west → east".to_owned(),
+            control: vec![],
+            question: Box::new(question),
+            proves: None,
+        })
     };
-    let closed = |check: u32, rows: &[(&str, u64)]| Event::CheckClosed {
-        scenario: scenario(),
-        check,
-        reason: CloseReason::Decided,
-        rows: rows.iter().map(|(name, rows)| ((*name).to_owned(), *rows)).collect(),
-        awake: Wakefulness::default(),
+    let closed = |check: u32, rows: &[(&str, u64)]| {
+        Event::CheckClosed(CheckClosed {
+            scenario: scenario(),
+            check,
+            reason: CloseReason::Decided,
+            rows: rows.iter().map(|(name, rows)| ((*name).to_owned(), *rows)).collect(),
+            awake: Wakefulness::default(),
+        })
     };
-    let saw = |objects: Vec<serde_json::Value>| Event::Observed {
-        scenario: scenario(),
-        check: 1,
-        observation: Observation::Objects(objects),
+    let saw = |objects: Vec<serde_json::Value>| {
+        Event::Observed(Observed {
+            scenario: scenario(),
+            check: 1,
+            observation: Observation::Objects(objects),
+        })
     };
 
     pen.note(0, Event::RunStarted(Box::new(started())));
     pen.note(
         500,
-        Event::EnvironmentReady {
+        Event::EnvironmentReady(EnvironmentReady {
             environment: "pair".to_owned(),
             clusters: vec![],
             links: vec![],
             took_wall_us: 500,
-        },
+        }),
     );
     pen.note(
         600,
-        Event::ScenarioSkipped {
+        Event::ScenarioSkipped(ScenarioSkipped {
             scenario: "skipped".to_owned(),
             code: "capability-missing".to_owned(),
             reason: "no relay".to_owned(),
-        },
+        }),
     );
     pen.note(
         1000,
-        Event::ScenarioStarted {
+        Event::ScenarioStarted(ScenarioStarted {
             scenario: scenario(),
             namespace: "shop".to_owned(),
             environment: "pair".to_owned(),
-        },
+        }),
     );
     pen.note(1100, step(0, 10, "export store from east"));
     pen.note(1200, step_ended(0));
@@ -231,17 +245,17 @@ pub(crate) fn run() -> Specimen {
     pen.note(4020, step_ended(1));
     pen.note(
         4100,
-        Event::LedgerOpened {
+        Event::LedgerOpened(LedgerOpened {
             scenario: scenario(),
             ledger: "call".to_owned(),
             file: "ledgers/export/call.ndjson".to_owned(),
             text: "shopper → store".to_owned(),
-        },
+        }),
     );
     let bytes = ledger_bytes();
     pen.note(
         5000,
-        Event::LedgerClosed {
+        Event::LedgerClosed(LedgerClosed {
             scenario: scenario(),
             ledger: "call".to_owned(),
             rows: 3,
@@ -252,7 +266,7 @@ pub(crate) fn run() -> Specimen {
                 server_rows: 3,
                 ..Reconciliation::default()
             })),
-        },
+        }),
     );
     pen.note(5050, step(2, 14, "expect call"));
     let every = RequestPattern::Answered(AnsweredPattern {
@@ -278,23 +292,23 @@ pub(crate) fn run() -> Specimen {
     pen.note(5220, step_ended(2));
     pen.note(
         6000,
-        Event::CleanedUp {
+        Event::CleanedUp(CleanedUp {
             scenario: scenario(),
             left: vec![],
             problem: None,
             kept: false,
 
             awake: Wakefulness::default(),
-        },
+        }),
     );
     pen.note(
         6100,
-        Event::ScenarioEnded {
+        Event::ScenarioEnded(ScenarioEnded {
             scenario: scenario(),
             outcome: Outcome::Pass,
-        },
+        }),
     );
-    pen.note(6200, Event::RunEnded { outcome: Outcome::Pass });
+    pen.note(6200, Event::RunEnded(RunEnded { outcome: Outcome::Pass }));
 
     let journal = pen.writer.into_inner();
     let records = read_journal(&journal[..]).expect("memory can be read").records;

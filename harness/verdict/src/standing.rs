@@ -7,8 +7,8 @@
 
 use meshproof_terms::{Level, Release, VersionRange};
 
-use crate::history::UpgradeHistory;
-use crate::record::{ClusterFacts, DeviationRow, Excuse, Judgement, Outcome, RequirementRow, RunStarted};
+use crate::history::At;
+use crate::record::{ClusterFacts, DeviationRow, Excuse, Judgement, MeshUpgraded, Outcome, RequirementRow, RunStarted};
 
 /// Code of what is not judged because the requirement does not name the release.
 pub const NOT_IN_VERSION: &str = "not-in-version";
@@ -37,7 +37,7 @@ impl<'a> Standing<'a> {
     pub fn of(
         started: Option<&'a RunStarted>,
         clusters: &[ClusterFacts],
-        upgrades: &[UpgradeHistory],
+        upgrades: &[At<MeshUpgraded>],
         requirement: &str,
         at_us: u64,
     ) -> Self {
@@ -270,13 +270,18 @@ mod tests {
     #[test]
     fn upgrades_up_to_the_check_count() {
         let started = started("2.19+", Level::Must, &[], false);
-        let upgrade = |at_us, release: &str| UpgradeHistory {
-            at_us,
-            step: 1,
-            cluster: "west".to_owned(),
-            from: String::new(),
-            to: format!("mesh {release}"),
-            release: release.parse().ok(),
+        let upgrade = |at_us, release: &str| {
+            At::new(
+                at_us,
+                MeshUpgraded {
+                    scenario: String::new(),
+                    step: 1,
+                    cluster: "west".to_owned(),
+                    from: String::new(),
+                    to: format!("mesh {release}"),
+                    release: release.parse().ok(),
+                },
+            )
         };
         let upgrades = [upgrade(100, "2.19"), upgrade(200, "2.18")];
         let clusters = clusters(["2.18", "2.19"]);

@@ -8,7 +8,7 @@ use meshproof_engine::{Engine, Interrupts, RunOptions};
 use meshproof_mesh::defect::{Defect, Defects};
 use meshproof_spec::catalogue::Requirement;
 use meshproof_spec::suite::Suite;
-use meshproof_verdict::history::RunHistory;
+use meshproof_verdict::history::{EnvironmentHistory, RunHistory, StepHistory};
 use meshproof_verdict::record::{Outcome, ProblemClass};
 use serde::Serialize;
 
@@ -296,7 +296,7 @@ fn row(requirement: &Requirement, defect: Option<Defect>, history: &RunHistory) 
         .collect();
     let worst = checks
         .iter()
-        .filter(|(_, check)| check.requirement == id)
+        .filter(|(_, check)| check.opened.requirement == id)
         .max_by_key(|(_, check)| check.outcome());
     let outcome = worst.map(|(_, check)| check.outcome());
     let refusal = refusal(id, history);
@@ -318,8 +318,8 @@ fn row(requirement: &Requirement, defect: Option<Defect>, history: &RunHistory) 
     };
     let mut also_red: Vec<String> = checks
         .iter()
-        .filter(|(_, check)| check.requirement != id && is_red(check.outcome()))
-        .map(|(_, check)| check.requirement.clone())
+        .filter(|(_, check)| check.opened.requirement != id && is_red(check.outcome()))
+        .map(|(_, check)| check.opened.requirement.clone())
         .collect();
     also_red.sort();
     also_red.dedup();
@@ -360,10 +360,7 @@ fn is_red(outcome: Outcome) -> bool {
 
 /// What the mesh did not do although a scenario that decides the requirement, or its clusters, needed it.
 fn refusal(requirement: &str, history: &RunHistory) -> Option<String> {
-    let environments = history
-        .environments
-        .iter()
-        .filter_map(|environment| environment.problem.as_ref());
+    let environments = history.environments.iter().filter_map(EnvironmentHistory::problem);
     let steps = history
         .scenarios
         .iter()
@@ -374,7 +371,7 @@ fn refusal(requirement: &str, history: &RunHistory) -> Option<String> {
                 .is_some_and(|planned| planned.checks.iter().any(|id| id == requirement))
         })
         .flat_map(|scenario| &scenario.steps)
-        .filter_map(|step| step.problem.as_ref());
+        .filter_map(StepHistory::problem);
     steps
         .chain(environments)
         .find(|problem| problem.class == ProblemClass::Mesh)

@@ -105,7 +105,7 @@ fn stays_green(scenario: &ScenarioHistory, requirement: &str) -> bool {
     let mut checks = scenario
         .checks
         .iter()
-        .filter(|check| check.requirement == requirement)
+        .filter(|check| check.opened.requirement == requirement)
         .peekable();
     checks.peek().is_some() && checks.all(|check| check.outcome() == Outcome::Pass)
 }

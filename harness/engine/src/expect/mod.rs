@@ -12,10 +12,10 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::{self, BoxStream};
 use meshproof_spec::scenario::Expect;
-use meshproof_verdict::history::{CheckHistory, Closed, ScenarioHistory};
+use meshproof_verdict::history::{At, CheckHistory, ScenarioHistory};
 use meshproof_verdict::judge::{Progress, control_outcomes, judge, progress};
 use meshproof_verdict::question::{Observation, Question};
-use meshproof_verdict::record::{CloseReason, Event, Outcome};
+use meshproof_verdict::record::{CheckClosed, CheckOpened, CloseReason, Event, Judged, Observed, Outcome};
 use meshproof_verdict::standing::Standing;
 use meshproof_verdict::wakefulness::Wakefulness;
 use tokio::time::Instant;
@@ -63,7 +63,7 @@ pub(crate) async fn expect(scene: &mut Scene, expect: &Expect, line: u32) -> Res
 /// Looks until an open check can be closed, and closes it.
 async fn ask(scene: &mut Scene, check: u32, what: &Look) -> Result<(), Problem> {
     // As it was written: `recheck` has no other.
-    let question = asked(&scene.history(), check)?.question.clone();
+    let question = asked(&scene.history(), check)?.opened.question.clone();
     let reason = match look(scene, what, &question).await {
         Ok(Begun::Source(source)) => watch(scene, check, &question, source).await?,
         Ok(Begun::Observed(observations)) => {
@@ -108,7 +108,7 @@ async fn judged(scene: &Scene, check: u32) -> Result<Outcome, Problem> {
             Some(started),
             &scene.testbed.facts,
             upgrades,
-            &check.requirement,
+            &check.opened.requirement,
             closed_us,
         )
         .applied(judgement)
@@ -117,11 +117,11 @@ async fn judged(scene: &Scene, check: u32) -> Result<Outcome, Problem> {
     scene
         .run
         .journal
-        .durable(Event::Judged {
+        .durable(Event::Judged(Judged {
             scenario: scene.key().to_owned(),
             check,
             judgement: Box::new(judgement),
-        })
+        }))
         .await?;
     Ok(outcome)
 }
@@ -134,12 +134,16 @@ fn accuses(scene: &Scene, check: u32, reason: &CloseReason) -> Result<bool, Prob
         .0
         .iter()
         .map(|(name, known)| (name.clone(), known.rows.len() as u64));
-    let closed = Closed {
-        at_us: scene.clock().now_us(),
-        reason: reason.clone(),
-        rows: rows.collect(),
-        awake: Wakefulness::default(),
-    };
+    let closed = At::new(
+        scene.clock().now_us(),
+        CheckClosed {
+            scenario: scene.key().to_owned(),
+            check,
+            reason: reason.clone(),
+            rows: rows.collect(),
+            awake: Wakefulness::default(),
+        },
+    );
     let check = CheckHistory {
         closed: Some(closed),
         ..asked(&history, check)?.clone()
@@ -150,7 +154,7 @@ fn accuses(scene: &Scene, check: u32, reason: &CloseReason) -> Result<bool, Prob
 
 /// Opens a check under a key; `proves` is the check whose control it is, when it is asked again.
 fn open(scene: &Scene, lowered: &Lowered, key: u32, line: u32, proves: Option<u32>) {
-    scene.run.journal.note(Event::CheckOpened {
+    scene.run.journal.note(Event::CheckOpened(CheckOpened {
         scenario: scene.key().to_owned(),
         check: key,
         line,
@@ -160,7 +164,7 @@ fn open(scene: &Scene, lowered: &Lowered, key: u32, line: u32, proves: Option<u3
         control: lowered.control.clone(),
         question: Box::new(lowered.question.clone()),
         proves,
-    });
+    }));
 }
 
 /// How looking begins.
@@ -228,7 +232,7 @@ async fn watch(scene: &Scene, check: u32, question: &Question, mut source: Sourc
     let clock = scene.clock();
     let mut rows = scene.ledgers.changes();
     let of_ledgers = !question.ledgers().is_empty();
-    let opened_us = asked(&scene.history(), check)?.opened_us;
+    let opened_us = asked(&scene.history(), check)?.opened.at_us;
     let end_us = opened_us.saturating_add(crate::clock::micros(longest(question)));
     loop {
         let began = Instant::now();
@@ -272,11 +276,11 @@ async fn sleep_until(clock: crate::clock::Clock, at_us: u64, now_us: u64) {
 }
 
 fn observe(scene: &Scene, check: u32, observation: Observation) {
-    scene.run.journal.note(Event::Observed {
+    scene.run.journal.note(Event::Observed(Observed {
         scenario: scene.key().to_owned(),
         check,
         observation,
-    });
+    }));
 }
 
 fn no_answer(cluster: &str) -> Problem {

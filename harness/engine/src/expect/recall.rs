@@ -29,7 +29,10 @@ fn seen(name: &str, path: &str, checks: &[CheckHistory]) -> Result<Value, Proble
             Some("see why that check saw nothing else"),
         )
     };
-    let check = checks.iter().rev().find(|check| check.name.as_deref() == Some(name));
+    let check = checks
+        .iter()
+        .rev()
+        .find(|check| check.opened.name.as_deref() == Some(name));
     let objects = check.and_then(|check| {
         let observed = check.observations.iter().rev();
         observed
@@ -61,6 +64,7 @@ mod tests {
     use meshproof_spec::scenario::Expect;
     use meshproof_verdict::history::CheckHistory;
     use meshproof_verdict::question::{ObjectsQuestion, Observation, Question};
+    use meshproof_verdict::record::CheckOpened;
     use serde_json::{Value, json};
 
     use super::recalled;
@@ -72,8 +76,20 @@ mod tests {
             each: Vec::new(),
             timing: Default::default(),
         });
-        let mut check = CheckHistory::new(1, "MC-X-001", "west", question, 0);
-        check.name = Some("mirrored".to_owned());
+        let mut check = CheckHistory::new(
+            0,
+            CheckOpened {
+                scenario: String::new(),
+                check: 1,
+                line: 0,
+                requirement: "MC-X-001".to_owned(),
+                name: Some("mirrored".to_owned()),
+                place: "west".to_owned(),
+                control: Vec::new(),
+                question: Box::new(question),
+                proves: None,
+            },
+        );
         check.observations = observations
             .into_iter()
             .map(|objects| (0, Observation::Objects(serde_json::from_value(objects).unwrap())))

@@ -5,7 +5,10 @@ use meshproof_verdict::ledger::{RequestResult, Row};
 use meshproof_verdict::question::{
     AnsweredPattern, Comparison, HeaderPattern, Observation, Question, RequestPattern, ServingPattern,
 };
-use meshproof_verdict::record::{CloseReason, Event, Judgement, Problem};
+use meshproof_verdict::record::{
+    CheckClosed, CheckOpened, CleanedUp, CloseReason, EnvironmentFailed, Event, EvidenceFrozen, Judged, Judgement,
+    LedgerOpened, Observed, Problem, ScenarioSkipped, StepEnded, StepStarted,
+};
 use serde_json::Value;
 
 use super::texts::Values;
@@ -47,41 +50,41 @@ impl Redactor {
     pub fn event(&self, mut event: Event) -> Redacted<Event> {
         match &mut event {
             Event::RunStarted(started) => started.command = commands::cleaned(self, &started.command, Values::All),
-            Event::EnvironmentFailed { problem, evidence, .. } => {
+            Event::EnvironmentFailed(EnvironmentFailed { problem, evidence, .. }) => {
                 self.clean_problem(problem);
                 if let Some(evidence) = evidence {
                     self.clean_in_place(&mut evidence.note);
                 }
             }
-            Event::ScenarioSkipped { reason, .. } => self.clean_in_place(reason),
-            Event::StepStarted { text, .. } | Event::LedgerOpened { text, .. } => self.clean_in_place(text),
-            Event::StepEnded { problem, .. } => {
+            Event::ScenarioSkipped(ScenarioSkipped { reason, .. }) => self.clean_in_place(reason),
+            Event::StepStarted(StepStarted { text, .. }) | Event::LedgerOpened(LedgerOpened { text, .. }) => self.clean_in_place(text),
+            Event::StepEnded(StepEnded { problem, .. }) => {
                 problem.iter_mut().for_each(|problem| self.clean_problem(problem));
             }
-            Event::CheckOpened { question, .. } => self.clean_question(question),
-            Event::Observed { observation, .. } => self.clean_observation(observation),
-            Event::CheckClosed { reason, .. } => {
+            Event::CheckOpened(CheckOpened { question, .. }) => self.clean_question(question),
+            Event::Observed(Observed { observation, .. }) => self.clean_observation(observation),
+            Event::CheckClosed(CheckClosed { reason, .. }) => {
                 if let CloseReason::Problem(problem) = reason {
                     self.clean_problem(problem);
                 }
             }
-            Event::Judged { judgement, .. } => self.clean_judgement(judgement),
-            Event::EvidenceFrozen { note, .. } => self.clean_in_place(note),
-            Event::CleanedUp { left, problem, .. } => {
+            Event::Judged(Judged { judgement, .. }) => self.clean_judgement(judgement),
+            Event::EvidenceFrozen(EvidenceFrozen { note, .. }) => self.clean_in_place(note),
+            Event::CleanedUp(CleanedUp { left, problem, .. }) => {
                 left.iter_mut().for_each(|left| self.clean_in_place(left));
                 problem.iter_mut().for_each(|problem| self.clean_problem(problem));
             }
-            Event::EnvironmentReady { .. }
-            | Event::ScenarioStarted { .. }
-            | Event::MarkerSeen { .. }
-            | Event::MeshUpgraded { .. }
-            | Event::LedgerClosed { .. }
+            Event::EnvironmentReady(_)
+            | Event::ScenarioStarted(_)
+            | Event::MarkerSeen(_)
+            | Event::MeshUpgraded(_)
+            | Event::LedgerClosed(_)
             // What undoes a change is written down only where the redactor would leave it as it is.
-            | Event::Disturbed { .. }
-            | Event::Restored { .. }
-            | Event::ScenarioEnded { .. }
-            | Event::Interrupted { .. }
-            | Event::RunEnded { .. } => {}
+            | Event::Disturbed(_)
+            | Event::Restored(_)
+            | Event::ScenarioEnded(_)
+            | Event::Interrupted(_)
+            | Event::RunEnded(_) => {}
         }
         Redacted(event)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use meshproof_spec::scenario::{InstallStep, LinkStep, Rotate};
-use meshproof_verdict::record::Event;
+use meshproof_verdict::record::{Event, MeshUpgraded};
 
 use crate::problem::{self, Problem};
 use crate::scene::Scene;
@@ -51,14 +51,14 @@ pub(crate) async fn upgrade(scene: &mut Scene, step: &InstallStep) -> Result<(),
         let with_mesh = |version: &str| format!("{} {version}", bed.driver.name());
         let (from, to) = (with_mesh(&upgraded.from), with_mesh(&upgraded.to));
         let release = bed.driver.release(&upgraded.to);
-        scene.run.journal.note(Event::MeshUpgraded {
+        scene.run.journal.note(Event::MeshUpgraded(MeshUpgraded {
             scenario: scene.key().to_owned(),
             step: scene.step,
             cluster: name.0.clone(),
             from,
             to,
             release,
-        });
+        }));
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use futures::future::try_join_all;
 use meshproof_agent::protocol::{ClientRow, Outcome};
 use meshproof_spec::scalar::Target;
 use meshproof_spec::scenario::{Route, Unroute};
-use meshproof_verdict::record::Event;
+use meshproof_verdict::record::{Event, MarkerSeen};
 use meshproof_verdict::wakefulness::Diligence;
 use serde_json::Value;
 
@@ -194,13 +194,13 @@ async fn await_live(
             ));
         }
     }
-    scene.run.journal.note(Event::MarkerSeen {
+    scene.run.journal.note(Event::MarkerSeen(MarkerSeen {
         scenario: scene.key().to_owned(),
         step: scene.step,
         client: pod.to_string(),
         marker: marker.to_owned(),
         requests: did.sent,
-    });
+    }));
     Ok(())
 }
 

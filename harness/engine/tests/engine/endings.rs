@@ -11,7 +11,7 @@ use meshproof_engine::plan::Selection;
 use meshproof_engine::{Engine, Interrupts, Keep, RunOptions};
 use meshproof_verdict::history::RunHistory;
 use meshproof_verdict::journal::read_journal;
-use meshproof_verdict::record::{Event, Outcome, Record};
+use meshproof_verdict::record::{Event, EvidenceFrozen, Outcome, Record};
 use serde_json::{Value, json};
 use tokio::sync::broadcast;
 
@@ -49,7 +49,7 @@ pub(crate) async fn seen(records: &mut broadcast::Receiver<Arc<Record>>, wanted:
             return;
         }
         assert!(
-            !matches!(record.event, Event::RunEnded { .. }),
+            !matches!(record.event, Event::RunEnded(_)),
             "the run ended without the event"
         );
     }
@@ -117,7 +117,7 @@ async fn what_does_not_carry_the_labels_of_the_run_is_left_alone() {
     let mut live = session.records();
     let world_outside = Arc::clone(&world.outside);
     let stranger = async {
-        seen(&mut live, |event| matches!(event, Event::CheckOpened { .. })).await;
+        seen(&mut live, |event| matches!(event, Event::CheckOpened(_))).await;
         let west = world_outside.store("west");
         let unlabel = |gvr: &Gvr, place: Option<&str>, name: &str| {
             let mut object = (*west.get(gvr, place, name).unwrap()).clone();
@@ -181,7 +181,7 @@ async fn an_interrupt_heals_cleans_up_and_reports() {
     let mut live = session.records();
     let outside = Arc::clone(&world.outside);
     let user = async move {
-        seen(&mut live, |event| matches!(event, Event::CheckOpened { .. })).await;
+        seen(&mut live, |event| matches!(event, Event::CheckOpened(_))).await;
         assert_eq!(outside.faults.load(Ordering::SeqCst), 1);
         interrupts.interrupt();
     };
@@ -207,13 +207,13 @@ async fn an_interrupt_heals_cleans_up_and_reports() {
         world
             .outside
             .store("west")
-            .get(&gvr::NAMESPACES, None, &interrupted.namespace)
+            .get(&gvr::NAMESPACES, None, interrupted.namespace())
             .is_err()
     );
-    assert!(summary.history.scenario("later").unwrap().started_us.is_none());
+    assert!(summary.history.scenario("later").unwrap().started.is_none());
     assert_ne!(summary.outcome, Outcome::Pass);
     assert_eq!(summary.uncleaned, 0);
-    assert!(matches!(records(&world).last().unwrap().event, Event::RunEnded { .. }));
+    assert!(matches!(records(&world).last().unwrap().event, Event::RunEnded(_)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -232,7 +232,7 @@ async fn a_second_interrupt_heals_and_stops_at_once() {
     let session = world.session(plan, options).await;
     let mut live = session.records();
     let user = async move {
-        seen(&mut live, |event| matches!(event, Event::CheckOpened { .. })).await;
+        seen(&mut live, |event| matches!(event, Event::CheckOpened(_))).await;
         interrupts.interrupt();
         interrupts.interrupt();
     };
@@ -240,7 +240,7 @@ async fn a_second_interrupt_heals_and_stops_at_once() {
     let summary = summary.unwrap();
     assert_eq!(world.outside.faults.load(Ordering::SeqCst), 0);
     assert_eq!(summary.history.interrupted.len(), 2);
-    let namespace = &summary.history.scenarios[0].namespace;
+    let namespace = summary.history.scenarios[0].namespace();
     assert!(
         world
             .outside
@@ -268,13 +268,13 @@ async fn a_failed_step_ends_the_scenario_with_evidence_and_cleanup() {
     let history = &summary.history.scenarios[0];
     assert_eq!(summary.outcome, Outcome::Error);
     assert_eq!(history.steps.len(), 2);
-    assert_eq!(history.steps[1].problem.as_ref().unwrap().code, "unknown-traffic");
+    assert_eq!(history.steps[1].problem().unwrap().code, "unknown-traffic");
     assert!(history.checks.is_empty());
     assert_eq!(history.not_run(), [REQUIREMENT]);
     let folder = records(&world)
         .into_iter()
         .find_map(|record| match record.event {
-            Event::EvidenceFrozen { folder, .. } => Some(folder),
+            Event::EvidenceFrozen(EvidenceFrozen { folder, .. }) => Some(folder),
             _ => None,
         })
         .unwrap();
@@ -284,14 +284,14 @@ async fn a_failed_step_ends_the_scenario_with_evidence_and_cleanup() {
         .join("run")
         .join(folder)
         .join("west/objects")
-        .join(&history.namespace);
+        .join(history.namespace());
     let pods: Value = serde_json::from_str(&std::fs::read_to_string(objects.join("pods.json")).unwrap()).unwrap();
     assert_eq!(pods.as_array().unwrap().len(), 1);
     assert!(
         world
             .outside
             .store("west")
-            .get(&gvr::NAMESPACES, None, &history.namespace)
+            .get(&gvr::NAMESPACES, None, history.namespace())
             .is_err()
     );
 }
@@ -304,10 +304,7 @@ async fn clusters_that_do_not_come_up_make_errors_and_leave_nothing() {
         .run(vec![scenario("never", json!([present("a")]), json!({}))])
         .await;
     assert_eq!(summary.outcome, Outcome::Error, "no scenario failed");
-    assert_eq!(
-        summary.history.environments[0].problem.as_ref().unwrap().code,
-        "not-ready"
-    );
+    assert_eq!(summary.history.environments[0].problem().unwrap().code, "not-ready");
     assert_eq!(summary.history.scenarios[0].outcome(), Outcome::Error);
     let (ups, downs) = (
         world.outside.ups.load(Ordering::SeqCst),
@@ -315,7 +312,7 @@ async fn clusters_that_do_not_come_up_make_errors_and_leave_nothing() {
     );
     assert_eq!((ups, downs), (1, 1));
 
-    let evidence = summary.history.environments[0].evidence.clone().unwrap();
+    let evidence = summary.history.environments[0].evidence().unwrap();
     let folder = world.folder.path().join("run").join(&evidence.folder);
     let objects = std::fs::read_dir(folder.join("west/objects")).unwrap();
     assert!(objects.count() > 0, "{evidence:?}");
@@ -346,14 +343,11 @@ async fn an_interrupt_ends_the_making_of_an_environment() {
     };
     let (summary, ()) = tokio::join!(Engine::run_session(session), user);
     let summary = summary.unwrap();
-    assert_eq!(
-        summary.history.environments[0].problem.as_ref().unwrap().code,
-        "interrupted"
-    );
+    assert_eq!(summary.history.environments[0].problem().unwrap().code, "interrupted");
     assert_eq!(world.outside.downs.load(Ordering::SeqCst), 1);
     assert_eq!(summary.history.interrupted.len(), 1);
     assert_ne!(summary.outcome, Outcome::Fail);
-    assert!(matches!(records(&world).last().unwrap().event, Event::RunEnded { .. }));
+    assert!(matches!(records(&world).last().unwrap().event, Event::RunEnded(_)));
 }
 
 /// One thread runs harness and clusters: who blocks it stops both.
@@ -375,7 +369,7 @@ async fn a_mesh_that_breaks_its_promise_to_somebody_awake_fails() {
 async fn a_step_that_a_stalled_harness_did_not_see_done_is_an_error() {
     let (world, history) = unlinked(World::new(), Duration::from_secs(1)).await;
     assert_eq!(history.outcome(), Outcome::Error);
-    let problem = history.scenarios[0].steps[0].problem.as_ref().unwrap();
+    let problem = history.scenarios[0].steps[0].problem().unwrap();
     assert!(
         problem
             .message
@@ -415,7 +409,10 @@ async fn scenarios_run_side_by_side_unless_they_disturb_each_other() {
         .map(|scenario| {
             (
                 scenario.key.as_str(),
-                (scenario.started_us.unwrap(), scenario.ended.unwrap().0),
+                (
+                    scenario.started.as_ref().unwrap().at_us,
+                    scenario.ended.as_ref().unwrap().at_us,
+                ),
             )
         })
         .collect();
@@ -447,7 +444,7 @@ async fn repetitions_stop_at_the_first_failure_and_kept_clusters_stay() {
         history
             .scenarios
             .iter()
-            .filter(|scenario| scenario.started_us.is_some())
+            .filter(|scenario| scenario.started.is_some())
             .count()
     };
     assert_eq!(ran(&summary.history), 1);
@@ -459,7 +456,7 @@ async fn repetitions_stop_at_the_first_failure_and_kept_clusters_stay() {
         world
             .outside
             .store("west")
-            .get(&gvr::NAMESPACES, None, &first.namespace)
+            .get(&gvr::NAMESPACES, None, first.namespace())
             .is_ok()
     );
     assert_eq!(world.outside.downs.load(Ordering::SeqCst), 0);

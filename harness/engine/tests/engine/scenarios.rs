@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use meshproof_verdict::history::{CheckHistory, RunHistory};
-use meshproof_verdict::record::{Event, Outcome};
+use meshproof_verdict::record::{Event, LedgerClosed, Outcome, RunEnded};
 use serde_json::json;
 
 use crate::endings::records;
@@ -52,25 +52,25 @@ async fn a_service_is_exported_mirrored_and_called() {
     let again: Vec<_> = history
         .controls
         .iter()
-        .map(|control| (control.name.as_deref(), control.proves, control.outcome()))
+        .map(|control| (control.opened.name.as_deref(), control.opened.proves, control.outcome()))
         .collect();
     assert_eq!(
         again,
-        [(Some("mirrored"), Some(history.checks[1].check), Outcome::Pass)]
+        [(Some("mirrored"), Some(history.checks[1].opened.check), Outcome::Pass)]
     );
-    assert!(history.controls[0].opened_us >= history.checks[1].closed.as_ref().unwrap().at_us);
+    assert!(history.controls[0].opened.at_us >= history.checks[1].closed.as_ref().unwrap().at_us);
     assert!(matches!(events.first(), Some(Event::RunStarted(_))));
     assert!(matches!(
         events.last(),
-        Some(Event::RunEnded { outcome: Outcome::Pass })
+        Some(Event::RunEnded(RunEnded { outcome: Outcome::Pass }))
     ));
     let closed = events.iter().find_map(|event| match event {
-        Event::LedgerClosed {
+        Event::LedgerClosed(LedgerClosed {
             ledger,
             rows,
             reconciliation,
             ..
-        } if ledger == "first" => Some((*rows, reconciliation.clone())),
+        }) if ledger == "first" => Some((*rows, reconciliation.clone())),
         _ => None,
     });
     let (rows, reconciliation) = closed.unwrap();
@@ -109,7 +109,7 @@ async fn traffic_goes_on_while_a_service_is_scaled_restarted_and_told_how_to_beh
         .iter()
         .map(|check| {
             (
-                check.line,
+                check.opened.line,
                 check.outcome(),
                 check.judgement.as_ref().unwrap().summary.clone(),
             )
@@ -225,6 +225,6 @@ async fn an_upgrade_is_written_down_and_what_was_seen_before_is_compared_with() 
     // The journal says the same as what the run knew.
     let written = records(&world)
         .into_iter()
-        .filter(|record| matches!(record.event, Event::MeshUpgraded { .. }));
+        .filter(|record| matches!(record.event, Event::MeshUpgraded(_)));
     assert_eq!(written.count(), 2);
 }

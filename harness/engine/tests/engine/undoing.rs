@@ -10,7 +10,7 @@ use meshproof_apiserver::{Gvr, Store, gvr};
 use meshproof_engine::plan::Selection;
 use meshproof_engine::{Engine, Interrupts, Keep, RunOptions, RunSummary, Session};
 use meshproof_verdict::disturbance::{Undo, open};
-use meshproof_verdict::record::{Event, Outcome};
+use meshproof_verdict::record::{Disturbed, Event, Outcome};
 use serde_json::{Value, json};
 
 use crate::endings::{absent, records};
@@ -131,12 +131,15 @@ async fn every_change_is_written_down_before_it_is_made_and_undone_at_the_end() 
         .await
         .unwrap();
     let history = &summary.history.scenarios[0];
-    assert!(history.steps.iter().all(|step| step.problem.is_none()), "{history:#?}");
+    assert!(
+        history.steps.iter().all(|step| step.problem().is_none()),
+        "{history:#?}"
+    );
     assert_undone(&world, "at the end");
     let undos: Vec<Undo> = records(&world)
         .into_iter()
         .filter_map(|record| match record.event {
-            Event::Disturbed { undo, .. } => Some(undo),
+            Event::Disturbed(Disturbed { undo, .. }) => Some(undo),
             _ => None,
         })
         .collect();
@@ -163,7 +166,7 @@ async fn what_is_kept_is_kept_without_what_is_outside_of_the_namespace() {
         let history = &summary.history.scenarios[0];
         assert!(history.cleanup.as_ref().unwrap().kept);
         let west = world.outside.store("west");
-        assert!(west.get(&gvr::NAMESPACES, None, &history.namespace).is_ok());
+        assert!(west.get(&gvr::NAMESPACES, None, history.namespace()).is_ok());
         assert_undone(&world, "kept");
     }
 }

@@ -179,7 +179,7 @@ async fn a_violation_of_a_moment_is_seen() {
     let violator = async move {
         loop {
             let record = live.recv().await.unwrap();
-            if matches!(record.event, Event::Observed { .. }) {
+            if matches!(record.event, Event::Observed(_)) {
                 break;
             }
         }
@@ -202,7 +202,7 @@ async fn a_violation_of_a_moment_is_seen() {
         .iter()
         .any(|(_, observation)| matches!(observation, Observation::Objects(objects) if !objects.is_empty()));
     assert!(seen);
-    let took = check.closed.as_ref().unwrap().at_us - check.opened_us;
+    let took = check.closed.as_ref().unwrap().at_us - check.opened.at_us;
     assert!(
         took < 30_000_000,
         "a broken promise is told at once, not after {took} µs"

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use meshproof_terms::MOST_STEPS;
 
 use super::{
-    CheckHistory, CleanupHistory, Closed, ClosedLedger, EnvironmentHistory, Event, EvidenceHistory, LedgerHistory,
-    MarkerHistory, Record, RunHistory, ScenarioHistory, Skipped, StepHistory, UpgradeHistory,
+    At, CheckHistory, EnvironmentHistory, Event, LedgerHistory, Record, RunHistory, ScenarioHistory, StepHistory,
 };
 
 /// Most ledgers of a scenario: a step may have several.
@@ -89,60 +88,20 @@ impl Folding {
                 }
                 self.history.started = Some((**started).clone());
             }
-            Event::EnvironmentReady {
-                environment,
-                clusters,
-                links,
-                took_wall_us,
-            } => {
-                self.history.environments.push(EnvironmentHistory {
-                    environment: environment.clone(),
-                    at_us,
-                    clusters: clusters.clone(),
-                    links: links.clone(),
-                    took_wall_us: *took_wall_us,
-                    problem: None,
-                    evidence: None,
-                });
+            Event::EnvironmentReady(ready) => {
+                let ready = EnvironmentHistory::Ready(At::new(at_us, ready.clone()));
+                self.history.environments.push(ready);
             }
-            Event::EnvironmentFailed {
-                environment,
-                problem,
-                awake,
-                evidence,
-            } => {
-                self.history.environments.push(EnvironmentHistory {
-                    environment: environment.clone(),
-                    at_us,
-                    clusters: Vec::new(),
-                    links: Vec::new(),
-                    took_wall_us: 0,
-                    problem: Some(awake.attribute(problem.clone())),
-                    evidence: evidence.clone(),
-                });
+            Event::EnvironmentFailed(failed) => {
+                let failed = EnvironmentHistory::Failed(Box::new(At::new(at_us, failed.clone())));
+                self.history.environments.push(failed);
             }
-            Event::Interrupted { .. } => self.history.interrupted.push(at_us),
-            Event::RunEnded { outcome } => self.history.ended = Some((at_us, *outcome)),
-            Event::ScenarioStarted { scenario, .. }
-            | Event::ScenarioSkipped { scenario, .. }
-            | Event::StepStarted { scenario, .. }
-            | Event::StepEnded { scenario, .. }
-            | Event::MarkerSeen { scenario, .. }
-            | Event::MeshUpgraded { scenario, .. }
-            | Event::LedgerOpened { scenario, .. }
-            | Event::LedgerClosed { scenario, .. }
-            | Event::CheckOpened { scenario, .. }
-            | Event::Observed { scenario, .. }
-            | Event::CheckClosed { scenario, .. }
-            | Event::Judged { scenario, .. }
-            | Event::EvidenceFrozen { scenario, .. }
-            | Event::Disturbed { scenario, .. }
-            | Event::Restored { scenario, .. }
-            | Event::CleanedUp { scenario, .. }
-            | Event::ScenarioEnded { scenario, .. } => {
-                let unplanned = self.history.started.is_some() && !self.places.contains_key(scenario);
-                let key = scenario.clone();
-                self.scenario_entry(&key).take(at_us, event)?;
+            Event::Interrupted(_) => self.history.interrupted.push(at_us),
+            Event::RunEnded(ended) => self.history.ended = Some(At::new(at_us, ended.clone())),
+            event => {
+                let Some(key) = event.scenario() else { return Ok(()) };
+                let unplanned = self.history.started.is_some() && !self.places.contains_key(key);
+                self.scenario_entry(key).take(at_us, event)?;
                 if unplanned {
                     return Err(format!("scenario `{key}` is not in the plan"));
                 }
@@ -176,224 +135,105 @@ fn room<T>(what: &str, known: &[T], most: usize) -> Result<(), String> {
 impl ScenarioHistory {
     fn take(&mut self, at_us: u64, event: &Event) -> Result<(), String> {
         match event {
-            Event::ScenarioStarted {
-                namespace, environment, ..
-            } => {
-                if self.started_us.is_some() {
+            Event::ScenarioStarted(started) => {
+                if self.started.is_some() {
                     return Err(format!("scenario `{}` starts a second time", self.key));
                 }
-                self.started_us = Some(at_us);
-                self.namespace.clone_from(namespace);
-                self.environment.clone_from(environment);
+                self.started = Some(At::new(at_us, started.clone()));
             }
-            Event::ScenarioSkipped { code, reason, .. } => {
-                self.skipped = Some(Skipped {
-                    at_us,
-                    code: code.clone(),
-                    reason: reason.clone(),
-                });
-            }
-            Event::ScenarioEnded { outcome, .. } => self.ended = Some((at_us, *outcome)),
-            Event::StepStarted {
-                step,
-                line,
-                verb,
-                text,
-                disturbs,
-                ..
-            } => {
+            Event::ScenarioSkipped(skipped) => self.skipped = Some(At::new(at_us, skipped.clone())),
+            Event::ScenarioEnded(ended) => self.ended = Some(At::new(at_us, ended.clone())),
+            Event::StepStarted(started) => {
                 room("steps", &self.steps, MOST_STEPS)?;
                 self.steps.push(StepHistory {
-                    step: *step,
-                    line: *line,
-                    verb: verb.clone(),
-                    text: text.clone(),
-                    disturbs: *disturbs,
-                    started_us: at_us,
-                    ended_us: None,
-                    problem: None,
+                    started: At::new(at_us, started.clone()),
+                    ended: None,
                 });
             }
-            Event::StepEnded {
-                step, problem, awake, ..
-            } => {
+            Event::StepEnded(ended) => {
+                let step = ended.step;
                 let open = self
                     .steps
                     .iter_mut()
                     .rev()
-                    .find(|known| known.step == *step && known.ended_us.is_none());
+                    .find(|known| known.started.step == step && known.ended.is_none());
                 let known = open.ok_or_else(|| format!("step {step} ends and was not started"))?;
-                known.ended_us = Some(at_us);
-                known.problem = problem.clone().map(|problem| awake.attribute(problem));
+                known.ended = Some(At::new(at_us, ended.clone()));
             }
-            Event::MarkerSeen {
-                step,
-                client,
-                marker,
-                requests,
-                ..
-            } => self.markers.push(MarkerHistory {
-                at_us,
-                step: *step,
-                client: client.clone(),
-                marker: marker.clone(),
-                requests: *requests,
-            }),
-            Event::MeshUpgraded {
-                step,
-                cluster,
-                from,
-                to,
-                release,
-                ..
-            } => self.upgrades.push(UpgradeHistory {
-                at_us,
-                step: *step,
-                cluster: cluster.clone(),
-                from: from.clone(),
-                to: to.clone(),
-                release: *release,
-            }),
-            Event::CleanedUp {
-                left,
-                problem,
-                kept,
-                awake,
-                ..
-            } => {
-                self.cleanup = Some(CleanupHistory {
-                    at_us,
-                    left: left.clone(),
-                    problem: problem.clone().map(|problem| awake.attribute(problem)),
-                    kept: *kept,
-                });
-            }
-            Event::EvidenceFrozen {
-                check,
-                folder,
-                rung,
-                note,
-                files,
-                ..
-            } => {
+            Event::MarkerSeen(seen) => self.markers.push(At::new(at_us, seen.clone())),
+            Event::MeshUpgraded(upgraded) => self.upgrades.push(At::new(at_us, upgraded.clone())),
+            Event::CleanedUp(cleaned) => self.cleanup = Some(At::new(at_us, cleaned.clone())),
+            Event::EvidenceFrozen(frozen) => {
                 room("pieces of evidence", &self.evidence, 2 * MOST_STEPS)?;
-                self.evidence.push(EvidenceHistory {
-                    at_us,
-                    check: *check,
-                    folder: folder.clone(),
-                    rung: rung.clone(),
-                    note: note.clone(),
-                    files: files.clone(),
-                });
+                self.evidence.push(At::new(at_us, frozen.clone()));
             }
-            Event::LedgerOpened { ledger, file, text, .. } => {
+            Event::LedgerOpened(opened) => {
+                let name = &opened.ledger;
                 room("ledgers", &self.ledgers, MOST_LEDGERS)?;
-                if self.ledger(ledger).is_some() {
-                    return Err(format!("ledger `{ledger}` is opened a second time"));
+                if self.ledger(name).is_some() {
+                    return Err(format!("ledger `{name}` is opened a second time"));
                 }
-                if let Some(other) = self.ledgers.iter().find(|other| other.file == *file) {
-                    return Err(format!("ledger `{ledger}` has the file of ledger `{}`", other.name));
+                if let Some(other) = self.ledgers.iter().find(|other| other.opened.file == opened.file) {
+                    let other = &other.opened.ledger;
+                    return Err(format!("ledger `{name}` has the file of ledger `{other}`"));
                 }
                 self.ledgers.push(LedgerHistory {
-                    name: ledger.clone(),
-                    file: file.clone(),
-                    text: text.clone(),
-                    opened_us: at_us,
+                    opened: At::new(at_us, opened.clone()),
                     closed: None,
                 });
             }
-            Event::LedgerClosed {
-                ledger,
-                rows,
-                sha256,
-                unaccounted,
-                max_late_us,
-                reconciliation,
-                ..
-            } => {
+            Event::LedgerClosed(closed) => {
                 let known = self
                     .ledgers
                     .iter_mut()
-                    .find(|known| known.name == *ledger && known.closed.is_none())
-                    .ok_or_else(|| format!("ledger `{ledger}` is closed and was not open"))?;
-                known.closed = Some(ClosedLedger {
-                    at_us,
-                    rows: *rows,
-                    sha256: sha256.clone(),
-                    unaccounted: unaccounted.clone(),
-                    max_late_us: *max_late_us,
-                    reconciliation: reconciliation.as_deref().cloned(),
-                });
+                    .find(|known| known.opened.ledger == closed.ledger && known.closed.is_none())
+                    .ok_or_else(|| format!("ledger `{}` is closed and was not open", closed.ledger))?;
+                known.closed = Some(At::new(at_us, closed.clone()));
             }
-            _ => return self.take_check_event(at_us, event),
-        }
-        Ok(())
-    }
-
-    fn take_check_event(&mut self, at_us: u64, event: &Event) -> Result<(), String> {
-        match event {
-            Event::CheckOpened {
-                check,
-                line,
-                requirement,
-                name,
-                place,
-                control,
-                question,
-                proves,
-                ..
-            } => {
-                match proves {
+            Event::CheckOpened(opened) => {
+                match opened.proves {
                     Some(_) => room("controls asked again", &self.controls, MOST_LEDGERS)?,
                     None => room("checks", &self.checks, MOST_STEPS)?,
                 }
-                if self.check_mut(*check).is_ok() {
+                let check = opened.check;
+                if self.check_mut(check).is_ok() {
                     return Err(format!("check {check} is opened a second time"));
                 }
-                let mut opened = CheckHistory::new(*check, requirement, place, (**question).clone(), at_us);
-                opened.line = *line;
-                opened.name.clone_from(name);
-                opened.control.clone_from(control);
-                opened.proves = *proves;
-                if proves.is_some() {
+                let opened = CheckHistory::new(at_us, opened.clone());
+                if opened.opened.proves.is_some() {
                     self.controls.push(opened);
                 } else {
                     self.checks.push(opened);
                 }
             }
-            Event::Observed { check, observation, .. } => {
-                let known = self.check_mut(*check)?;
+            Event::Observed(observed) => {
+                let known = self.check_mut(observed.check)?;
                 if known.closed.is_some() {
-                    return Err(format!("check {check} sees something after it was closed"));
+                    return Err(format!("check {} sees something after it was closed", observed.check));
                 }
-                known.observations.push((at_us, observation.clone()));
+                known.observations.push((at_us, observed.observation.clone()));
             }
-            Event::CheckClosed {
-                check,
-                reason,
-                rows,
-                awake,
-                ..
-            } => {
-                let known = self.check_mut(*check)?;
+            Event::CheckClosed(closed) => {
+                let known = self.check_mut(closed.check)?;
                 if known.closed.is_some() {
-                    return Err(format!("check {check} is closed a second time"));
+                    return Err(format!("check {} is closed a second time", closed.check));
                 }
-                known.closed = Some(Closed {
-                    at_us,
-                    reason: reason.clone(),
-                    rows: rows.clone(),
-                    awake: awake.clone(),
-                });
+                known.closed = Some(At::new(at_us, closed.clone()));
             }
-            Event::Judged { check, judgement, .. } => {
-                let known = self.check_mut(*check)?;
+            Event::Judged(judged) => {
+                let known = self.check_mut(judged.check)?;
                 if known.judgement.is_some() {
-                    return Err(format!("check {check} is judged a second time"));
+                    return Err(format!("check {} is judged a second time", judged.check));
                 }
-                known.judgement = Some((**judgement).clone());
+                known.judgement = Some((*judged.judgement).clone());
             }
-            _ => {}
+            // What was changed outside of the namespace is undone by who looks at the journal's end, not judged.
+            Event::Disturbed(_) | Event::Restored(_) => {}
+            Event::RunStarted(_)
+            | Event::EnvironmentReady(_)
+            | Event::EnvironmentFailed(_)
+            | Event::Interrupted(_)
+            | Event::RunEnded(_) => {}
         }
         Ok(())
     }
@@ -402,7 +242,7 @@ impl ScenarioHistory {
         self.checks
             .iter_mut()
             .chain(&mut self.controls)
-            .find(|known| known.check == check)
+            .find(|known| known.opened.check == check)
             .ok_or_else(|| format!("check {check} was not opened"))
     }
 }

@@ -5,6 +5,7 @@ use rstest::rstest;
 use super::*;
 use crate::record::{Problem, ProblemClass};
 use crate::specimen;
+use crate::wakefulness::Wakefulness;
 
 #[test]
 fn a_whole_run_is_folded() {
@@ -19,7 +20,7 @@ fn a_whole_run_is_folded() {
     assert_eq!(scenario.ledgers[0].closed.as_ref().unwrap().rows, 3);
     let check = scenario.check(1).unwrap();
     assert_eq!(
-        (check.opened_us, check.observations.len(), check.outcome()),
+        (check.opened.at_us, check.observations.len(), check.outcome()),
         (2000, 2, Outcome::Pass)
     );
     assert_eq!(check.closed.as_ref().unwrap().at_us, 4000);
@@ -49,7 +50,7 @@ fn an_unfinished_step_is_named() {
     let records = specimen::run().records;
     let step = records
         .iter()
-        .position(|record| matches!(record.event, Event::StepStarted { step: 1, .. }))
+        .position(|record| matches!(record.event, Event::StepStarted(StepStarted { step: 1, .. })))
         .unwrap();
     let run = RunHistory::fold(&records[..=step]);
     let scenario = run.scenario("export").unwrap();
@@ -65,7 +66,7 @@ fn a_journal_makes_no_scenario_longer_than_a_file_can() {
     let mut records = specimen::run().records;
     let place = records
         .iter()
-        .position(|record| matches!(record.event, Event::StepStarted { .. }))
+        .position(|record| matches!(record.event, Event::StepStarted(_)))
         .unwrap();
     let one = records[place].clone();
     records.splice(place..place, std::iter::repeat_n(one, 3_000));
@@ -84,7 +85,7 @@ fn records_that_do_not_fit_are_told_and_do_no_harm() {
     records.retain(|record| {
         !matches!(
             record.event,
-            Event::CheckOpened { .. } | Event::LedgerOpened { .. } | Event::StepStarted { .. }
+            Event::CheckOpened(_) | Event::LedgerOpened(_) | Event::StepStarted(_)
         )
     });
     let run = RunHistory::fold(&records);
@@ -101,11 +102,11 @@ fn records_that_do_not_fit_are_told_and_do_no_harm() {
 #[test]
 fn a_scenario_outside_of_the_plan_is_told() {
     let mut records = specimen::run().records;
-    let event = Event::ScenarioStarted {
+    let event = Event::ScenarioStarted(ScenarioStarted {
         scenario: "surprise".to_owned(),
         namespace: "n".to_owned(),
         environment: "pair".to_owned(),
-    };
+    });
     let stray = Record {
         seq: 99,
         at_us: 0,
@@ -117,8 +118,8 @@ fn a_scenario_outside_of_the_plan_is_told() {
     assert_eq!(run.oddities, ["record 99: scenario `surprise` is not in the plan"]);
 }
 
-fn problem(class: ProblemClass) -> Attributed {
-    Wakefulness::default().attribute(Problem {
+fn problem(class: ProblemClass) -> Option<Problem> {
+    Some(Problem {
         class,
         code: "c".to_owned(),
         message: "m".to_owned(),
@@ -133,13 +134,13 @@ type Change = fn(&mut ScenarioHistory);
 #[case::a_check_failed(|s: &mut ScenarioHistory| s.checks[0].judgement.as_mut().unwrap().outcome = Outcome::Fail, Outcome::Fail)]
 #[case::a_check_was_not_judged(|s: &mut ScenarioHistory| s.checks[0].judgement = None, Outcome::Error)]
 #[case::a_check_was_not_reached(|s: &mut ScenarioHistory| { s.checks.remove(0); }, Outcome::Inconclusive)]
-#[case::the_mesh_blocked_a_step(|s: &mut ScenarioHistory| s.steps[0].problem = Some(problem(ProblemClass::Mesh)), Outcome::Fail)]
-#[case::the_environment_did(|s: &mut ScenarioHistory| s.steps[0].problem = Some(problem(ProblemClass::Environment)), Outcome::Error)]
-#[case::the_user_did(|s: &mut ScenarioHistory| s.steps[0].problem = Some(problem(ProblemClass::Interrupted)), Outcome::Inconclusive)]
-#[case::cleanup_failed(|s: &mut ScenarioHistory| s.cleanup.as_mut().unwrap().problem = Some(problem(ProblemClass::Harness)), Outcome::Error)]
-#[case::cleanup_was_blocked_by_the_mesh(|s: &mut ScenarioHistory| s.cleanup.as_mut().unwrap().problem = Some(problem(ProblemClass::Mesh)), Outcome::Error)]
+#[case::the_mesh_blocked_a_step(|s: &mut ScenarioHistory| s.steps[0].ended.as_mut().unwrap().problem = problem(ProblemClass::Mesh), Outcome::Fail)]
+#[case::the_environment_did(|s: &mut ScenarioHistory| s.steps[0].ended.as_mut().unwrap().problem = problem(ProblemClass::Environment), Outcome::Error)]
+#[case::the_user_did(|s: &mut ScenarioHistory| s.steps[0].ended.as_mut().unwrap().problem = problem(ProblemClass::Interrupted), Outcome::Inconclusive)]
+#[case::cleanup_failed(|s: &mut ScenarioHistory| s.cleanup.as_mut().unwrap().problem = problem(ProblemClass::Harness), Outcome::Error)]
+#[case::cleanup_was_blocked_by_the_mesh(|s: &mut ScenarioHistory| s.cleanup.as_mut().unwrap().problem = problem(ProblemClass::Mesh), Outcome::Error)]
 #[case::something_is_left(|s: &mut ScenarioHistory| s.cleanup.as_mut().unwrap().left = vec!["x".to_owned()], Outcome::Error)]
-#[case::something_is_kept(|s: &mut ScenarioHistory| *s.cleanup.as_mut().unwrap() = CleanupHistory { at_us: 0, left: vec!["x".to_owned()], problem: None, kept: true }, Outcome::Pass)]
+#[case::something_is_kept(|s: &mut ScenarioHistory| { let cleanup = s.cleanup.as_mut().unwrap(); cleanup.left = vec!["x".to_owned()]; cleanup.kept = true; }, Outcome::Pass)]
 fn the_worst_part_is_the_outcome(#[case] change: Change, #[case] expected: Outcome) {
     let mut run = RunHistory::fold(&specimen::run().records);
     change(std::sync::Arc::make_mut(&mut run.scenarios[0]));
@@ -151,9 +152,20 @@ fn the_worst_part_is_the_outcome(#[case] change: Change, #[case] expected: Outco
 #[test]
 fn only_a_failed_scenario_makes_a_run_fail() {
     let mut run = RunHistory::fold(&specimen::run().records);
-    run.environments[0].problem = Some(problem(ProblemClass::Mesh));
+    let failed = |class| {
+        EnvironmentHistory::Failed(Box::new(At::new(
+            0,
+            EnvironmentFailed {
+                environment: "pair".to_owned(),
+                problem: problem(class).unwrap(),
+                awake: Wakefulness::default(),
+                evidence: None,
+            },
+        )))
+    };
+    run.environments[0] = failed(ProblemClass::Mesh);
     assert_eq!(run.outcome(), Outcome::Error);
-    run.environments[0].problem = Some(problem(ProblemClass::Interrupted));
+    run.environments[0] = failed(ProblemClass::Interrupted);
     assert_eq!(run.outcome(), Outcome::Inconclusive);
 }
 

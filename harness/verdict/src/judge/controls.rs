@@ -40,6 +40,7 @@ pub fn control_outcomes(
     ledgers: &dyn Ledgers,
 ) -> Vec<ControlOutcome> {
     let named = check
+        .opened
         .control
         .iter()
         .map(|name| named_control(scenario, check, ledgers, name));
@@ -49,9 +50,10 @@ pub fn control_outcomes(
         .filter(|earlier| saw_present(earlier, check))
         .map(|earlier| ControlOutcome {
             name: earlier
+                .opened
                 .name
                 .clone()
-                .unwrap_or_else(|| format!("check of line {}", earlier.line)),
+                .unwrap_or_else(|| format!("check of line {}", earlier.opened.line)),
             passed: true,
             brackets: true,
             note: "it saw the same object present".to_owned(),
@@ -73,14 +75,14 @@ pub fn controls_to_ask_again(scenario: &ScenarioHistory, check: &CheckHistory, l
         row_counts: Some(&closed.rows),
     };
     let kept = matches!(assess(&context), Assessment::Settled(found) if found.outcome == Outcome::Pass);
-    if !kept || !is_negative(&check.question) {
+    if !kept || !is_negative(&check.opened.question) {
         return Vec::new();
     }
     let undisturbed = |name: &&String| {
         let before = before(scenario, check, ledgers, name);
         before.passed && disturbance(scenario, check, before.proved_us).is_none()
     };
-    check.control.iter().filter(undisturbed).cloned().collect()
+    check.opened.control.iter().filter(undisturbed).cloned().collect()
 }
 
 /// What a control showed before a check was opened.
@@ -97,14 +99,19 @@ fn before(scenario: &ScenarioHistory, check: &CheckHistory, ledgers: &dyn Ledger
         proved_us: 0,
         note: note.to_owned(),
     };
-    let of_this_name = |earlier: &&CheckHistory| earlier.check != check.check && earlier.name.as_deref() == Some(name);
+    let of_this_name = |earlier: &&CheckHistory| {
+        earlier.opened.check != check.opened.check && earlier.opened.name.as_deref() == Some(name)
+    };
     if let Some(earlier) = scenario.checks.iter().find(of_this_name) {
-        let closed = earlier.closed.as_ref().filter(|closed| closed.at_us <= check.opened_us);
+        let closed = earlier
+            .closed
+            .as_ref()
+            .filter(|closed| closed.at_us <= check.opened.at_us);
         let Some((closed, judgement)) = closed.zip(earlier.judgement.as_ref()) else {
             return nothing("it was not judged before");
         };
         // A call shows how it was when its requests were sent, however late it is judged.
-        let proved_us = match &earlier.question {
+        let proved_us = match &*earlier.opened.question {
             Question::Requests(question) => sent_us(scenario, &question.ledger),
             _ => None,
         };
@@ -118,26 +125,25 @@ fn before(scenario: &ScenarioHistory, check: &CheckHistory, ledgers: &dyn Ledger
         return nothing("there is no check and no ledger of this name");
     };
     let (passed, note) = ledger_control(name, &view, check);
-    let ended = view.closed.is_some_and(|closed| closed.at_us <= check.opened_us);
+    let ended = view.closed.is_some_and(|closed| closed.at_us <= check.opened.at_us);
     let proved_us = if ended { sent_us(scenario, name) } else { None };
     Before {
         passed,
-        proved_us: proved_us.unwrap_or(check.opened_us),
+        proved_us: proved_us.unwrap_or(check.opened.at_us),
         note,
     }
 }
 
 /// When the requests of a ledger began to be sent.
 fn sent_us(scenario: &ScenarioHistory, ledger: &str) -> Option<u64> {
-    scenario.ledger(ledger).map(|ledger| ledger.opened_us)
+    scenario.ledger(ledger).map(|ledger| ledger.opened.at_us)
 }
 
 /// The first step that disturbs between a time and the opening of a check.
 fn disturbance<'a>(scenario: &'a ScenarioHistory, check: &CheckHistory, since_us: u64) -> Option<&'a StepHistory> {
-    scenario
-        .steps
-        .iter()
-        .find(|step| step.disturbs && step.started_us >= since_us && step.started_us <= check.opened_us)
+    scenario.steps.iter().find(|step| {
+        step.started.disturbs && step.started.at_us >= since_us && step.started.at_us <= check.opened.at_us
+    })
 }
 
 fn named_control(
@@ -154,9 +160,9 @@ fn named_control(
     let again = scenario
         .controls
         .iter()
-        .rfind(|again| again.proves == Some(check.check) && again.name.as_deref() == Some(name));
+        .rfind(|again| again.opened.proves == Some(check.opened.check) && again.opened.name.as_deref() == Some(name));
     let mut brackets = false;
-    if passed && is_negative(&check.question) {
+    if passed && is_negative(&check.opened.question) {
         let disturbance = disturbance(scenario, check, proved_us);
         match (again.and_then(|again| again.judgement.as_ref()), disturbance) {
             (Some(judgement), _) if judgement.outcome != Outcome::Pass => {
@@ -164,10 +170,10 @@ fn named_control(
                 note = format!("asked again afterwards, it did not hold: {}", judgement.summary);
             }
             (_, Some(step)) => {
-                let at = seconds(step.started_us);
+                let at = seconds(step.started.at_us);
                 note = format!(
                     "the step of line {} (`{}`, at {at}) came after it",
-                    step.line, step.text
+                    step.started.line, step.started.text
                 );
             }
             (Some(_), None) => brackets = true,
@@ -195,7 +201,7 @@ fn ledger_control(name: &str, view: &LedgerView<'_>, check: &CheckHistory) -> (b
         view.rows
             .iter()
             .take(written)
-            .filter(|row| row.ended_us <= check.opened_us)
+            .filter(|row| row.ended_us <= check.opened.at_us)
     };
     let (sent, good) = (before().count(), before().filter(|row| served_well(row)).count());
     (sent > 0 && good == sent, format!("{good} of {sent} requests succeeded"))
@@ -203,7 +209,7 @@ fn ledger_control(name: &str, view: &LedgerView<'_>, check: &CheckHistory) -> (b
 
 /// Whether `earlier` passed with the object present whose absence `check` is about.
 fn saw_present(earlier: &CheckHistory, check: &CheckHistory) -> bool {
-    let (Question::Objects(then), Question::Objects(now)) = (&earlier.question, &check.question) else {
+    let (Question::Objects(then), Question::Objects(now)) = (&*earlier.opened.question, &*check.opened.question) else {
         return false;
     };
     let passed = earlier
@@ -215,7 +221,7 @@ fn saw_present(earlier: &CheckHistory, check: &CheckHistory) -> bool {
     let before = earlier
         .closed
         .as_ref()
-        .is_some_and(|closed| closed.at_us <= check.opened_us);
+        .is_some_and(|closed| closed.at_us <= check.opened.at_us);
     let same = then.subject == now.subject && (now.each.is_empty() || now.each == then.each);
     is_absence(&now.count) && passed && asked_present && before && same
 }
@@ -257,7 +263,7 @@ fn is_negative(question: &Question) -> bool {
 
 /// Whether the check itself saw what is absent now.
 fn saw_it_go(context: &Context<'_>) -> bool {
-    match &context.check.question {
+    match &*context.check.opened.question {
         Question::Objects(question) if question.timing.never_for_us.is_none() => context.observations().any(
             |(_, observation)| matches!(observation, Observation::Objects(objects) if any_matches(question, objects)),
         ),
@@ -267,7 +273,7 @@ fn saw_it_go(context: &Context<'_>) -> bool {
 
 /// Whether the objects that never became so were there at the first look and at the last.
 fn saw_objects_throughout(context: &Context<'_>) -> bool {
-    let Question::Objects(question) = &context.check.question else {
+    let Question::Objects(question) = &*context.check.opened.question else {
         return false;
     };
     if question.timing.never_for_us.is_none() || question.each.is_empty() || is_absence(&question.count) {
@@ -293,6 +299,7 @@ pub(crate) fn applied(
         return found;
     }
     let named_but_unknown = check
+        .opened
         .control
         .iter()
         .find(|name| !controls.iter().any(|control| control.name == **name));
@@ -309,7 +316,7 @@ pub(crate) fn applied(
         )
     } else if let Some(name) = named_but_unknown {
         format!("its control `{name}` was not looked up")
-    } else if is_negative(&check.question) && !bracketed() {
+    } else if is_negative(&check.opened.question) && !bracketed() {
         let notes: Vec<String> = controls
             .iter()
             .map(|control| format!("`{}`: {}", control.name, control.note))

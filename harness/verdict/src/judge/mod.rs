@@ -20,10 +20,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::history::{CheckHistory, ClosedLedger};
+use crate::history::{At, CheckHistory};
 use crate::ledger::Row;
 use crate::question::{Observation, Question};
-use crate::record::{CloseReason, Judgement, Outcome, ProblemClass};
+use crate::record::{CloseReason, Judgement, LedgerClosed, Outcome, ProblemClass};
 use crate::wakefulness::{Wakefulness, late_client};
 
 mod access;
@@ -62,7 +62,7 @@ pub struct LedgerView<'a> {
     /// Rows in the order in which they were written.
     pub rows: &'a [Row],
     /// Its end, when it has been closed.
-    pub closed: Option<&'a ClosedLedger>,
+    pub closed: Option<&'a At<LedgerClosed>>,
 }
 
 /// Ledgers in memory, by name.
@@ -75,7 +75,7 @@ pub struct KnownLedger {
     /// Rows in the order in which they were written.
     pub rows: Vec<Row>,
     /// Its end, when it has been closed.
-    pub closed: Option<ClosedLedger>,
+    pub closed: Option<At<LedgerClosed>>,
 }
 
 impl Ledgers for LedgerSet {
@@ -104,11 +104,11 @@ pub enum Progress {
 /// Judges a closed check. A check that was never closed is an error.
 #[must_use]
 pub fn judge(check: &CheckHistory, controls: &[ControlOutcome], ledgers: &dyn Ledgers) -> Judgement {
-    let expected = expectation(&check.question);
+    let expected = expectation(&check.opened.question);
     let Some(closed) = &check.closed else {
         let found = Finding::new(
             Outcome::Error,
-            check.opened_us,
+            check.opened.at_us,
             "the run ended before this check was decided",
         );
         return found.into_judgement(check, expected);
@@ -139,7 +139,7 @@ fn if_awake(mut found: Finding, awake: &Wakefulness, context: &Context<'_>) -> F
         return found;
     }
     let mut doubts = awake.doubts();
-    for name in context.check.question.ledgers() {
+    for name in context.check.opened.question.ledgers() {
         if let Some(ledger) = context.ledger(name) {
             doubts.extend(late_client(name, &ledger.rows, found.at_us));
         }
@@ -185,7 +185,7 @@ pub fn expectation(question: &Question) -> String {
 
 /// The one function behind [`judge`] and [`progress`].
 fn assess(context: &Context<'_>) -> Assessment {
-    match &context.check.question {
+    match &*context.check.opened.question {
         Question::Objects(question) => objects::assess(question, context),
         Question::Number(question) => number::assess(question, context),
         Question::Requests(question) => requests::assess(question, context),
@@ -237,7 +237,7 @@ impl<'a> Context<'a> {
 /// What can be seen of a ledger at some time.
 pub(crate) struct SeenLedger<'a> {
     rows: Vec<&'a Row>,
-    closed: Option<&'a ClosedLedger>,
+    closed: Option<&'a At<LedgerClosed>>,
 }
 
 /// What an assessment says.
@@ -321,10 +321,10 @@ impl Finding {
     }
 
     fn into_judgement(self, check: &CheckHistory, expected: String) -> Judgement {
-        let place = if check.place.is_empty() {
+        let place = if check.opened.place.is_empty() {
             String::new()
         } else {
-            format!("{}: ", check.place)
+            format!("{}: ", check.opened.place)
         };
         let observed = if self.observed.is_empty() {
             self.happened.clone()

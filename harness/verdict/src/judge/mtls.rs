@@ -96,7 +96,7 @@ pub(crate) fn assess(question: &MtlsQuestion, context: &Context<'_>) -> Assessme
                 .flat_map(|ledger| ledger.rows.iter().map(|row| row.ended_us)),
         )
         .chain(evidence.map(|(at_us, _)| at_us));
-    let at_us = times.max().unwrap_or(context.check.opened_us);
+    let at_us = times.max().unwrap_or(context.check.opened.at_us);
     let of = |state: State| legs.iter().filter(move |(_, leg)| leg.state == state);
     let finding = |outcome: Outcome, happened: String| {
         Finding::new(outcome, at_us, happened)

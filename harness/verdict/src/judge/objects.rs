@@ -31,7 +31,7 @@ pub(crate) fn assess(question: &ObjectsQuestion, context: &Context<'_>) -> Asses
     let matchers = match ParsedMatcher::parse(&question.each) {
         Ok(matchers) => matchers,
         Err(error) => {
-            let found = Finding::new(Outcome::Error, context.check.opened_us, error.to_string());
+            let found = Finding::new(Outcome::Error, context.check.opened.at_us, error.to_string());
             return Assessment::settled(found);
         }
     };
@@ -51,7 +51,7 @@ pub(crate) fn assess(question: &ObjectsQuestion, context: &Context<'_>) -> Asses
 
 /// Judges what was seen over time; for all questions with a timing.
 pub(crate) fn over_time(timing: &Timing, sightings: &[Sighting], context: &Context<'_>) -> Assessment {
-    let opened_us = context.check.opened_us;
+    let opened_us = context.check.opened.at_us;
     let finding = |outcome: Outcome, at_us: u64, happened: String| {
         Finding::new(outcome, at_us, happened)
             .observed(last_states(sightings, at_us))

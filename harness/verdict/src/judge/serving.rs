@@ -65,7 +65,7 @@ pub(crate) fn assess(question: &ServingQuestion, context: &Context<'_>) -> Asses
     let timing = &question.timing;
     if timing.never_for_us.is_some() && (timing.within_us.is_some() || timing.then_for_us.is_some()) {
         let contradiction = "the question asks for `never for` together with `within` or `then for`; ask two questions";
-        return Assessment::settled(Finding::new(Outcome::Error, context.check.opened_us, contradiction));
+        return Assessment::settled(Finding::new(Outcome::Error, context.check.opened.at_us, contradiction));
     }
     let of_many = match &question.pattern {
         ServingPattern::Lossless | ServingPattern::Each(_) => true,
@@ -74,7 +74,7 @@ pub(crate) fn assess(question: &ServingQuestion, context: &Context<'_>) -> Asses
     };
     if timing.never_for_us.is_some() && of_many {
         let senseless = "the question asks for `never for` of something that no single request can be";
-        return Assessment::settled(Finding::new(Outcome::Error, context.check.opened_us, senseless));
+        return Assessment::settled(Finding::new(Outcome::Error, context.check.opened.at_us, senseless));
     }
     let Some(ledger) = context.ledger(&question.ledger) else {
         return Assessment::open(format!("there is no ledger `{}`", question.ledger));
@@ -132,7 +132,7 @@ struct Serving<'a> {
 impl<'a> Serving<'a> {
     fn new(question: &'a ServingQuestion, context: &Context<'_>, ledger: &SeenLedger<'a>) -> Self {
         let timing = &question.timing;
-        let opened_us = context.check.opened_us;
+        let opened_us = context.check.opened.at_us;
         let spans = [timing.within_us, timing.then_for_us, timing.never_for_us];
         let give_up_us = spans
             .into_iter()

@@ -1,5 +1,6 @@
 //! Positive controls of negatives.
 
+use crate::record::StepStarted;
 use rstest::rstest;
 
 use super::*;
@@ -80,9 +81,10 @@ fn fails_anyhow() -> CheckHistory {
 
 /// A scenario with a control that passed at 500 ms, and when it was asked again.
 fn with_control(asked_again: Option<Outcome>, disturbed_ms: Option<u64>) -> ScenarioHistory {
-    let again = asked_again.map(|outcome| CheckHistory {
-        proves: Some(3),
-        ..earlier(present("b"), outcome, 200_000)
+    let again = asked_again.map(|outcome| {
+        let mut again = earlier(present("b"), outcome, 200_000);
+        again.opened.proves = Some(3);
+        again
     });
     ScenarioHistory {
         checks: vec![earlier(present("b"), Outcome::Pass, 500)],
@@ -90,14 +92,18 @@ fn with_control(asked_again: Option<Outcome>, disturbed_ms: Option<u64>) -> Scen
         steps: disturbed_ms
             .into_iter()
             .map(|ms| StepHistory {
-                step: 2,
-                line: 7,
-                verb: "fault".to_owned(),
-                text: "fault: {name: cut}".to_owned(),
-                disturbs: true,
-                started_us: ms * MS,
-                ended_us: Some(ms * MS),
-                problem: None,
+                started: At::new(
+                    ms * MS,
+                    StepStarted {
+                        scenario: String::new(),
+                        step: 2,
+                        line: 7,
+                        verb: "fault".to_owned(),
+                        text: "fault: {name: cut}".to_owned(),
+                        disturbs: true,
+                    },
+                ),
+                ended: None,
             })
             .collect(),
         ..ScenarioHistory::default()
@@ -119,7 +125,7 @@ fn a_negative_is_bracketed(
 ) {
     for mut check in [never_alive(), denied(), gone(), refused(), fails_anyhow()] {
         let known = ledgers([("call", closed_ledger(rows([failed("refused")])))]);
-        check.control = vec!["before".to_owned()];
+        check.opened.control = vec!["before".to_owned()];
         let check = closed(check, 100_000);
         let scenario = with_control(again, disturbed_ms);
         let judgement = judge(&check, &control_outcomes(&scenario, &check, &known), &known);
@@ -130,7 +136,7 @@ fn a_negative_is_bracketed(
 #[test]
 fn the_step_that_came_between_is_named() {
     let mut check = closed(gone(), 100_000);
-    check.control = vec!["before".to_owned()];
+    check.opened.control = vec!["before".to_owned()];
     let controls = control_outcomes(&with_control(None, Some(700)), &check, &no_ledgers());
     let judgement = judge(&check, &controls, &no_ledgers());
     assert!(
@@ -146,12 +152,12 @@ fn controls_that_still_prove_the_way_are_asked_again() {
         controls_to_ask_again(&with_control(None, disturbed_ms), check, &no_ledgers())
     };
     let mut check = closed(gone(), 100_000);
-    check.control = vec!["before".to_owned(), "nobody".to_owned()];
+    check.opened.control = vec!["before".to_owned(), "nobody".to_owned()];
     assert_eq!(again(None, &check), ["before"]);
     assert_eq!(again(Some(700), &check), [""; 0]);
     // What was seen broken needs no control.
     let mut broken = closed(seen(never_alive(), [(2, Observation::Number(Some(1.0)))]), 100_000);
-    broken.control = vec!["before".to_owned()];
+    broken.opened.control = vec!["before".to_owned()];
     assert_eq!(again(None, &broken), [""; 0]);
 }
 
@@ -177,7 +183,7 @@ fn what_objects_never_hold_is_bracketed_by_the_objects(#[case] looks: Vec<Vec<Va
         .zip(1..)
         .map(|(objects, ms)| (ms, Observation::Objects(objects)));
     let mut check = seen(check(question), looks);
-    check.control = vec!["before".to_owned()];
+    check.opened.control = vec!["before".to_owned()];
     let check = closed(check, 100_000);
     let controls = control_outcomes(&with_control(None, Some(700)), &check, &no_ledgers());
     let judgement = judge(&check, &controls, &no_ledgers());
@@ -221,7 +227,7 @@ fn a_negative_passes_only_with_controls_that_passed(#[case] check: CheckHistory)
 #[test]
 fn a_named_control_that_was_not_looked_up_is_missing() {
     let mut check = closed(never_alive(), 100_000);
-    check.control = vec!["before".to_owned()];
+    check.opened.control = vec!["before".to_owned()];
     assert_eq!(judge(&check, &proven(), &no_ledgers()).outcome, Outcome::Inconclusive);
 }
 
@@ -246,8 +252,8 @@ fn an_object_that_was_seen_and_is_gone_needs_no_control() {
 
 /// An earlier check that passed, or not.
 fn earlier(question: Question, outcome: Outcome, closed_ms: u64) -> CheckHistory {
-    let mut earlier = closed(CheckHistory::new(1, "MC-TEST-000", "", question, 0), closed_ms);
-    earlier.name = Some("before".to_owned());
+    let mut earlier = closed(opened(1, "MC-TEST-000", "", question, 0), closed_ms);
+    earlier.opened.name = Some("before".to_owned());
     earlier.judgement = Some(Judgement {
         outcome,
         summary: String::new(),
@@ -288,7 +294,7 @@ fn a_named_check_is_a_control_when_it_passed_before(#[case] earlier: CheckHistor
         ..ScenarioHistory::default()
     };
     let mut check = never_alive();
-    check.control = vec!["before".to_owned()];
+    check.opened.control = vec!["before".to_owned()];
     let controls = control_outcomes(&scenario, &check, &no_ledgers());
     assert_eq!(
         controls.iter().map(|control| control.passed).collect::<Vec<_>>(),
@@ -306,7 +312,7 @@ fn a_named_call_is_a_control_when_all_its_requests_succeeded(
     #[case] expected: bool,
 ) {
     let mut check = never_alive();
-    check.control = vec!["call".to_owned(), "nowhere".to_owned()];
+    check.opened.control = vec!["call".to_owned(), "nowhere".to_owned()];
     let known = ledgers([("call", closed_ledger(rows(results)))]);
     let controls = control_outcomes(&ScenarioHistory::default(), &check, &known);
     assert_eq!(
@@ -318,7 +324,7 @@ fn a_named_call_is_a_control_when_all_its_requests_succeeded(
 #[test]
 fn requests_after_the_check_was_opened_prove_nothing() {
     let mut check = never_alive();
-    check.control = vec!["call".to_owned()];
+    check.opened.control = vec!["call".to_owned()];
     let known = ledgers([("call", open_ledger(vec![row(1, OPENED_MS + 1, served("east"))]))]);
     assert!(!control_outcomes(&ScenarioHistory::default(), &check, &known)[0].passed);
 }
@@ -352,6 +358,6 @@ fn questions_that_are_not_negative_need_no_control_unless_they_name_one() {
     let known = ledgers([("call", closed_ledger(rows([served("east")])))]);
     let mut check = closed(check(question), 100_000);
     assert_eq!(judge(&check, &[], &known).outcome, Outcome::Pass);
-    check.control = vec!["before".to_owned()];
+    check.opened.control = vec!["before".to_owned()];
     assert_eq!(judge(&check, &[], &known).outcome, Outcome::Inconclusive);
 }

@@ -1,11 +1,11 @@
 //! Good and bad histories for every judge. Times are in milliseconds of scenario time where a name says `ms`.
 
+use crate::record::{CheckClosed, CheckOpened};
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use super::*;
-use crate::history::Closed;
 use crate::ledger::{Answered, RequestResult};
 use crate::question::Timing;
 use crate::reconcile::Reconciliation;
@@ -23,17 +23,39 @@ const OPENED_MS: u64 = 1000;
 
 /// A check that was opened at 1 s.
 fn check(question: Question) -> CheckHistory {
-    CheckHistory::new(3, "MC-TEST-001", "west → east", question, OPENED_MS * MS)
+    opened(3, "MC-TEST-001", "west → east", question, OPENED_MS * MS)
+}
+
+/// A check that was opened at a time, without name and controls.
+fn opened(check: u32, requirement: &str, place: &str, question: Question, at_us: u64) -> CheckHistory {
+    CheckHistory::new(
+        at_us,
+        CheckOpened {
+            scenario: String::new(),
+            check,
+            line: 0,
+            requirement: requirement.to_owned(),
+            name: None,
+            place: place.to_owned(),
+            control: Vec::new(),
+            question: Box::new(question),
+            proves: None,
+        },
+    )
 }
 
 /// The same check, closed.
 fn closed(mut check: CheckHistory, at_ms: u64) -> CheckHistory {
-    check.closed = Some(Closed {
-        at_us: at_ms * MS,
-        reason: CloseReason::Decided,
-        rows: BTreeMap::new(),
-        awake: Wakefulness::default(),
-    });
+    check.closed = Some(At::new(
+        at_ms * MS,
+        CheckClosed {
+            scenario: String::new(),
+            check: check.opened.check,
+            reason: CloseReason::Decided,
+            rows: BTreeMap::new(),
+            awake: Wakefulness::default(),
+        },
+    ));
     check
 }
 
@@ -135,16 +157,26 @@ fn times(count: usize, result: &RequestResult) -> Vec<RequestResult> {
 
 /// A ledger that was closed after its last row, with nothing unusual in the servers' ledgers.
 fn closed_ledger(rows: Vec<Row>) -> KnownLedger {
-    let closed = ClosedLedger {
-        at_us: rows.iter().map(|row| row.ended_us).max().unwrap_or(0),
-        rows: rows.len() as u64,
-        reconciliation: Some(Reconciliation::default()),
-        ..ClosedLedger::default()
-    };
+    let at_us = rows.iter().map(|row| row.ended_us).max().unwrap_or(0);
     KnownLedger {
+        closed: Some(end_of_ledger(at_us, &rows)),
         rows,
-        closed: Some(closed),
     }
+}
+
+fn end_of_ledger(at_us: u64, rows: &[Row]) -> At<LedgerClosed> {
+    At::new(
+        at_us,
+        LedgerClosed {
+            scenario: String::new(),
+            ledger: String::new(),
+            rows: rows.len() as u64,
+            sha256: String::new(),
+            unaccounted: Vec::new(),
+            max_late_us: 0,
+            reconciliation: Some(Box::default()),
+        },
+    )
 }
 
 fn open_ledger(rows: Vec<Row>) -> KnownLedger {

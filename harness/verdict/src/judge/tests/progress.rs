@@ -14,13 +14,8 @@ fn timings() -> impl Strategy<Value = Timing> {
 }
 
 fn outcome(check: &CheckHistory, known: &LedgerSet, at_us: u64) -> (Outcome, u64) {
-    let mut check = check.clone();
-    check.closed = Some(Closed {
-        at_us,
-        reason: CloseReason::Decided,
-        rows: BTreeMap::new(),
-        awake: Wakefulness::default(),
-    });
+    let mut check = closed(check.clone(), 0);
+    check.closed.as_mut().unwrap().at_us = at_us;
     let judgement = judge(&check, &proven(), known);
     (judgement.outcome, judgement.at_us)
 }
@@ -149,12 +144,7 @@ proptest! {
         let end_us = sent.last().map_or(0, |row| row.ended_us).max(stop_ms.unwrap_or(0) * MS);
         let known_at = |now_us: u64| {
             let rows: Vec<Row> = sent.iter().filter(|row| row.ended_us <= now_us).cloned().collect();
-            let closed = (stop_ms.is_some() && now_us >= end_us).then(|| ClosedLedger {
-                at_us: end_us,
-                rows: rows.len() as u64,
-                reconciliation: Some(Reconciliation::default()),
-                ..ClosedLedger::default()
-            });
+            let closed = (stop_ms.is_some() && now_us >= end_us).then(|| end_of_ledger(end_us, &rows));
             ledgers([("steady", KnownLedger { rows, closed })])
         };
         let running = check(question);

@@ -173,7 +173,7 @@ fn requests_of_a_share_have_to_fail_as_asked() {
 
 fn reconciled(results: &str, reconciliation: Option<Reconciliation>) -> KnownLedger {
     let mut ledger = closed_ledger(call(results));
-    ledger.closed.as_mut().unwrap().reconciliation = reconciliation;
+    ledger.closed.as_mut().unwrap().reconciliation = reconciliation.map(Box::new);
     ledger
 }
 
