@@ -14,6 +14,7 @@ pub mod junit;
 pub mod markdown;
 pub mod model;
 mod plain_file;
+mod projection;
 pub mod run_folder;
 pub mod schema;
 pub mod table;
