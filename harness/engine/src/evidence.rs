@@ -21,6 +21,7 @@ use kube::core::ApiResource;
 use meshproof_spec::scenario::Component;
 use meshproof_spec::topology::Topology;
 use meshproof_verdict::journal::hex;
+use meshproof_verdict::recheck::LARGEST_EVIDENCE;
 use meshproof_verdict::record::{EnvironmentEvidence, Event, EvidenceFrozen, Problem};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -43,7 +44,8 @@ pub(crate) const EVIDENCE_FOLDER: &str = meshproof_verdict::recheck::EVIDENCE_FO
 pub(crate) const ENVIRONMENTS_FOLDER: &str = "evidence/environments";
 /// Time for all of it (wall time): the scenario waits, and traffic goes on.
 const TIME: Duration = Duration::from_secs(10);
-/// Largest file of free text, bytes; what is longer is cut at its start. Lists of objects are bounded by their number.
+/// Largest file of free text, bytes; what is longer is cut at its start. Lists of objects are bounded by their number and,
+/// as all evidence is, by [`LARGEST_EVIDENCE`].
 const LARGEST_FILE: usize = 1024 * 1024;
 /// Lines of each log.
 const LOG_LINES: i64 = 2000;
@@ -327,7 +329,12 @@ async fn collect_cluster(
         match found {
             Ok(Fetched::Objects(list)) if list.is_empty() => {}
             Ok(Fetched::Objects(list)) => {
-                files.insert(folder.join(&file), redactor.objects(&list));
+                match at_most(LARGEST_EVIDENCE, redactor.objects(&list)) {
+                    Ok(shown) => {
+                        files.insert(folder.join(&file), shown);
+                    }
+                    Err(reason) => missing.push(format!("{}: {reason}", file.display())),
+                }
                 objects.insert(folder.join(file), list);
             }
             Ok(Fetched::Text(text)) if text.is_empty() => {}
@@ -496,6 +503,15 @@ async fn fetch(sight: &Sight<'_>, cluster: &Cluster, wanted: &Fetch) -> Result<F
     }
 }
 
+/// A file that `recheck` would not refuse to read for its size, bytes.
+fn at_most(most: u64, shown: Redacted<String>) -> Result<Redacted<String>, String> {
+    let bytes = shown.get().len() as u64;
+    if bytes > most {
+        return Err(format!("{bytes} bytes, more than the {most} of a file of evidence"));
+    }
+    Ok(shown)
+}
+
 /// A log, metrics or what a tool said, without secrets and cut to size at its start.
 fn free_text(redactor: &Redactor, text: String) -> Redacted<String> {
     // Secrets first: a cut may leave the end of one without the beginning that tells it.
@@ -580,7 +596,7 @@ fn clues(scene: &Scene, objects: &Objects) -> Vec<Clue> {
 mod tests {
     use std::path::Path;
 
-    use super::{free_text, relative};
+    use super::{at_most, free_text, relative};
     use crate::redaction::Redactor;
 
     #[test]
@@ -603,6 +619,14 @@ mod tests {
             "MHcC\n".repeat(super::LARGEST_FILE / 4)
         );
         assert!(!free_text(&redactor, key).get().contains("MHcC"));
+    }
+
+    #[test]
+    fn what_nobody_would_read_again_is_left_out() {
+        let redactor = Redactor::new();
+        assert!(at_most(3, redactor.text("abc")).is_ok());
+        let refused = at_most(3, redactor.text("abcd")).unwrap_err();
+        assert_eq!(refused, "4 bytes, more than the 3 of a file of evidence");
     }
 
     #[test]

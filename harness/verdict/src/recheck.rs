@@ -223,8 +223,8 @@ fn unnamed_evidence(history: &RunHistory, files: &impl Files) -> Vec<Finding> {
         .collect()
 }
 
-/// Most bytes of a file of evidence: what is larger was not frozen, and may be without end.
-const LARGEST_EVIDENCE: u64 = 1024 * 1024 * 1024;
+/// Most bytes of a file of evidence: what is larger is not frozen, and whoever made it may have made it without end.
+pub const LARGEST_EVIDENCE: u64 = 64 * 1024 * 1024;
 
 fn digest(reader: impl Read) -> io::Result<String> {
     digest_up_to(reader, LARGEST_EVIDENCE)
