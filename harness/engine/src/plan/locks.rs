@@ -82,8 +82,9 @@ impl Locks {
 
     /// The locks of a scenario on a topology.
     ///
-    /// * Shared: every cluster and control plane of the topology (the scenario's namespace and sidecars are there), and
-    ///   the links and gateways behind everything that it exports, calls, routes to or looks at.
+    /// * Shared: every cluster and control plane of the topology (the scenario's namespace and sidecars are there), the
+    ///   links and gateways behind everything that it exports, calls, routes to or looks at, and those of a cluster in which
+    ///   it looks at objects outside of its namespace, which may be theirs.
     /// * Exclusive: what it scales, restarts, breaks, links, installs, upgrades, rotates or remembers, and clusters in
     ///   which it changes objects outside of its namespace.
     #[must_use]
@@ -93,14 +94,19 @@ impl Locks {
             locks.add(Thing::Cluster(cluster.0.clone()), Use::Shared);
             locks.add(Thing::ControlPlane(cluster.0.clone()), Use::Shared);
         }
-        let mut exporting = BTreeSet::new();
+        let (mut exporting, mut seen) = (BTreeSet::new(), BTreeSet::new());
         for step in &scenario.steps {
             locks.add_step(step);
             exporting.extend(exporting_clusters(step));
+            seen.extend(seen_outside(step));
+        }
+        for cluster in &seen {
+            locks.add(Thing::Gateway((*cluster).to_owned()), Use::Shared);
         }
         for link in &topology.links {
-            if exporting.contains(&link.to.0) {
-                locks.add_link(&link.from.0, &link.to.0, Use::Shared);
+            let (from, to) = (link.from.0.as_str(), link.to.0.as_str());
+            if exporting.contains(to) || seen.contains(from) || seen.contains(to) {
+                locks.add_link(from, to, Use::Shared);
             }
         }
         locks
@@ -264,6 +270,17 @@ fn exporting_clusters(step: &Step) -> Vec<String> {
         Step::Patch(patch) => vec![patch.r#in.0.clone()],
         _ => Vec::new(),
     }
+}
+
+/// The cluster in which a step looks at objects outside of the scenario's namespace.
+fn seen_outside(step: &Step) -> Option<&str> {
+    let Step::Expect(expect) = step else { return None };
+    let (cluster, kind, namespace) = match (&expect.object, &expect.objects) {
+        (Some(object), _) => (&object.r#in, &object.kind, &object.namespace),
+        (None, Some(objects)) => (&objects.r#in, &objects.kind, &objects.namespace),
+        (None, None) => return None,
+    };
+    is_outside(kind, namespace.as_deref()).then_some(cluster.0.as_str())
 }
 
 /// Kinds of Kubernetes that live in no namespace.

@@ -341,6 +341,11 @@ fn repetitions_have_keys_namespaces_and_clusters_of_their_own() {
     assert_eq!(environments, ["triple", "triple.own#1", "triple.own#2", "triple.own#3"]);
 }
 
+/// Looks at objects.
+fn seen(objects: Value) -> Value {
+    json!([{"expect": {"id": "MC-X-001", "objects": objects, "count": {"at_least": 1}, "within": "5s"}}])
+}
+
 #[rstest]
 #[case::exports_of_different_clusters(export(), json!([{"export": {"service": "store", "from": "north"}}]), false)]
 #[case::the_same_link_twice_shared(export(), export(), false)]
@@ -356,6 +361,9 @@ fn repetitions_have_keys_namespaces_and_clusters_of_their_own() {
 #[case::an_object_of_its_own(export(), json!([{"patch": {"in": "east", "object": {"kind": "Service", "name": "g", "namespace": "${namespace}"}, "merge": {}}}]), false)]
 #[case::credentials_are_rotated(export(), json!([{"rotate": {"credentials": {"from": "west", "to": "east"}}}]), true)]
 #[case::the_mesh_of_its_cluster_is_upgraded(export(), json!([{"upgrade": {"in": "east"}}]), true)]
+#[case::pods_of_the_mesh_are_looked_at(seen(json!({"in": "west", "kind": "Pod", "namespace": "linkerd-multicluster"})), json!([{"restart": {"component": "controller", "of": "east", "in": "west"}}]), true)]
+#[case::and_the_gateway_is_scaled(seen(json!({"in": "east", "kind": "Pod", "namespace": "linkerd-multicluster"})), json!([{"scale": {"component": "gateway", "in": "east", "to": 0}}]), true)]
+#[case::pods_of_its_own_are_looked_at(seen(json!({"in": "west", "kind": "Pod"})), json!([{"restart": {"component": "controller", "of": "east", "in": "west"}}]), false)]
 fn scenarios_conflict_when_one_disturbs_what_the_other_uses(
     #[case] one: Value,
     #[case] other: Value,
