@@ -336,7 +336,7 @@ async fn an_interrupt_ends_the_making_of_an_environment() {
     let session = world.session(plan, options).await;
     let outside = Arc::clone(&world.outside);
     let user = async move {
-        while outside.ups.load(Ordering::SeqCst) == 0 {
+        while !outside.installing.load(Ordering::SeqCst) {
             tokio::task::yield_now().await;
         }
         interrupts.interrupt();

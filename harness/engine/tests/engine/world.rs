@@ -53,6 +53,8 @@ pub(crate) struct Outside {
     pub(crate) broken_install: AtomicBool,
     /// Installing never ends.
     pub(crate) endless_install: AtomicBool,
+    /// Such an installation has begun.
+    pub(crate) installing: AtomicBool,
     /// Unlinking fails …
     pub(crate) broken_unlink: AtomicBool,
     /// … after it has blocked the thread of the whole process for this long, as a busy machine does.
@@ -336,6 +338,7 @@ impl MeshDriver for PlainDriver {
             ));
         }
         if self.0.endless_install.load(Ordering::SeqCst) {
+            self.0.installing.store(true, Ordering::SeqCst);
             std::future::pending::<()>().await;
         }
         Ok(())
